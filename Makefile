@@ -1,0 +1,70 @@
+# Everything is run through make; `make help` lists what there is.
+# On x86-64 Linux this needs Python 3.11 (with venv) and make, no compiler.
+
+PYTHON ?= python3.11
+PRESET ?= quick
+ONLY   ?=
+OUT    ?=
+ARGS   ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+# Written last, so an install that was interrupted starts again.
+STAMP := $(VENV)/installed
+PIP   := $(BIN)/python -m pip --disable-pip-version-check
+ROOMS := --path nbs --file_re '^[0-9][0-9]_.*' --skip_folder_re '^(paper|tutorials|[._].*)$$'
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce figures test lab docs readme export clean-notebooks prepare clean
+
+help:  ## this list
+	@echo 'usage: make TARGET [VARIABLE=value ...]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  make reproduce PRESET=cpu ONLY=fig_time     one figure and what it needs, at preset cpu'
+	@echo '  make reproduce OUT=DIR ARGS="-p seed=1"     elsewhere, with a parameter of your own'
+	@echo '  make install PYTHON=/path/to/python3.11     another interpreter'
+
+$(STAMP): constraints.txt settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "$(PYTHON) is not Python 3.11: install Python 3.11, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv: install it (Debian, Ubuntu: apt install python3.11-venv)"; exit 1; }
+	@echo 'Installing the versions of constraints.txt into $(VENV): 2.4 GB, some 2 minutes'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet -c constraints.txt setuptools wheel
+	@$(PIP) install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(STAMP)  ## make .venv from the lock (every target below does so by itself)
+
+reproduce: $(STAMP)  ## run everything in paper.yml (PRESET=quick; ONLY="fig_time ...", OUT=DIR, ARGS=...)
+	@$(BIN)/dans-reproduce $(ONLY) --preset $(PRESET) $(if $(OUT),--out $(OUT)) $(ARGS)
+
+figures: $(STAMP)  ## redraw figures/ from the committed rows; computes nothing
+	@$(BIN)/dans-reproduce $(ONLY) --preset cpu --redraw $(ARGS)
+
+test: $(STAMP)  ## pytest, and nbdev_test for the rooms
+	$(BIN)/python -m pytest
+	$(BIN)/nbdev_test $(ROOMS) --timing
+
+lab: $(STAMP)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab nbs/index.ipynb
+
+docs: $(STAMP)  ## the site in _docs/: by Quarto where it is installed, else by mkdocs
+	@if command -v quarto >/dev/null; then $(BIN)/nbdev_docs; else $(BIN)/python tools/docs.py site; fi
+
+readme: $(STAMP)  ## README.md from nbs/index.ipynb
+	@$(BIN)/python tools/docs.py readme
+
+export: $(STAMP)  ## dans/*.py from the notebooks
+	$(BIN)/nbdev_export
+
+clean-notebooks: $(STAMP)  ## remove volatile metadata from the notebooks (outputs stay)
+	$(BIN)/nbdev_clean
+
+prepare: export clean-notebooks readme test  ## what a commit needs: export, clean, README, tests
+
+clean:  ## remove what make made, runs/ aside
+	rm -rf $(VENV) _proc _docs *.egg-info .pytest_cache .hypothesis

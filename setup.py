@@ -1,0 +1,35 @@
+"Package metadata, read from settings.ini, where nbdev keeps it."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+config = ConfigParser(delimiters=["="])
+config.read(here/"settings.ini", encoding="utf-8")
+cfg = config["DEFAULT"]
+
+
+def lines(name):
+    "The non-empty lines of a setting, one requirement or script each."
+    return [line.strip() for line in cfg[name].splitlines() if line.strip()]
+
+
+readme = here/"README.md"
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=readme.read_text(encoding="utf-8") if readme.exists() else cfg["description"],
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    license="Apache-2.0",
+    url=cfg["git_url"],
+    keywords=cfg["keywords"],
+    packages=find_packages(include=["dans", "dans.*"]),
+    package_data={"dans": ["*.mplstyle"]},
+    python_requires=">=" + cfg["min_python"],
+    install_requires=lines("requirements"),
+    extras_require={"dev": lines("dev_requirements")},
+    entry_points={"console_scripts": lines("console_scripts")},
+)

@@ -1,0 +1,168 @@
+"What footprints, plans, limits and boards guarantee."
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dans.hardware import (DEVICES, Buffer, Footprint, Limits, buffers, check_limits, flash_bytes, footprint,
+                           macs, operators, plan, ram_bytes, show_bytes, show_macs)
+from dans.space import Architecture, DansError, DataConfig, SearchSpace, System, network
+
+
+def system(resolution, depths, width, color="rgb", rounding="even"):
+    return System(DataConfig(resolution, color), Architecture(depths, width, rounding))
+
+
+def live_bytes(live, alignment=16):
+    "Largest sum of the buffers that live at one time."
+    end = max(b.last for b in live)
+    return max(sum(-(-b.nbytes // alignment) * alignment for b in live if b.first <= t <= b.last)
+               for t in range(end + 1))
+
+
+def slow_plan(live, alignment=16):
+    "The planner's rule in its plainest form: try every address, lowest first."
+    sizes = [-(-b.nbytes // alignment) * alignment for b in live]
+    offsets = {}
+    for i in sorted(range(len(live)), key=lambda i: (-sizes[i], -i)):
+        rivals = [j for j in offsets if live[j].first <= live[i].last and live[i].first <= live[j].last]
+        offsets[i] = next(o for o in range(0, sum(sizes) + 1, alignment)
+                          if all(o + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= o for j in rivals))
+    return [offsets[i] for i in range(len(live))]
+
+
+lives = st.lists(st.tuples(st.integers(1, 500), st.integers(0, 12), st.integers(0, 4)), min_size=1, max_size=14).map(
+    lambda rows: [Buffer(str(i), n, first, first + span) for i, (n, first, span) in enumerate(rows)])
+depths = st.sampled_from(SearchSpace.preset("paper").depths)
+systems = st.builds(system, st.integers(8, 240), depths, st.sampled_from([.1, .2, .3, .35, .5, .8, 1.]),
+                    st.sampled_from(["rgb", "mono"]), st.sampled_from(["even", "eight", "expansion"]))
+
+
+@given(lives)
+def test_plan_is_the_plain_rule_and_never_overlaps(live):
+    offsets, arena = plan(live)
+    assert offsets == slow_plan(live)
+    for (a, i), (b, j) in combinations(zip(live, offsets), 2):
+        if a.first <= b.last and b.first <= a.last:
+            assert i + a.nbytes <= j or j + b.nbytes <= i
+    assert all(o % 16 == 0 for o in offsets)
+    assert arena >= live_bytes(live) and arena >= max(o + b.nbytes for b, o in zip(live, offsets))
+
+
+def test_equal_sizes_are_placed_last_first():
+    assert plan([Buffer("a", 16, 0, 1), Buffer("b", 16, 0, 1), Buffer("c", 16, 1, 1)]) == ([32, 16, 0], 48)
+
+
+def test_plan_of_nothing_is_empty():
+    assert plan([]) == ([], 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(systems)
+def test_operators_follow_the_network(s):
+    ops, net = operators(s, 5), network(s.arch)
+    assert [op.kind for op in ops[-3:]] == ["MEAN", "FULLY_CONNECTED", "SOFTMAX"]
+    assert sum(op.kind == "DEPTHWISE_CONV_2D" for op in ops) == len(net.blocks)
+    assert sum(op.kind == "ADD" for op in ops) == sum(b.residual for b in net.blocks)
+    assert all(t <= i for i, op in enumerate(ops) for t in op.inputs)      # reads only what is written
+    assert ops[-3].channels == net.features and ops[-1].channels == 5
+    assert ops[0].height == (s.data.resolution + 1) // 2
+    cost = footprint(s, 5)
+    assert cost.ram_bytes >= live_bytes(buffers(ops, s.data.resolution**2 * s.data.channels))
+    assert cost.flash_bytes > sum(op.weights + 4 * op.scales for op in ops)
+
+
+def test_macs_and_weights_of_a_network_by_hand():
+    s = system(16, (0, 0, 0, 0, 0), .5, "mono")     # stem 16, blocks 16-16-8, 8-48-12, 12-72-12
+    assert network(s.arch).stem == 16
+    conv = 8*8 * 9*1*16 + 8*8 * (9*16 + 16*8) + 8*8 * 8*48 + 4*4 * (9*48 + 48*12) + 4*4 * (12*72 + 9*72 + 72*12)
+    assert macs(s, 3) == conv + 12 * 3
+    weights = 9*16 + 9*16 + 16*8 + 8*48 + 9*48 + 48*12 + 12*72 + 9*72 + 72*12 + 12*3
+    assert sum(op.weights for op in operators(s, 3)) == weights
+
+
+@pytest.mark.parametrize("resolution, depths, width, color, classes, expected", [    # heads as tflite-micro printed them
+    (8, "14320", .7, "mono", 100, 1456), (16, "31310", .4, "mono", 10, 2880), (24, "34000", .7, "rgb", 2, 12960),
+    (33, "23000", .2, "rgb", 2, 8896), (48, "34300", 1., "rgb", 10, 69120), (75, "33221", .9, "mono", 2, 151632),
+    (192, "24210", .4, "rgb", 10, 414720)])
+def test_golden_heads(resolution, depths, width, color, classes, expected):
+    assert ram_bytes(system(resolution, depths, width, color), classes) == expected
+
+
+def test_footprint_grows_along_each_axis():
+    base = system(48, (1, 1, 1, 0, 0), .3)
+    for larger in (system(64, (1, 1, 1, 0, 0), .3), system(48, (1, 1, 1, 0, 0), .4)):
+        assert ram_bytes(larger) > ram_bytes(base) and macs(larger) > macs(base)
+    deeper = system(48, (1, 1, 2, 0, 0), .3)
+    assert flash_bytes(deeper) > flash_bytes(base) and macs(deeper) > macs(base)
+    mono = system(48, (1, 1, 1, 0, 0), .3, "mono")
+    assert ram_bytes(mono) == ram_bytes(base) and macs(mono) < macs(base) and flash_bytes(mono) < flash_bytes(base)
+
+
+def test_check_limits_gives_the_smallest_of_the_space():
+    space = SearchSpace((32, 48), widths=(.1, .3), max_depths=(2, 2, 1, 1, 1))
+    costs = [footprint(s, 3) for s in space]
+    least = check_limits(space, Limits(), 3)
+    assert least == Footprint(*(min(getattr(c, a) for c in costs) for a in ("ram_bytes", "flash_bytes", "macs")))
+    assert check_limits(space, Limits(least.ram_bytes, least.flash_bytes, least.macs), 3) == least
+    for axis, name in (("ram_bytes", "RAM"), ("flash_bytes", "flash"), ("macs", "MACs")):
+        with pytest.raises(DansError, match=f"meets the {name} limit.*smallest needs.*{getattr(least, axis):,}"):
+            check_limits(space, Limits(**{axis: getattr(least, axis) - 1}), 3)
+
+
+def test_limits_are_hard_on_every_axis():
+    cost = Footprint(1000, 2000, 3000)
+    assert Limits().admits(cost) and Limits(1000, 2000, 3000).admits(cost)
+    assert not any(Limits(**bound).admits(cost) for bound in ({"ram_bytes": 999}, {"flash_bytes": 1999}, {"macs": 2999}))
+
+
+@pytest.mark.parametrize("bound", [0, -1, float("nan"), "512", True])
+def test_impossible_limits_are_refused(bound):
+    with pytest.raises(DansError, match="is not a limit"):
+        Limits(ram_bytes=bound)
+
+
+def test_limits_are_read_from_text():
+    assert Limits.parse("ram 512 KiB,flash=2MiB, MACs 1.5 M") == Limits(512 * 1024, 2 * 1024**2, 1_500_000)
+    assert Limits.parse("") == Limits()
+    for wrong in ("512 KiB", "ram 512 kb", "ram lots", "watts 3"):
+        with pytest.raises(DansError, match="cannot be read"):
+            Limits.parse(wrong)
+
+
+@given(st.integers(1, 4096), st.sampled_from([1, 1024, 1024**2]))
+def test_text_of_limits_round_trips(n, unit):
+    limits = Limits(n * unit, None, n)
+    again = Limits.parse(str(limits))
+    assert again.flash_bytes is None
+    assert np.allclose([again.ram_bytes, again.macs], [limits.ram_bytes, limits.macs], rtol=1e-3)
+
+
+def test_units():
+    assert [show_bytes(n) for n in (96, 1024, 138240, 3 * 2**19)] == ["96 B", "1 KiB", "135 KiB", "1.5 MiB"]
+    assert [show_macs(n) for n in (12, 45_060, 7_489_664)] == ["12", "45.06 k", "7.49 M"]
+
+
+def test_boards_state_their_numbers_and_sources():
+    assert len(DEVICES) >= 6
+    for device in DEVICES.values():
+        assert device.source and device.block_source and device.block_bytes <= device.ram_bytes
+        assert device.limits().ram_bytes == device.block_bytes
+    board = DEVICES["nrf52840"]
+    assert board.limits(1024, 2048, 5) == Limits(255 * 1024, 1022 * 1024, 5)
+    with pytest.raises(DansError, match="leaves nothing of the RAM"):
+        board.limits(runtime_reserve_bytes=256 * 1024)
+
+
+def test_a_figure_that_is_not_known_is_not_guessed():
+    from dataclasses import replace
+    with pytest.raises(DansError, match="flash of nRF52840 DK is not known"):
+        replace(DEVICES["nrf52840"], flash_bytes=None).limits()
+
+
+def test_no_two_systems_of_the_quick_space_cost_the_same():
+    space = SearchSpace.preset("quick")
+    costs = {footprint(s) for s in space}
+    assert len({c.ram_bytes for c in costs}) >= 8 and len({(c.flash_bytes, c.macs) for c in costs}) == len(space)

@@ -1,0 +1,342 @@
+"Sources: what is read, how splits are cut, and what bad input says."
+import io, os, shutil, struct, zlib
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+
+from dans.sources import MAX_PIXELS, PERSON, cut, decode, digest, folder, limited, parquet, wake_vision
+from make_data import (LABELS, class_folder, encoded, parquet_file, photos, pixels, refused,
+                       wake_vision_parquet, wake_vision_rows, wake_vision_tfds)
+
+
+def by_split(source):
+    "split -> set of digests, and a check that all rows are what `sizes` says."
+    found = {split: [] for split in source.sizes}
+    for split, _, content, _, _ in source.rows():
+        found[split].append(digest(content))
+    assert {split: len(rows) for split, rows in found.items()} == source.sizes
+    return {split: set(rows) for split, rows in found.items()}
+
+
+def disjoint(source):
+    a, b, c = by_split(source).values()
+    return not (a & b or a & c or b & c)
+
+
+# --- splits
+
+rows = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2)), min_size=0, max_size=60)
+
+
+@given(rows, st.integers(0, 3))
+@settings(deadline=None, max_examples=60)
+def test_cutting_keeps_equal_images_together_and_serves_every_class(rows, seed):
+    base = [(100 * label + i, label) for label in range(3) for i in range(3)]   # three different images for each class
+    contents, labels = zip(*(base + rows))
+    digests = [digest(bytes([c % 256, c // 256])) for c in contents]
+    splits = cut(["train"] * len(labels), labels, digests, "abc", dict(test=.2, val=.1), seed)
+    assert len({(d, s) for d, s in zip(digests, splits)}) == len(set(digests))
+    owner = {}
+    for d, label in zip(digests, labels):
+        owner.setdefault(d, label)
+    served = {(owner[d], s) for d, s in zip(digests, splits)}
+    assert all((label, s) in served for label in set(owner.values()) for s in ("train", "val", "test"))
+
+
+def test_a_cut_depends_on_content_and_seed_alone(tmp_path):
+    class_folder(tmp_path / "a", n=20)
+    for i, p in enumerate(sorted((tmp_path / "a").rglob("*.png"))):     # other names, another order
+        (tmp_path / "b" / p.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(p, tmp_path / "b" / p.parent.name / f"{zlib.crc32(p.name.encode()):x}-{i}.png")
+    a, b = folder(tmp_path / "a"), folder(tmp_path / "b")
+    assert by_split(a) == by_split(b)
+    assert a.key != b.key == folder(tmp_path / "b").key
+    assert by_split(folder(tmp_path / "a", seed=1)) != by_split(a)
+    assert a.sizes == dict(train=28, val=4, test=8) and disjoint(a)
+
+
+def test_limits_draw_nested_random_rows():
+    digests = [digest(bytes([i])) for i in range(200)]
+    splits = ["train"] * 150 + ["test"] * 50
+    kept = {n: {i for i, s in enumerate(limited(splits, digests, dict(train=n), 0)) if s == "train"} for n in (10, 60, 500)}
+    assert kept[10] < kept[60] < kept[500]
+    assert [len(k) for k in kept.values()] == [10, 60, 150]
+    assert max(kept[10]) > 60                                   # not the first rows
+    assert Counter(limited(splits, digests, dict(train=10), 0))["test"] == 50
+
+
+# --- folders
+
+def test_given_splits_are_kept_and_missing_ones_cut_from_train(tmp_path):
+    class_folder(tmp_path / "train", n=20)
+    class_folder(tmp_path / "test", n=5, first=500)
+    source = folder(tmp_path)
+    assert source.sizes == dict(train=36, val=4, test=10)
+    assert "val (10%) cut from train" in source.notes[0] and disjoint(source)
+    class_folder(tmp_path / "validation", n=3, first=700)
+    assert folder(tmp_path).sizes == dict(train=40, val=6, test=10)
+    assert not folder(tmp_path).notes
+
+
+def test_what_is_no_image_is_counted(tmp_path):
+    class_folder(tmp_path)
+    (tmp_path / "cat" / "notes.txt").write_text("a cat")
+    (tmp_path / "cat" / "._0.png").write_bytes(b"resource fork")
+    (tmp_path / ".hidden").mkdir()
+    source = folder(tmp_path)
+    assert sum(source.sizes.values()) == 20
+    assert source.notes[0] == "files left out because they are no images: 1"
+
+
+def test_key_follows_content(tmp_path):
+    class_folder(tmp_path)
+    keys = {folder(tmp_path).key, folder(tmp_path, seed=1).key, folder(tmp_path, max_train=8).key}
+    (tmp_path / "cat" / "3.png").write_bytes(encoded(77))
+    keys.add(folder(tmp_path).key)
+    (tmp_path / "cat" / "3.png").rename(tmp_path / "cat" / "33.png")
+    keys.add(folder(tmp_path).key)
+    assert len(keys) == 5
+
+
+def test_rows_notice_a_file_that_changed(tmp_path):
+    class_folder(tmp_path)
+    source = folder(tmp_path)
+    (tmp_path / "dog" / "9.png").write_bytes(encoded(77))
+    refused(lambda: list(source.rows()), "dog/9.png has changed", "start again")
+    (tmp_path / "dog" / "9.png").unlink()
+    refused(lambda: list(source.rows()), "dog/9.png is not a readable image")
+
+
+def overlap(path):
+    class_folder(path / "train", n=5)
+    class_folder(path / "test", n=5, first=500)
+    shutil.copy(path / "train" / "dog" / "2.png", path / "test" / "dog" / "same.png")
+
+
+def one_bad(content):
+    def change(path):
+        class_folder(path)
+        (path / "dog" / "4.png").write_bytes(content)
+    return change
+
+
+def bomb(width, height):
+    "A PNG of a few bytes that claims a size."
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IEND", b"")
+
+
+BAD_FOLDERS = {
+    "missing": (lambda p: None, ["photos does not exist", "check the path"]),
+    "a file": (lambda p: p.write_text(""), ["photos does not exist", "check the path"]),
+    "nothing in it": (lambda p: p.mkdir(), ["photos has no class folders", "cat/1.png"]),
+    "images without classes": (lambda p: (p.mkdir(), (p / "1.png").write_bytes(encoded(0))),
+                               ["photos has no class folders"]),
+    "one class": (lambda p: class_folder(p, ["cat"]), ["photos has one class ('cat')", "add a folder"]),
+    "empty class": (lambda p: (class_folder(p), (p / "owl").mkdir()),
+                    ["photos/owl holds no image", "add images or delete the folder"]),
+    "too few": (lambda p: class_folder(p, n=2), ["class 'cat' has too few different images (2)", "add images"]),
+    "unreadable": (one_bad(b"GIF89a but no more"), ["dog/4.png is not a readable image", "replace or delete it"]),
+    "empty file": (one_bad(b""), ["dog/4.png is not a readable image"]),
+    "postscript": (one_bad(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), ["dog/4.png is not a readable image"]),
+    "large": (one_bad(bomb(10_000, 10_000)), [f"dog/4.png has more than {MAX_PIXELS:,} pixels", "reduce it"]),
+    "bomb": (one_bad(bomb(60_000, 60_000)), [f"dog/4.png has more than {MAX_PIXELS:,} pixels", "reduce it"]),
+    "overlap": (overlap, ["train/dog/2.png (train) and test/dog/same.png (test) are the same image", "delete one"]),
+    "other classes": (lambda p: (class_folder(p / "train"), class_folder(p / "val", ("cat", "owl"), first=500)),
+                      ["class 'dog' is in only one of train and val", "same class folders"]),
+    "no train": (lambda p: (class_folder(p / "val"), class_folder(p / "test", first=500)),
+                 ["photos has the folders test, val", "train always there"]),
+    "train and more": (lambda p: (class_folder(p / "train"), class_folder(p / "extra", first=500)),
+                       ["photos has the folder extra beside train"]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("name", BAD_FOLDERS)
+def test_bad_folders(tmp_path, name):
+    make, parts = BAD_FOLDERS[name]
+    make(tmp_path / "photos")
+    refused(lambda: folder(tmp_path / "photos"), *parts)
+
+
+@pytest.mark.parametrize("shares", [dict(val=0), dict(test=1.2), dict(val=.5, test=.5), dict(val=-.1)])
+def test_shares_must_leave_images_to_train_on(tmp_path, shares):
+    class_folder(tmp_path)
+    refused(lambda: folder(tmp_path, **shares), "leave nothing to train on", "val=0.1, test=0.2")
+
+
+# --- decoding
+
+def test_every_mode_becomes_upright_rgb():
+    image = Image.fromarray(pixels(0))
+    for mode, format in [("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"), ("1", "PNG"), ("CMYK", "JPEG"),
+                         ("L", "JPEG"), ("RGB", "WEBP")]:
+        file = io.BytesIO()
+        image.convert(mode).save(file, format)
+        assert decode(file.getvalue()).mode == "RGB" and decode(file.getvalue()).size == (40, 32)
+    grey = (pixels(0)[..., 0].astype(np.uint16) << 8) + 7           # 16 bits keep their upper 8
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "PNG")
+    assert (np.asarray(decode(file.getvalue()))[..., 1] == pixels(0)[..., 0]).all()
+
+
+def test_exif_orientation_is_respected():
+    exif = Image.Exif()
+    exif[0x0112] = 6        # turn by 90 degrees clockwise to see it upright
+    file = io.BytesIO()
+    Image.fromarray(pixels(0)).save(file, "PNG", exif=exif)
+    assert (np.asarray(decode(file.getvalue())) == np.rot90(pixels(0), -1)).all()
+
+
+def test_a_truncated_file_and_32_bits_are_refused():
+    refused(lambda: decode(encoded(0, format="JPEG")[:-200], "a.jpg"), "a.jpg is not a readable image")
+    file = io.BytesIO()
+    Image.fromarray(pixels(0)[..., 0].astype(np.float32)).save(file, "TIFF")
+    refused(lambda: decode(file.getvalue(), "a.tif"), "a.tif has 32 bits per channel", "8 bits")
+
+
+# --- parquet
+
+def test_a_single_file_is_cut_and_named_by_its_metadata(tmp_path):
+    path = parquet_file(tmp_path / "train-0.parquet", [0, 1, 2] * 20, names=["ant", "bee", "cow"])
+    source = parquet(path)
+    assert source.classes == ("ant", "bee", "cow")
+    assert source.sizes == dict(train=42, val=6, test=12) and disjoint(source)
+    assert all(content == encoded(int(name.split()[-1])) for _, name, content, _, _ in source.rows())
+    assert parquet(tmp_path).key == source.key
+    parquet_file(tmp_path / "other.parquet", [0, 1] * 5)
+    assert parquet(tmp_path / "other.parquet").classes == ("0", "1")
+
+
+def test_duplicates_across_files_stay_together(tmp_path):
+    parquet_file(tmp_path / "a.parquet", [0, 1] * 20)
+    parquet_file(tmp_path / "b.parquet", [0, 1] * 20)           # the same images again
+    source = parquet(tmp_path)
+    assert sum(source.sizes.values()) == 80 and disjoint(source)
+
+
+def test_wake_vision_columns(tmp_path):
+    for first, (name, n) in enumerate(dict(train_quality=42, validation=14, test=21).items()):
+        wake_vision_parquet(tmp_path / f"{name}-00000-of-00001.parquet", n, 1000 * first)
+    source = parquet(tmp_path)
+    assert source.classes == PERSON
+    assert source.sizes == dict(train=36, val=12, test=18)      # one row in seven has person = -1
+    assert "rows dropped because they have no label: 11" in source.notes
+    rows = list(source.rows())
+    assert set(rows[0][4]) == {*LABELS, "filename"}
+    frame = wake_vision_rows(21, 2000).set_index("filename")
+    for split, _, content, label, attributes in rows:
+        if split == "test":
+            row = frame.loc[attributes["filename"]]
+            assert (label, attributes["far"]) == (row.person, row.far) and content == encoded(int(attributes["filename"][:5]))
+    limited = parquet(tmp_path, max_train=10, max_val=4)
+    assert limited.sizes == dict(train=10, val=4, test=18) and limited.key != source.key
+
+
+def test_attributes_are_part_of_the_key(tmp_path):
+    keys = [parquet(parquet_file(tmp_path / "x.parquet", [0, 1] * 5, columns=dict(far=pa.array([far] * 10)))).key
+            for far in (1, 2, 1)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def broken(path):
+    parquet_file(path, [0, 1] * 20)
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def damaged(path):
+    parquet_file(path, [0, 1] * 20)
+    content = bytearray(path.read_bytes())
+    content[4:len(content) * 2 // 3] = bytes(len(content) * 2 // 3 - 4)
+    path.write_bytes(bytes(content))
+
+
+def table(**columns):
+    return lambda p: pq.write_table(pa.table(columns), p)
+
+
+PNG = encoded(0)
+BAD_PARQUETS = {
+    "missing": (lambda p: None, {}, ["x.parquet is no parquet file and holds none"]),
+    "no label": (table(image=[dict(bytes=PNG, path="")], animal=[0]), {},
+                 ["columns image (struct<bytes: binary, path: string>), animal (int64), but no 'label'", "label="]),
+    "no image": (table(picture=[dict(bytes=PNG, path="")], label=[0]), {}, ["picture", "but no 'image'", "image="]),
+    "named column": (table(image=[dict(bytes=PNG, path="")], label=[0]), dict(label="breed"), ["but no 'breed'"]),
+    "text labels": (table(image=[dict(bytes=PNG, path="")], label=["cat"]), {},
+                    ["label (string)", "'label' must hold class numbers"]),
+    "image of numbers": (table(image=[3, 4], label=[0, 1]), {}, ["image (int64)", "'image' must hold files"]),
+    "no bytes": (table(image=pa.array([dict(bytes=None, path="a.png")] * 2, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+                       label=[0, 1]), {}, ["x.parquet row 0 holds no image bytes"]),
+    "unreadable": (table(image=[dict(bytes=PNG, path=""), dict(bytes=b"no", path="")], label=[0, 1]), {},
+                   ["x.parquet row 1 is not a readable image"]),
+    "one class": (lambda p: parquet_file(p, [0] * 9), {}, ["x.parquet has one class"]),
+    "empty class": (lambda p: parquet_file(p, [0, 2] * 9), {}, ["class '1' has no image in train"]),
+    "named but empty": (lambda p: parquet_file(p, [0, 1] * 9, names=["ant", "bee", "cow"]), {},
+                        ["class 'cow' has no image in train"]),
+    "label above the names": (lambda p: parquet_file(p, [0, 1, 2] * 9, names=["ant", "bee"]), {},
+                              ["x.parquet row 2 has label 2", "from 0 to 1"]),
+    "no class numbers": (lambda p: parquet_file(p, [0, 2_000_000] * 9), {}, ["goes up to 2000000"]),
+    "no rows": (lambda p: parquet_file(p, [], names=["ant", "bee"]), {}, ["train has no image"]),
+    "not parquet": (lambda p: p.write_text("label,image"), {}, ["x.parquet is not a readable parquet file"]),
+    "cut off": (broken, {}, ["x.parquet is not a readable parquet file"]),
+    "damaged": (damaged, {}, ["x.parquet is not a readable parquet file", "download"]),
+    "nothing left": (lambda p: parquet_file(p, [0, 1] * 9), dict(max_val=0), ["val has no image", "raise max_val"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PARQUETS)
+def test_bad_parquets(tmp_path, name):
+    make, options, parts = BAD_PARQUETS[name]
+    make(tmp_path / "x.parquet")
+    refused(lambda: parquet(tmp_path / "x.parquet", **options), *parts)
+
+
+def test_bad_folders_of_parquets(tmp_path):
+    refused(lambda: parquet(tmp_path), "holds none")
+    wake_vision_parquet(tmp_path / "test-0.parquet", 14)
+    refused(lambda: parquet(tmp_path), "has no files to train on")
+    wake_vision_parquet(tmp_path / "train_large-0.parquet", 14, 100)
+    wake_vision_parquet(tmp_path / "train_quality-0.parquet", 14, 200)
+    refused(lambda: parquet(tmp_path), "train_large- and train_quality- files to train on", "keep one kind")
+    (tmp_path / "train_quality-0.parquet").rename(tmp_path / "more.parquet")
+    refused(lambda: parquet(tmp_path), "more.parquet has no split in its name")
+    (tmp_path / "more.parquet").unlink()
+    wake_vision_parquet(tmp_path / "validation-0.parquet", 14, 105)
+    refused(lambda: parquet(tmp_path), "train_large-0.parquet row 5 (train) and validation-0.parquet row 0 (val) are the same image")
+
+
+# --- TensorFlow Datasets
+
+def test_wake_vision_from_tfds(tmp_path):
+    refused(lambda: wake_vision(tmp_path), "holds no wake_vision/1.0.0", "tfds build wake_vision --data_dir=")
+    sizes = dict(train_quality=28, validation=14, test=21)
+    wake_vision_tfds(tmp_path, sizes)
+    refused(lambda: wake_vision(tmp_path, train="train_large"), "no split 'train_large'", "train_quality")
+    source = wake_vision(tmp_path)
+    assert source.classes == PERSON and source.sizes == dict(train=24, val=12, test=18) and source.side == 32
+    assert "rows dropped because they have no label: 9" in source.notes and disjoint(source)
+    frame = wake_vision_rows(21, 2000).set_index("filename")
+    for split, _, content, label, attributes in source.rows():
+        assert set(attributes) == {*LABELS, "filename"} and label >= 0
+        if split == "test":
+            number = int(attributes["filename"][:5])
+            assert label == frame.person[attributes["filename"]] and content == encoded(number, format="JPEG")
+    assert wake_vision(tmp_path).key == source.key
+    assert wake_vision(tmp_path, max_train=5).sizes["train"] == 5
+
+
+# --- photographs
+
+@photos
+def test_photographs():
+    source = parquet(os.environ["DANS_PHOTOS"], max_train=2000, max_val=300, max_test=500)
+    assert source.sizes == dict(train=2000, val=300, test=500) and disjoint(source)
+    assert len(source.classes) == 10 and "cat" in source.classes and source.side == 32
+    labels = Counter(label for split, _, _, label, _ in source.rows() if split == "train")
+    assert min(labels.values()) > 120
