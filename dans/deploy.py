@@ -33,18 +33,19 @@ def scaled(
 def slim(
     tflite:bytes,  # a `.tflite` file
 )->bytes:          # the same operators, weights and scales
-    "`tflite` without names, metadata, signatures and unused buffers; weights stay aligned to 16 bytes."
+    "`tflite` without names, metadata, signatures and unused buffers; weights stay 16-byte aligned."
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
     class Builder(flatbuffers.Builder):
-        def StartVector(self, size, count, alignment):  # the schema's force_align, which Python code ignores
+        def StartVector(self, size, count, alignment):  # Python ignores the schema's force_align
             return super().StartVector(size, count, 16 if size == 1 else alignment)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tflite))
     tensors = [t for graph in model.subgraphs for t in graph.tensors]
-    keep = [0] + sorted({t.buffer for t in tensors if model.buffers[t.buffer].data is not None} - {0})
+    used = {t.buffer for t in tensors if model.buffers[t.buffer].data is not None}
+    keep = [0] + sorted(used - {0})     # buffer 0 is the empty one
     number = {old: new for new, old in enumerate(keep)}
     for t in tensors:
-        t.name, t.buffer = None, number.get(t.buffer, 0)    # buffer 0 is the empty one
+        t.name, t.buffer = None, number.get(t.buffer, 0)
     for graph in model.subgraphs:
         graph.name = None
     model.buffers = [model.buffers[i] for i in keep]
@@ -76,12 +77,14 @@ def _quiet():
 
 def _check_images(images, shape, labels=None):
     "Raises `DansError` unless `images` is uint8 (n, *shape) with n > 0, and `labels`, if given, (n,)."
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
-        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+    array = isinstance(images, np.ndarray)
+    if not (array and images.dtype == np.uint8 and images.shape[1:] == shape and len(images)):
+        found = f"{images.dtype} {images.shape}" if array else type(images).__name__
         raise DansError(f"the model takes uint8 images (n, {', '.join(map(str, shape))}), not {found}",
                         "pass images prepared for the model's data configuration")
     if labels is not None and np.shape(labels) != (len(images),):
-        raise DansError(f"{len(images)} images have labels of shape {np.shape(labels)}", "pass one label for each image")
+        raise DansError(f"{len(images)} images have labels of shape {np.shape(labels)}",
+                        "pass one label for each image")
 
 # %% ../nbs/08_deploy.ipynb #9274ba4d
 def quantise(
@@ -89,12 +92,14 @@ def quantise(
     calibration:np.ndarray,  # uint8 training images (n, r, r, c); some hundred are enough
     names:bool=False,        # keep names and metadata, for viewers
 )->bytes:                    # a `.tflite` file: one image of int8 pixels in, int8 probabilities out
-    """`model` and a softmax in int8: weights per channel, activations per tensor (Jacob et al., arXiv 1712.05877). Raises
-    `DansError` where `calibration` does not fit the model, or Keras runs on another backend than TensorFlow."""
+    """`model` and a softmax in int8: weights per channel, activations per tensor (Jacob et al.,
+    arXiv 1712.05877). Raises `DansError` where `calibration` does not fit the model, or Keras runs on
+    another backend than TensorFlow."""
     import keras, tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tensorflow.python.framework import convert_to_constants as constants
     if keras.backend.backend() != "tensorflow":
-        raise DansError(f"Keras runs on {keras.backend.backend()}, which cannot convert", "set KERAS_BACKEND=tensorflow")
+        raise DansError(f"Keras runs on {keras.backend.backend()}, which cannot convert",
+                        "set KERAS_BACKEND=tensorflow")
     shape = tuple(model.input_shape[1:])
     _check_images(calibration, shape)
     calibration = np.array(calibration)
@@ -105,7 +110,7 @@ def quantise(
         return tf.nn.softmax(model(x, training=False))
 
     with _quiet():
-        frozen = convert_variables_to_constants_v2(probabilities.get_concrete_function())
+        frozen = constants.convert_variables_to_constants_v2(probabilities.get_concrete_function())
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([scaled(image[None])] for image in calibration)
@@ -125,7 +130,8 @@ class Port:
 def ports(
     tflite:bytes,        # a `.tflite` file
 )->tuple[Port, Port]:    # input, output
-    "The two ends of an int8 model. Raises `DansError` for bytes that are no whole `.tflite` file, and for other types."
+    """The two ends of an int8 model. Raises `DansError` for bytes that are no whole `.tflite` file,
+    and for a model of another type."""
     from ai_edge_litert import schema_py_generated as schema
     try:
         if tflite[4:8] != b"TFL3":
@@ -143,9 +149,9 @@ def ports(
 def pixel_table(
     port:Port,     # the model's input
 )->np.ndarray:     # int8 (256,)
-    "The input value of each of the 256 pixel values: `scaled`, then the port's scale and zero point, rounded half up."
-    levels = np.floor(scaled(np.arange(256)).astype(np.float64) / port.scale + port.zero_point + .5)
-    return np.clip(levels, -128, 127).astype(np.int8)
+    "Input value of each of the 256 pixel values: `scaled`, then the port's scale, rounded half up."
+    real = scaled(np.arange(256)).astype(np.float64)
+    return np.clip(np.floor(real / port.scale + port.zero_point + .5), -128, 127).astype(np.int8)
 
 # %% ../nbs/08_deploy.ipynb #1d001f28
 INTERPRETERS = ("reference", "micro")   # LiteRT's reference kernels; TensorFlow Lite Micro
@@ -161,9 +167,11 @@ def _load(interpreter, tflite):
             return micro.get_output(0)
         return run, micro.print_allocations
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    lite = Interpreter(model_content=tflite, num_threads=1, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    lite = Interpreter(model_content=tflite, num_threads=1,
+                       experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     lite.allocate_tensors()
-    source, target = lite.get_input_details()[0]["index"], lite.get_output_details()[0]["index"]
+    source = lite.get_input_details()[0]["index"]
+    target = lite.get_output_details()[0]["index"]
     def run(image):
         lite.set_tensor(source, image)
         lite.invoke()
@@ -171,7 +179,7 @@ def _load(interpreter, tflite):
     return run, None
 
 def _serve():
-    "What the subprocess does: read a job, a model and images from standard input, write outputs to standard output."
+    "The subprocess: read a job, a model and images from standard input, write outputs to its output."
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)   # what libraries print must not mix with the answers
     job = json.loads(sys.stdin.buffer.readline())
@@ -185,11 +193,13 @@ def _serve():
 
 # %% ../nbs/08_deploy.ipynb #4b147bbc
 def _ask(tflite, images, interpreter, limit_s, done=lambda n: None, arena=False):
-    "Int8 outputs for uint8 `images`, and what the interpreter printed. Raises `DansError` if it dies or is late."
+    """Int8 outputs for uint8 `images`, and what the interpreter printed. Raises `DansError` if it dies
+    or is late."""
     source, target = ports(tflite)
     table, outputs = pixel_table(source), np.empty((len(images), *target.shape), np.int8)
     job = dict(interpreter=interpreter, bytes=len(tflite), shape=source.shape, arena=arena)
-    command, late = [sys.executable, "-c", "from dans.deploy import _serve; _serve()"], threading.Event()
+    command = [sys.executable, "-c", "from dans.deploy import _serve; _serve()"]
+    late = threading.Event()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         timer = threading.Timer(limit_s, lambda: (late.set(), process.kill()))
@@ -199,7 +209,8 @@ def _ask(tflite, images, interpreter, limit_s, done=lambda n: None, arena=False)
             for i, image in enumerate(images):
                 process.stdin.write(table[image].tobytes())
                 process.stdin.flush()
-                outputs[i] = np.frombuffer(process.stdout.read(outputs[i].size), np.int8).reshape(target.shape)
+                answer = process.stdout.read(outputs[i].size)
+                outputs[i] = np.frombuffer(answer, np.int8).reshape(target.shape)
                 done(1)
             process.stdin.close()
             process.wait()
@@ -220,7 +231,8 @@ def _ask(tflite, images, interpreter, limit_s, done=lambda n: None, arena=False)
     if process.returncode:
         last = (printed.strip().splitlines() or ["it printed nothing"])[-1]
         raise DansError(f"the {interpreter} interpreter cannot run this model ({last})",
-                        "export a trained model with `quantise`: an untrained one has scales too small for it")
+                        "export a trained model with `quantise`: an untrained one has scales "
+                        "that are too small")
     return outputs, printed
 
 # %% ../nbs/08_deploy.ipynb #a1467847
@@ -235,33 +247,37 @@ def arena(
     tflite:bytes,       # an int8 `.tflite` file
     limit_s:float=60.,  # longest time to wait, seconds
 )->Arena:
-    "What the real interpreter takes. Raises `DansError` where it cannot run the model, or `tflite-micro` is missing."
+    """What the real interpreter takes. Raises `DansError` where it cannot run the model, or
+    `tflite-micro` is missing."""
     if find_spec("tflite_micro") is None:
-        raise DansError("tflite-micro is not installed", "run `pip install tflite-micro` (there are wheels for Linux)")
+        raise DansError("tflite-micro is not installed",
+                        "run `pip install tflite-micro` (there are wheels for Linux)")
     printed = _ask(tflite, (), "micro", limit_s, arena=True)[1]
-    return Arena(*(int(re.search(rf"allocation {part} (\d+)", printed)[1]) for part in ("head", "tail", "total")))
+    return Arena(*(int(re.search(rf"allocation {part} (\d+)", printed)[1])
+                   for part in ("head", "tail", "total")))
 
 # %% ../nbs/08_deploy.ipynb #07ece3e8
 def predict(
     tflite:bytes,                   # an int8 `.tflite` file
     images:np.ndarray,              # uint8 (n, r, r, c)
     interpreter:str="reference",    # "reference" or "micro"
-    workers:int|None=None,          # processes; default: one for each processor, at least 50 images each
-    limit_s:float|None=None,        # longest time to wait, seconds; default: 60, and 5 for each image of a worker
+    workers:int|None=None,          # processes; default: one for each processor, if it gets 50 images
+    limit_s:float|None=None,        # longest time to wait, seconds; default: 60, and 5 for each image
     progress:bool=True,             # show a bar
 )->np.ndarray:                      # int8 (n, classes); probability = (value + 128) / 256
-    """Outputs of the int8 model. Raises `DansError` for an unknown interpreter, images that do not fit the model, and an
-    interpreter that dies or takes too long."""
+    """Outputs of the int8 model. Raises `DansError` for an unknown interpreter, images that do not fit
+    the model, and an interpreter that dies or takes too long."""
     if interpreter not in INTERPRETERS:
-        raise DansError(f"interpreter {interpreter!r} is unknown", f"use one of {', '.join(INTERPRETERS)}")
+        raise DansError(f"interpreter {interpreter!r} is unknown",
+                        f"use one of {', '.join(INTERPRETERS)}")
     _check_images(images, ports(tflite)[0].shape)
     workers = max(1, min(workers or os.cpu_count() or 1, -(-len(images) // 50)))
-    if limit_s is None:
-        limit_s = 60 + 5 * -(-len(images) // workers)
+    limit_s = 60 + 5 * len(images) if limit_s is None else limit_s
     with tqdm(total=len(images), desc="int8 predictions", unit="image", disable=not progress) as bar:
+        def part(k):
+            return _ask(tflite, images[k::workers], interpreter, limit_s, bar.update)[0]
         with ThreadPoolExecutor(workers) as pool:
-            parts = list(pool.map(lambda k: _ask(tflite, images[k::workers], interpreter, limit_s, bar.update)[0],
-                                  range(workers)))
+            parts = list(pool.map(part, range(workers)))
     outputs = np.empty((len(images), *parts[0].shape[1:]), np.int8)
     for k, rows in enumerate(parts):
         outputs[k::workers] = rows
@@ -274,7 +290,7 @@ def accuracy(
     labels:np.ndarray,      # class numbers (n,)
     **options,              # for `predict`
 )->float:                   # in [0, 1]
-    "Share of `images` whose largest int8 output is the label's; of equal outputs the first counts, as on a board."
+    "Share of `images` whose largest int8 output is the label's; of equal outputs the first counts."
     _check_images(images, ports(tflite)[0].shape, labels)
     return float(np.mean(predict(tflite, images, **options).argmax(1) == labels))
 
@@ -326,7 +342,8 @@ def deploy(
     progress:bool=True,         # show a bar
 )->tuple[bytes, Deployed]:      # the `.tflite` file, and what is known of it
     "Quantise `model` and measure it. Raises `DansError` as `quantise`, `arena` and `predict` do."
-    _check_images(images, (system.data.resolution, system.data.resolution, system.data.channels), labels)
+    side = system.data.resolution
+    _check_images(images, (side, side, system.data.channels), labels)
     tflite, classes = quantise(model, calibration), int(model.output_shape[-1])
     return tflite, Deployed(system, classes, footprint(system, classes), arena(tflite), len(tflite),
                             float_accuracy(model, images, labels),
@@ -340,14 +357,15 @@ def save(
     deployed:Deployed,  # from `deploy`
     class_names=(),     # of the outputs, in order
 )->Path:                # the folder
-    "Write `model.tflite` and `model.json`. Raises `DansError` for a folder that cannot be written to or a full disk."
+    "Write `model.tflite` and `model.json`. Raises `DansError` where the disk does not take them."
     source, target = ports(tflite)
     card = dict(deployed.to_dict(), class_names=list(class_names),
                 input=dict(asdict(source), type="int8", real_value="pixel / 127.5 - 1"),
                 output=dict(asdict(target), type="int8", real_value="probability"),
                 versions={name: version(name) for name in ("dans", "keras", "numpy")})
     folder = Path(folder)
-    for name, content in (("model.tflite", tflite), ("model.json", (json.dumps(card, indent=1) + "\n").encode())):
+    record = (json.dumps(card, indent=1) + "\n").encode()
+    for name, content in (("model.tflite", tflite), ("model.json", record)):
         with atomic(folder / name) as part:
             part.write_bytes(content)
     return folder

@@ -41,7 +41,7 @@ def operators(
     system:System,  # what to lay out
     classes:int=2,  # outputs of the model
 )->list[Operator]:  # in the order in which they run
-    "The operators of `system` as the TensorFlow Lite converter emits them for `dans.deploy.quantise`."
+    "The operators of `system`, as the converter emits them for `dans.deploy.quantise`."
     net, ops = network(system.arch), []
     def emit(name, kind, inputs, height, channels, **costs):
         ops.append(Operator(name, kind, inputs, height, channels, **costs))
@@ -58,8 +58,9 @@ def operators(
         if block.stage > 1:
             x = conv(f"{name} expand", x, height, block.c_in, block.c_mid)
         height = -(-height // block.stride)
+        weights = 9 * block.c_mid
         x = emit(f"{name} depthwise", "DEPTHWISE_CONV_2D", (x,), height, block.c_mid,
-                 weights=9 * block.c_mid, scales=block.c_mid, macs=height * height * 9 * block.c_mid)
+                 weights=weights, scales=block.c_mid, macs=height * height * weights)
         x = conv(f"{name} project", x, height, block.c_mid, block.c_out)
         if block.residual:
             if height == 1:
@@ -85,7 +86,7 @@ def buffers(
     ops:list[Operator], # from `operators`
     image_bytes:int,    # bytes of the input tensor
 )->list[Buffer]:        # tensors by number, then scratch memory
-    "The buffers that `ops` need: each tensor from its writer to its last reader, and scratch memory."
+    "Each tensor that `ops` write, from its writer to its last reader, and scratch memory."
     last = list(range(-1, len(ops)))    # the output lives to the end
     for i, op in enumerate(ops):
         for tensor in op.inputs:
@@ -100,8 +101,9 @@ def plan(
     buffers:list[Buffer], # in the order of their tensor numbers
     alignment:int=16,     # bytes; sizes are rounded up to it
 )->tuple[list[int], int]: # where each buffer starts, and the size of the arena, bytes
-    """Lay `buffers` out as TensorFlow Lite Micro does: the largest first, of equal sizes the last one first, each in the
-    lowest gap that holds it. Source: tflite-micro, `micro/memory_planner/greedy_memory_planner.cc`."""
+    """Lay `buffers` out as TensorFlow Lite Micro does: the largest first, of equal sizes the last
+    one first, each in the lowest gap that holds it. Source: tflite-micro,
+    `micro/memory_planner/greedy_memory_planner.cc`."""
     sizes = [-(-b.nbytes // alignment) * alignment for b in buffers]
     taken = [[] for _ in range(1 + max((b.last for b in buffers), default=-1))]
     offsets = [0] * len(buffers)
@@ -121,10 +123,11 @@ def plan(
 # %% ../nbs/04_hardware.ipynb #f2a9e9ef
 FILE_BYTES = 1206       # of a file without convolutions
 CHANNEL_BYTES = 28      # of a channel: bias, and scale and zero point of weights and bias
-OPERATOR_BYTES = {"CONV_2D": 316, "DEPTHWISE_CONV_2D": 316, "ADD": 120, "RESHAPE": 146}  # others: in FILE_BYTES
+OPERATOR_BYTES = {"CONV_2D": 316, "DEPTHWISE_CONV_2D": 316, "ADD": 120, "RESHAPE": 146}
 
 def _file_bytes(ops):
-    return FILE_BYTES + sum(op.weights + CHANNEL_BYTES * op.scales + OPERATOR_BYTES.get(op.kind, 0) for op in ops)
+    return FILE_BYTES + sum(op.weights + CHANNEL_BYTES * op.scales + OPERATOR_BYTES.get(op.kind, 0)
+                            for op in ops)
 
 # %% ../nbs/04_hardware.ipynb #48c0e05b
 @dataclass(frozen=True)
@@ -141,15 +144,15 @@ def footprint(
 )->Footprint:
     "RAM (exact), flash (predicted) and MACs (exact) of `system`, from its architecture alone."
     ops, data = operators(system, classes), system.data
-    return Footprint(plan(buffers(ops, data.resolution**2 * data.channels))[1], _file_bytes(ops),
-                     sum(op.macs for op in ops))
+    arena = plan(buffers(ops, data.resolution**2 * data.channels))[1]
+    return Footprint(arena, _file_bytes(ops), sum(op.macs for op in ops))
 
 # %% ../nbs/04_hardware.ipynb #0d6234e0
 def ram_bytes(
     system:System,  # any system
     classes:int=2,  # outputs of the model
 )->int:             # bytes
-    "Head of the arena that TensorFlow Lite Micro plans for tensors and scratch memory, to the byte."
+    "Head of the arena that TensorFlow Lite Micro plans, to the byte."
     return footprint(system, classes).ram_bytes
 
 def flash_bytes(
@@ -186,45 +189,52 @@ def show_macs(
     "`n` for the reader: `7.49 M`."
     return _show(n, "", "k", "M", "G")
 
-_AXES = {"ram_bytes": ("RAM", show_bytes), "flash_bytes": ("flash", show_bytes), "macs": ("MACs", show_macs)}
+_AXES = {"ram_bytes": ("RAM", show_bytes), "flash_bytes": ("flash", show_bytes),
+         "macs": ("MACs", show_macs)}
 
 # %% ../nbs/04_hardware.ipynb #3c6e0a96
 @dataclass(frozen=True)
 class Limits:
-    "Upper bounds that a system must not exceed; `None` is no bound. Raises `DansError` for an impossible one."
+    """Upper bounds that a system must not exceed; `None` is no bound. Raises `DansError` for an
+    impossible one."""
     ram_bytes:int|None=None     # arena head, bytes
     flash_bytes:int|None=None   # model file, bytes
     macs:int|None=None          # for one image
 
     def __post_init__(self):
         for axis, bound in vars(self).items():
-            if bound is not None and (not isinstance(bound, Real) or isinstance(bound, bool) or not bound > 0):
-                raise DansError(f"{axis}={bound!r} is not a limit", "use a number above 0, or None for no limit")
+            number = isinstance(bound, Real) and not isinstance(bound, bool)
+            if bound is not None and not (number and bound > 0):
+                raise DansError(f"{axis}={bound!r} is not a limit",
+                                "use a number above 0, or None for no limit")
 
     def admits(
         self,
         footprint:Footprint,  # what a system costs
     )->bool:
         "Whether `footprint` is within every bound; a cost equal to a bound is."
-        return all(bound is None or getattr(footprint, axis) <= bound for axis, bound in vars(self).items())
+        return all(bound is None or getattr(footprint, axis) <= bound
+                   for axis, bound in vars(self).items())
 
     @classmethod
     def parse(
         cls,
-        text:str,  # like "RAM 512 KiB, flash 2 MiB, MACs 60 M"; parts may be left out; "" is no limit
+        text:str,  # like "RAM 512 KiB, flash 2 MiB, MACs 60 M"; any part may be left out
     )->"Limits":
-        "The limits that `text` describes, as on a command line. Raises `DansError` for a part it cannot read."
-        axes, bounds = {name.lower(): axis for axis, (name, _) in _AXES.items()}, {}
+        "What `text` says, as on a command line. Raises `DansError` for a part it cannot read."
+        axes = {name.lower(): axis for axis, (name, _) in _AXES.items()}
+        bounds = {}
         for part in filter(None, (p.strip() for p in text.split(","))):
             found = re.fullmatch(r"(\w+)\s*=?\s*([\d.]+)\s*(\w*)", part)
             if not found or found[1].lower() not in axes or found[3] not in _UNITS:
-                raise DansError(f"limit {part!r} cannot be read", 'write "RAM 512 KiB, flash 2 MiB, MACs 60 M"')
+                raise DansError(f"limit {part!r} cannot be read",
+                                'write "RAM 512 KiB, flash 2 MiB, MACs 60 M"')
             bounds[axes[found[1].lower()]] = round(float(found[2]) * _UNITS[found[3]])
         return cls(**bounds)
 
     def __str__(self):
-        parts = [f"{name} {show(getattr(self, axis))}" for axis, (name, show) in _AXES.items()
-                 if getattr(self, axis) is not None]
+        parts = [f"{name} {show(getattr(self, axis))}"
+                 for axis, (name, show) in _AXES.items() if getattr(self, axis) is not None]
         return ", ".join(parts) or "no limits"
 
 # %% ../nbs/04_hardware.ipynb #d650e23f
@@ -233,7 +243,8 @@ def check_limits(
     limits:Limits,      # its bounds
     classes:int=2,      # outputs of the models
 )->Footprint:           # least RAM, flash and MACs that the space holds
-    "The smallest footprint in `space`. Raises `DansError` where it breaks one of `limits`, naming the limit that binds."
+    """The smallest footprint in `space`. Raises `DansError` where it breaks one of `limits`, naming
+    the limit that binds."""
     low = [d for d in space.data_configs if d.resolution == min(space.resolutions)]
     narrow = [a for a in space.architectures if a.width == min(space.widths)]
     costs = [footprint(System(data, arch), classes) for data in low for arch in narrow]
@@ -242,8 +253,8 @@ def check_limits(
         bound, least = getattr(limits, axis), getattr(smallest, axis)
         if bound is not None and least > bound:
             raise DansError(f"no system of this space meets the {name} limit of {show(bound)}",
-                            f"the smallest needs {show(least)} ({least:,}); raise the limit, or add smaller "
-                            "resolutions or widths")
+                            f"the smallest needs {show(least)} ({least:,}); raise the limit, "
+                            "or add smaller resolutions or widths")
     return smallest
 
 # %% ../nbs/04_hardware.ipynb #dc7be125
@@ -266,43 +277,64 @@ class Device:
         code_bytes:int=0,             # flash kept for code
         macs:int|None=None,           # limit on MACs, which a board does not have by itself
     )->Limits:
-        "Limits of a search for this board. Raises `DansError` where a figure is unknown or a reserve leaves nothing."
+        """Limits of a search for this board. Raises `DansError` where a figure is unknown, or a
+        reserve leaves nothing."""
         bounds = []
         for name, size, reserve in (("RAM block", self.block_bytes, runtime_reserve_bytes),
                                     ("flash", self.flash_bytes, code_bytes)):
+            what = f"the {name} of {self.board}"
             if size is None:
-                raise DansError(f"the {name} of {self.board} is not known", "write the limits by hand: Limits(...)")
+                raise DansError(f"{what} is not known", "write the limits by hand: Limits(...)")
             if size <= reserve:
-                raise DansError(f"a reserve of {show_bytes(reserve)} leaves nothing of the {name} of {self.board}",
+                raise DansError(f"a reserve of {show_bytes(reserve)} leaves nothing of {what}",
                                 f"keep it below {show_bytes(size)}")
             bounds.append(size - reserve)
         return Limits(*bounds, macs)
 
 # %% ../nbs/04_hardware.ipynb #bb3a8371
-def _device(board, chip, core, mhz, ram, block, flash, source, block_source):
-    return Device(board, chip, core, mhz, *(None if kib is None else kib * 1024 for kib in (ram, block, flash)),
-                  source, block_source)
+def _device(board, chip, core, clock_mhz, ram_kib, block_kib, flash_kib, source, block_source):
+    nbytes = (None if kib is None else kib * 1024 for kib in (ram_kib, block_kib, flash_kib))
+    return Device(board, chip, core, clock_mhz, *nbytes, source, block_source)
 
-_Z, _ML = "zephyrproject-rtos/zephyr: ", "mlcommons/"    # repositories on GitHub
+_Z = "github.com/zephyrproject-rtos/zephyr: "
+_ML = "github.com/mlcommons/tiny_results_v1.1: closed/bosch/systems/"
 
-DEVICES = {     # RAM, largest block, flash in KiB
-    "stm32h743": _device("NUCLEO-H743ZI", "STM32H743ZI", "Cortex-M7", 480, 1024, 512, 2048,
-        _Z + "boards/st/nucleo_h743zi/doc/index.rst", _Z + "dts/arm/st/h7/stm32h743.dtsi"),
-    "stm32f746": _device("DISCO-F746NG", "STM32F746NG", "Cortex-M7", 216, 320, 256, 1024,
-        _ML + "tiny_results_v1.1: closed/bosch/systems/DISCO_F746NG.json", _Z + "dts/arm/st/f7/stm32f746.dtsi"),
-    "stm32l4r5": _device("NUCLEO-L4R5ZI", "STM32L4R5ZI", "Cortex-M4", 120, 640, 384, 2048,
-        _Z + "boards/st/nucleo_l4r5zi/doc/index.rst", _Z + "dts/arm/st/l4/stm32l4r5.dtsi"),
-    "stm32f446": _device("NUCLEO-F446RE", "STM32F446RE", "Cortex-M4", 180, 128, 128, 512,
-        _Z + "boards/st/nucleo_f446re/doc/index.rst", _Z + "dts/arm/st/f4/stm32f446Xe.dtsi"),
-    "stm32g0b1": _device("NUCLEO-G0B1RE", "STM32G0B1RE", "Cortex-M0+", 64, 144, 144, 512,
-        _ML + "tiny_results_v1.1: closed/bosch/systems/NUCLEO_G0B1RE.json", _Z + "dts/arm/st/g0/stm32g0b1Xe.dtsi"),
-    "nrf52840": _device("nRF52840 DK", "nRF52840", "Cortex-M4", 64, 256, 256, 1024,
-        "platformio/platformio-docs: boards/nordicnrf52/nrf52840_dk.rst", _Z + "dts/arm/nordic/nrf52840_qiaa.dtsi"),
-    "rp2040": _device("Raspberry Pi Pico", "RP2040", "Cortex-M0+", 133, 264, 264, 2048,
-        _Z + "boards/raspberrypi/rpi_pico/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2040.dtsi"),
-    "rp2350": _device("Raspberry Pi Pico 2", "RP2350", "Cortex-M33", 150, 520, 520, 4096,
-        _Z + "boards/raspberrypi/rpi_pico2/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2350.dtsi"),
-    "esp32s3": _device("ESP32-S3-DevKitM", "ESP32-S3", "Xtensa LX7", 240, 512, 416, 8192,
-        _Z + "boards/espressif/esp32s3_devkitm/doc/index.rst; dts/xtensa/espressif/esp32s3/esp32s3_mini_n8.dtsi",
+DEVICES = {     # clock in MHz; RAM, its largest block, and flash in KiB
+    "stm32h743": _device(
+        "NUCLEO-H743ZI", "STM32H743ZI", "Cortex-M7", 480, 1024, 512, 2048,
+        _Z + "boards/st/nucleo_h743zi/doc/index.rst",
+        _Z + "dts/arm/st/h7/stm32h743.dtsi"),
+    "stm32f746": _device(
+        "DISCO-F746NG", "STM32F746NG", "Cortex-M7", 216, 320, 256, 1024,
+        _ML + "DISCO_F746NG.json",
+        _Z + "dts/arm/st/f7/stm32f746.dtsi"),
+    "stm32l4r5": _device(
+        "NUCLEO-L4R5ZI", "STM32L4R5ZI", "Cortex-M4", 120, 640, 384, 2048,
+        _Z + "boards/st/nucleo_l4r5zi/doc/index.rst",
+        _Z + "dts/arm/st/l4/stm32l4r5.dtsi"),
+    "stm32f446": _device(
+        "NUCLEO-F446RE", "STM32F446RE", "Cortex-M4", 180, 128, 128, 512,
+        _Z + "boards/st/nucleo_f446re/doc/index.rst",
+        _Z + "dts/arm/st/f4/stm32f446Xe.dtsi"),
+    "stm32g0b1": _device(
+        "NUCLEO-G0B1RE", "STM32G0B1RE", "Cortex-M0+", 64, 144, 144, 512,
+        _ML + "NUCLEO_G0B1RE.json",
+        _Z + "dts/arm/st/g0/stm32g0b1Xe.dtsi"),
+    "nrf52840": _device(
+        "nRF52840 DK", "nRF52840", "Cortex-M4", 64, 256, 256, 1024,
+        "github.com/platformio/platformio-docs: boards/nordicnrf52/nrf52840_dk.rst",
+        _Z + "dts/arm/nordic/nrf52840_qiaa.dtsi"),
+    "rp2040": _device(
+        "Raspberry Pi Pico", "RP2040", "Cortex-M0+", 133, 264, 264, 2048,
+        _Z + "boards/raspberrypi/rpi_pico/doc/index.rst",
+        _Z + "dts/arm/raspberrypi/rpi_pico/rp2040.dtsi"),
+    "rp2350": _device(
+        "Raspberry Pi Pico 2", "RP2350", "Cortex-M33", 150, 520, 520, 4096,
+        _Z + "boards/raspberrypi/rpi_pico2/doc/index.rst",
+        _Z + "dts/arm/raspberrypi/rpi_pico/rp2350.dtsi"),
+    "esp32s3": _device(
+        "ESP32-S3-DevKitM", "ESP32-S3", "Xtensa LX7", 240, 512, 416, 8192,
+        _Z + "boards/espressif/esp32s3_devkitm/doc/index.rst; flash: "
+        "dts/xtensa/espressif/esp32s3/esp32s3_mini_n8.dtsi",
         _Z + "dts/xtensa/espressif/esp32s3/esp32s3_common.dtsi"),
 }

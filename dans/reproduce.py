@@ -6,7 +6,7 @@
 __all__ = ['FREE_BYTES', 'Reproduction', 'reproduce', 'main']
 
 # %% ../nbs/12_reproduce.ipynb #379c240b
-import argparse, ast, json, os, shutil, signal, sys, tempfile, time
+import argparse, ast, json, os, re, shutil, signal, sys, tempfile, time
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -105,7 +105,7 @@ def why_not(
             record = {}
         if "made_of" not in record:
             return f"{self.show(table)} is not signed: no finished run wrote it"
-        if record["sha256"] != sha256(table.read_bytes()):
+        if record.get("sha256") != sha256(table.read_bytes()):
             return f"{self.show(table)} was changed by hand"
         why = _difference(self.made_of(item), record["made_of"])
         if why:
@@ -224,6 +224,17 @@ def _environment(stale):
         os.environ.clear()
         os.environ.update(before)
 
+class _Terminal:
+    "The terminal's stderr, without what TensorFlow logs before it can be told to be quiet."
+    noise = re.compile(r"^(WARNING: All log messages before absl|[IWE]\d{4} [\d:.]+ "
+                       r"|To enable the following instructions: ).*\n?", re.M)
+
+    def write(self, text):
+        sys.stderr.write(self.noise.sub("", text))
+
+    def flush(self):
+        sys.stderr.flush()
+
 def _drop_stderr(path):
     "Progress bars are for the terminal, not for the executed copy."
     if path.is_file():
@@ -252,7 +263,7 @@ def execute(
                 str(self.root/item.notebook), str(copy), values, cwd=str(self.root),
                 kernel_name="python3", language="python",
                 extra_arguments=["--IPKernelApp.log_level=ERROR"], shutdown_kernel="immediate",
-                progress_bar=False, stderr_file=sys.stderr)
+                progress_bar=False, stderr_file=_Terminal())
     except papermill.PapermillExecutionError as err:
         what = err.evalue if err.ename == "DansError" else f"{err.ename}: {err.evalue}"
         raise DansError(f"{item.id} failed: {' '.join(what.split())}", look) from None

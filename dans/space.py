@@ -321,13 +321,14 @@ PRESETS = {     # keyword arguments of `SearchSpace`
     "paper": dict(resolutions=(32, 64, 96, 128, 160, 192, 224)),
     "cpu":   dict(resolutions=(32, 48, 64), widths=(.1, .2, .3, .4, .5)),
     "quick": dict(resolutions=(32, 48, 64), widths=(.1, .2, .3)),
+    "own":   dict(resolutions=(32, 48, 64), widths=(.25, .5, .75, 1.)),
     "smoke": dict(resolutions=(16, 24), widths=(.1, .2)),
 }
 
 @patch(cls_method=True)
 def preset(cls:SearchSpace,
-    name:str,           # "paper", "cpu", "quick" or "smoke"
-)->SearchSpace:         # 37,520, 8,040, 4,824 or 2,144 systems
+    name:str,           # "paper", "cpu", "quick", "own" (for your images) or "smoke"
+)->SearchSpace:         # 37,520, 8,040, 4,824, 6,432 or 2,144 systems
     "The space of that name. Raises `DansError` for another name."
     if name not in PRESETS:
         raise DansError(f"preset {name!r} is unknown", f"use one of {', '.join(PRESETS)}")

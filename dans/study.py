@@ -258,6 +258,7 @@ def rows(
 # %% ../nbs/09_study.ipynb #b137b6bd
 PRESETS = {"smoke": "CI: every line runs, nothing is meant to be read",
            "quick": "a first look on 2 cores",
+           "own": "your own images, one search of some 30 minutes on 2 cores",
            "cpu": "the committed results",
            "paper": "Wake Vision at full scale, on a GPU"}
 TOO_SMALL = ("smoke", "quick")    # presets whose figures carry a stamp that says so

@@ -83,7 +83,7 @@ def test_macs_and_weights_of_a_network_by_hand():
     assert sum(op.weights for op in operators(s, 3)) == weights
 
 
-@pytest.mark.parametrize("resolution, depths, width, color, classes, expected", [    # heads as tflite-micro printed them
+@pytest.mark.parametrize("resolution, depths, width, color, classes, expected", [    # printed by tflite-micro
     (8, "14320", .7, "mono", 100, 1456), (16, "31310", .4, "mono", 10, 2880), (24, "34000", .7, "rgb", 2, 12960),
     (33, "23000", .2, "rgb", 2, 8896), (48, "34300", 1., "rgb", 10, 69120), (75, "33221", .9, "mono", 2, 151632),
     (192, "24210", .4, "rgb", 10, 414720)])
@@ -115,7 +115,8 @@ def test_check_limits_gives_the_smallest_of_the_space():
 def test_limits_are_hard_on_every_axis():
     cost = Footprint(1000, 2000, 3000)
     assert Limits().admits(cost) and Limits(1000, 2000, 3000).admits(cost)
-    assert not any(Limits(**bound).admits(cost) for bound in ({"ram_bytes": 999}, {"flash_bytes": 1999}, {"macs": 2999}))
+    for bound in ({"ram_bytes": 999}, {"flash_bytes": 1999}, {"macs": 2999}):
+        assert not Limits(**bound).admits(cost)
 
 
 @pytest.mark.parametrize("bound", [0, -1, float("nan"), "512", True])

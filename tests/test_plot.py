@@ -1,8 +1,10 @@
-"Figures and tables: what is drawn equals the rows, labels do not overlap, files are all there or none."
+"Figures and tables: drawn as the rows say, labels apart, files all there or none."
+
 import json
 import math
 
 import matplotlib
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,8 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
-from dans.plot import (QUANTITIES, plot_footprint, plot_limits, plot_progress, plot_slopes, save_figure, save_table,
-                       show_table, spread, stamp_figure, subplots)
+from dans.plot import (
+    QUANTITIES,
+    plot_footprint,
+    plot_limits,
+    plot_progress,
+    plot_slopes,
+    save_figure,
+    save_table,
+    show_table,
+    spread,
+    stamp_figure,
+    subplots,
+)
 from dans.space import DansError
 
 
@@ -24,36 +37,73 @@ def close():
 
 
 def slopes():
-    return pd.DataFrame([{"resolution": r, "distance": d, "seed": s, "accuracy": a + r/1000 + s/100}
-                         for r in (32, 64) for d, a in (("near", .8), ("far", .5)) for s in (0, 1)])
+    return pd.DataFrame(
+        [
+            {"resolution": r, "distance": d, "seed": s, "accuracy": a + r / 1000 + s / 100}
+            for r in (32, 64)
+            for d, a in (("near", 0.8), ("far", 0.5))
+            for s in (0, 1)
+        ]
+    )
 
 
 def progress():
-    return pd.DataFrame([{"arm": arm, "seed": s, "cost_macs": c*1e12 + s*1e10, "best_score": top + c/100 + s/50}
-                         for arm, top in (("data-aware", .8), ("64px-rgb", .7)) for s in (0, 1, 2) for c in (1, 2, 3)])
+    return pd.DataFrame(
+        [
+            {
+                "arm": arm,
+                "seed": s,
+                "cost_macs": c * 1e12 + s * 1e10,
+                "best_score": top + c / 100 + s / 50,
+            }
+            for arm, top in (("data-aware", 0.8), ("64px-rgb", 0.7))
+            for s in (0, 1, 2)
+            for c in (1, 2, 3)
+        ]
+    )
 
 
 def limits(colors=("rgb",)):
-    return pd.DataFrame([{"limit": "ram_bytes", "bound": b*1024, "arm": arm, "seed": s, "accuracy": .6 + b/1000,
-                          "resolution": (32 if b < 100 else 48) + 16*s, "color": colors[s % len(colors)]}
-                         for b in (64, 128) for arm in ("data-aware", "32px-rgb") for s in (0, 1)])
+    return pd.DataFrame(
+        [
+            {
+                "limit": "ram_bytes",
+                "bound": b * 1024,
+                "arm": arm,
+                "seed": s,
+                "accuracy": 0.6 + b / 1000,
+                "resolution": (32 if b < 100 else 48) + 16 * s,
+                "color": colors[s % len(colors)],
+            }
+            for b in (64, 128)
+            for arm in ("data-aware", "32px-rgb")
+            for s in (0, 1)
+        ]
+    )
 
 
 def systems():
-    return pd.DataFrame({"resolution": [32, 32, 64], "ram_bytes": [2048, 4096, 8192], "score": [.5, .6, .7],
-                         "chosen": [False, False, True]})
+    return pd.DataFrame(
+        {
+            "resolution": [32, 32, 64],
+            "ram_bytes": [2048, 4096, 8192],
+            "score": [0.5, 0.6, 0.7],
+            "chosen": [False, False, True],
+        }
+    )
 
 
 # What is drawn
+
 
 def test_slopes_are_means_in_the_reader_s_units():
     ax = plot_slopes(slopes())
     near = ax.containers[0].lines[0]
     assert near.get_xdata().tolist() == [32, 64]
-    assert np.allclose(near.get_ydata(), [100*(.8 + .032 + .005), 100*(.8 + .064 + .005)])
+    assert np.allclose(near.get_ydata(), [100 * (0.8 + 0.032 + 0.005), 100 * (0.8 + 0.064 + 0.005)])
     assert ax.get_xlabel() == "resolution (pixels)" and ax.get_ylabel() == "test accuracy (%)"
     bars = ax.containers[0].lines[2][0].get_segments()
-    assert np.allclose(np.diff(bars[0][:, 1]), 1)    # from the lowest seed to the highest
+    assert np.allclose(np.diff(bars[0][:, 1]), 1)  # from the lowest seed to the highest
 
 
 def test_progress_is_the_median_of_steps_on_the_union_of_costs():
@@ -61,7 +111,9 @@ def test_progress_is_the_median_of_steps_on_the_union_of_costs():
     line = ax.lines[0]
     assert line.get_drawstyle() == "steps-post"
     at = dict(zip(np.round(line.get_xdata(), 2), line.get_ydata()))
-    assert math.isclose(at[1.02], 83) and math.isclose(at[3.02], 85)    # all three seeds have begun: 81, 83, 85
+    assert math.isclose(at[1.02], 83) and math.isclose(
+        at[3.02], 85
+    )  # all three seeds have begun: 81, 83, 85
     assert min(at) == 1.02, "nothing is drawn before every seed has a score"
 
 
@@ -72,7 +124,9 @@ def test_progress_of_one_seed_has_no_band():
 def test_limits_name_the_choices_of_the_arm_in_front_only():
     texts = [t.get_text() for t in plot_limits(limits()).texts]
     assert texts == ["32/48 px", "48/64 px", "32px-rgb", "data-aware"]
-    assert "48/64 px\nrgb/mono" in [t.get_text() for t in plot_limits(limits(("rgb", "mono"))).texts]
+    assert "48/64 px\nrgb/mono" in [
+        t.get_text() for t in plot_limits(limits(("rgb", "mono"))).texts
+    ]
 
 
 def test_limits_are_drawn_one_at_a_time():
@@ -89,9 +143,16 @@ def test_footprints_show_every_system_and_ring_the_chosen():
     assert ax.lines[3].get_xdata()[0] == 6
 
 
-@pytest.mark.parametrize("draw, rows, column", [
-    (plot_slopes, slopes, "accuracy"), (plot_slopes, slopes, "distance"), (plot_progress, progress, "arm"),
-    (plot_limits, limits, "bound"), (plot_footprint, systems, "ram_bytes")])
+@pytest.mark.parametrize(
+    "draw, rows, column",
+    [
+        (plot_slopes, slopes, "accuracy"),
+        (plot_slopes, slopes, "distance"),
+        (plot_progress, progress, "arm"),
+        (plot_limits, limits, "bound"),
+        (plot_footprint, systems, "ram_bytes"),
+    ],
+)
 def test_missing_columns_and_no_rows_are_one_line(draw, rows, column):
     with pytest.raises(DansError, match=f"no column '{column}': they have"):
         draw(rows().drop(columns=column))
@@ -99,8 +160,15 @@ def test_missing_columns_and_no_rows_are_one_line(draw, rows, column):
         draw(rows().iloc[:0])
 
 
-@pytest.mark.parametrize("draw, rows", [(plot_slopes, slopes), (plot_progress, progress), (plot_limits, limits),
-                                        (plot_footprint, systems)])
+@pytest.mark.parametrize(
+    "draw, rows",
+    [
+        (plot_slopes, slopes),
+        (plot_progress, progress),
+        (plot_limits, limits),
+        (plot_footprint, systems),
+    ],
+)
 def test_plots_draw_on_the_axes_given_and_leave_the_rows_alone(draw, rows):
     df, (fig, axes) = rows(), subplots(1, 2, width="page")
     before = df.copy()
@@ -109,7 +177,8 @@ def test_plots_draw_on_the_axes_given_and_leave_the_rows_alone(draw, rows):
 
 # Labels
 
-@given(st.lists(st.floats(0, 1), max_size=12), st.floats(.01, .2))
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.01, 0.2))
 def test_spread_keeps_order_and_distance(places, gap):
     out = spread(places, gap)
     order = np.argsort(places, kind="stable")
@@ -120,8 +189,13 @@ def test_spread_keeps_order_and_distance(places, gap):
 
 
 def test_end_labels_do_not_overlap():
-    df = pd.DataFrame([{"resolution": r, "distance": f"group {i}", "accuracy": .8 + i/5000}
-                       for i in range(6) for r in (32, 64)])
+    df = pd.DataFrame(
+        [
+            {"resolution": r, "distance": f"group {i}", "accuracy": 0.8 + i / 5000}
+            for i in range(6)
+            for r in (32, 64)
+        ]
+    )
     ax = plot_slopes(df)
     ax.figure.draw_without_rendering()
     boxes = sorted((t.get_window_extent() for t in ax.texts), key=lambda b: b.y0)
@@ -133,37 +207,46 @@ def test_lines_differ_without_colour_and_colours_for_the_colour_blind():
     cycle = list(plt.rcParams["axes.prop_cycle"])
     assert len({(str(c["linestyle"]), c["marker"]) for c in cycle}) == len(cycle) >= 6
     # a common model of deuteranopia (Vienot et al. 1999): the first four stay apart
-    model = np.array([[.29, .71, 0], [.29, .71, 0], [-.02, .02, 1]])
-    seen = [model @ np.array(to_rgb(c["color"]))**2.2 for c in cycle[:4]]
-    assert min(np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]) > .1
+    model = np.array([[0.29, 0.71, 0], [0.29, 0.71, 0], [-0.02, 0.02, 1]])
+    seen = [model @ np.array(to_rgb(c["color"])) ** 2.2 for c in cycle[:4]]
+    assert min(np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]) > 0.1
 
 
 # Files
 
+
 def test_a_figure_is_four_files_equal_from_time_to_time(tmp_path):
     def draw(name):
         ax = plot_slopes(slopes())
-        save_figure(ax.figure, slopes(), tmp_path/name, {"preset": "quick"}, stamp="too small to judge")
-        return [(tmp_path/f"{name}.{e}").read_bytes() for e in ("png", "pdf", "csv", "json")]
+        save_figure(
+            ax.figure, slopes(), tmp_path / name, {"preset": "quick"}, stamp="too small to judge"
+        )
+        return [(tmp_path / f"{name}.{e}").read_bytes() for e in ("png", "pdf", "csv", "json")]
+
     assert draw("a") == draw("b")
     assert {p.suffix for p in tmp_path.iterdir()} == {".png", ".pdf", ".csv", ".json"}
-    assert pd.read_csv(tmp_path/"a.csv").equals(slopes())
-    assert json.loads((tmp_path/"a.json").read_text()) == {"preset": "quick", "stamp": "too small to judge"}
-    width, height = plt.imread(tmp_path/"a.png").shape[1::-1]
-    assert width == 3.5*200 and height > 2.4*200
+    assert pd.read_csv(tmp_path / "a.csv").equals(slopes())
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "preset": "quick",
+        "stamp": "too small to judge",
+    }
+    width, height = plt.imread(tmp_path / "a.png").shape[1::-1]
+    assert width == 3.5 * 200 and height > 2.4 * 200
 
 
 def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     fig = plot_slopes(slopes()).figure
     before, write = fig.savefig, []
+
     def savefig(path, **kwargs):
         write.append(path)
         if len(write) == 2:
             raise OSError(28, "No space left on device")
         before(path, **kwargs)
+
     monkeypatch.setattr(fig, "savefig", savefig)
     with pytest.raises(DansError, match="No space left"):
-        save_figure(fig, slopes(), tmp_path/"a", {})
+        save_figure(fig, slopes(), tmp_path / "a", {})
     assert not list(tmp_path.iterdir())
 
 
@@ -173,7 +256,7 @@ def test_the_stamp_stands_below_everything_else(constrained):
     if not constrained:
         fig.set_layout_engine("none")
     plot_slopes(slopes(), ax=ax)
-    for _ in range(2):    # twice: still one stamp
+    for _ in range(2):  # twice: still one stamp
         stamp_figure(fig, "too small to judge")
     for _ in range(2):
         fig.draw_without_rendering()
@@ -183,24 +266,40 @@ def test_the_stamp_stands_below_everything_else(constrained):
     assert box.y0 >= 0 and box.x1 <= fig.bbox.x1
     assert box.y1 <= ax.get_tightbbox().y0 + 1 or not constrained
     assert box.y1 <= ax.get_window_extent().y0
-    assert math.isclose(fig.get_figheight(), 2.4 + .14)
+    assert math.isclose(fig.get_figheight(), 2.4 + 0.14)
 
 
 def test_a_table_is_one_frame(tmp_path):
-    df = pd.DataFrame({"system": ["64px_rgb", "a & b"], "ram_bytes": [36864, 2048], "macs": [1_234_567, 10],
-                       "int8_accuracy": [.81234, np.nan], "seed": [0, 1]})
-    shown = save_table(df, tmp_path/"tab_a", {"preset": "cpu"}, stamp="drawn from stale rows")
-    assert list(shown.columns) == ["system", "RAM (KiB)", "MACs (millions)", "int8 test accuracy (%)", "seed"]
-    assert shown.iloc[0].tolist() == ["64px_rgb", "36", "1.23", "81.2", "0"] and shown.iloc[1, 3] == "-"
-    assert pd.read_csv(tmp_path/"tab_a.csv").ram_bytes.tolist() == [36864, 2048]
-    md, tex = (tmp_path/"tab_a.md").read_text(), (tmp_path/"tab_a.tex").read_text()
+    df = pd.DataFrame(
+        {
+            "system": ["64px_rgb", "a & b"],
+            "ram_bytes": [36864, 2048],
+            "macs": [1_234_567, 10],
+            "int8_accuracy": [0.81234, np.nan],
+            "seed": [0, 1],
+        }
+    )
+    shown = save_table(df, tmp_path / "tab_a", {"preset": "cpu"}, stamp="drawn from stale rows")
+    assert list(shown.columns) == [
+        "system",
+        "RAM (KiB)",
+        "MACs (millions)",
+        "int8 test accuracy (%)",
+        "seed",
+    ]
+    assert (
+        shown.iloc[0].tolist() == ["64px_rgb", "36", "1.23", "81.2", "0"]
+        and shown.iloc[1, 3] == "-"
+    )
+    assert pd.read_csv(tmp_path / "tab_a.csv").ram_bytes.tolist() == [36864, 2048]
+    md, tex = (tmp_path / "tab_a.md").read_text(), (tmp_path / "tab_a.tex").read_text()
     assert "| 64px_rgb" in md and "81.2" in md and "*drawn from stale rows*" in md
     assert r"64px\_rgb" in tex and r"a \& b" in tex and "% drawn from stale rows" in tex
-    assert json.loads((tmp_path/"tab_a.json").read_text())["preset"] == "cpu"
+    assert json.loads((tmp_path / "tab_a.json").read_text())["preset"] == "cpu"
 
 
 def test_each_quantity_has_a_unit_or_needs_none():
     for name, (label, factor, digits) in QUANTITIES.items():
         assert "(" in label or name in ("width", "step"), f"{name} is shown without a unit"
         assert factor > 0 and digits >= 0
-    assert show_table(pd.DataFrame({"far_share": [.3]})).columns[0] == "far share"
+    assert show_table(pd.DataFrame({"far_share": [0.3]})).columns[0] == "far share"

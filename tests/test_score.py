@@ -4,8 +4,9 @@ import pytest
 
 from dans.data import prepare, wake_scenes
 from dans.score import Scorer, branches, children, parent, score_subnets, tree_logits
+from dans.elastic import calibrate, subnet_logits, tensors
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
-from dans.supernet import Recipe, Supernet, calibrate, subnet_logits, tensors
+from dans.supernet import Recipe, Supernet
 
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2))
 

@@ -1,4 +1,5 @@
 "The store and the study: keys, atomicity, two processes at once, provenance."
+
 import json
 import sqlite3
 import subprocess
@@ -12,22 +13,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dans.space import Architecture, DansError, DataConfig
-from dans.study import (RESTS_ON, RESULT_VERSIONS, Store, Study, atomic, canonical, find_root, key_of, versions_of,
-                        write_json)
+from dans.study import (
+    PRESETS,
+    RESTS_ON,
+    RESULT_VERSIONS,
+    Store,
+    Study,
+    atomic,
+    canonical,
+    find_root,
+    key_of,
+    versions_of,
+    write_json,
+)
 
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-                      | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    (tmp_path/"paper.yml").write_text("items: {}\n")
+    (tmp_path / "paper.yml").write_text("items: {}\n")
     monkeypatch.delenv("DANS_CACHE", raising=False)
     monkeypatch.delenv("DANS_STALE", raising=False)
     return tmp_path
 
 
 # Keys
+
 
 @given(st.dictionaries(st.text(), values))
 def test_key_survives_json_and_the_order_of_entries(what):
@@ -43,10 +63,14 @@ def test_different_descriptions_have_different_keys(a, b):
 def test_numpy_and_objects_with_to_dict_have_canonical_forms():
     assert canonical({"n": np.int32(3), "a": np.arange(2)}) == canonical({"a": [0, 1], "n": 3})
     assert canonical(DataConfig(64, "rgb")) == canonical(DataConfig(64, "rgb").to_dict())
-    assert canonical(Architecture((3, 3, 2, 0, 0), .3)) == canonical(Architecture((3, 3, 2, 0, 0), .3).to_dict())
+    assert canonical(Architecture((3, 3, 2, 0, 0), 0.3)) == canonical(
+        Architecture((3, 3, 2, 0, 0), 0.3).to_dict()
+    )
 
 
-@pytest.mark.parametrize("what", [{"x": float("nan")}, {"x": float("inf")}, {"f": len}, {"m": object()}, {(1, 2): 3}])
+@pytest.mark.parametrize(
+    "what", [{"x": float("nan")}, {"x": float("inf")}, {"f": len}, {"m": object()}, {(1, 2): 3}]
+)
 def test_what_has_no_canonical_form_is_refused(what):
     with pytest.raises(DansError, match="canonical form"):
         key_of("score", what)
@@ -67,55 +91,61 @@ def test_every_step_rests_on_steps():
 
 # Atomic writes
 
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
-    write_json(tmp_path/"a.json", {"old": 1})
-    with pytest.raises(RuntimeError), atomic(tmp_path/"a.json") as tmp:
+    write_json(tmp_path / "a.json", {"old": 1})
+    with pytest.raises(RuntimeError), atomic(tmp_path / "a.json") as tmp:
         tmp.write_text("half")
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-    assert json.loads((tmp_path/"a.json").read_text()) == {"old": 1}
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
 
 
 def test_a_full_disk_is_one_line_with_a_remedy_and_leaves_nothing(tmp_path):
-    with pytest.raises(DansError, match="cannot write.*No space left.*free some space"), atomic(tmp_path/"x") as tmp:
+    with pytest.raises(DansError, match="cannot write.*No space left.*free some space"), atomic(
+        tmp_path / "x"
+    ) as tmp:
         tmp.write_text("half")
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
-    (tmp_path/"file").write_text("")
+    (tmp_path / "file").write_text("")
     with pytest.raises(DansError, match="cannot write"):
-        write_json(tmp_path/"file/a.json", {})
+        write_json(tmp_path / "file/a.json", {})
     with pytest.raises(DansError, match="cannot write"):
-        Store(tmp_path/"file/store").record("score", {}, {})
+        Store(tmp_path / "file/store").record("score", {}, {})
 
 
 # The store
 
+
 def test_find_gives_what_was_recorded(tmp_path):
     store, what = Store(tmp_path), {"seed": 1}
     assert store.find("score", what) is None and not store.path.exists()
-    store.record("score", what, {"accuracy": np.float64(.5), "all": np.arange(3)}, seconds=2)
-    assert store.find("score", what) == {"accuracy": .5, "all": [0, 1, 2]}
+    store.record("score", what, {"accuracy": np.float64(0.5), "all": np.arange(3)}, seconds=2)
+    assert store.find("score", what) == {"accuracy": 0.5, "all": [0, 1, 2]}
     assert Store(tmp_path).find("score", {"seed": 2}) is None
     assert Store(tmp_path).find("search", what) is None
 
 
 def test_once_computes_once_and_gives_the_same_types_both_times(tmp_path):
     store, calls = Store(tmp_path), []
+
     def compute():
         calls.append(1)
-        return {"depths": (3, 4), "score": np.float32(.25)}, {"w": b"abc"}
+        return {"depths": (3, 4), "score": np.float32(0.25)}, {"w": b"abc"}
+
     first, second = (store.once("supernet", {"seed": 0}, compute) for _ in range(2))
-    assert calls == [1] and first == second == {"depths": [3, 4], "score": .25}
+    assert calls == [1] and first == second == {"depths": [3, 4], "score": 0.25}
     assert store.file("supernet", {"seed": 0}, "w").read_bytes() == b"abc"
 
 
 def test_a_compute_that_fails_records_nothing(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(ZeroDivisionError):
-        store.once("score", {}, lambda: 1/0)
+        store.once("score", {}, lambda: 1 / 0)
     assert store.find("score", {}) is None
 
 
@@ -129,7 +159,7 @@ def test_pieces_of_an_old_version_are_not_found(tmp_path, monkeypatch):
 
 
 def test_files_are_copied_from_paths_and_bytes(tmp_path):
-    store, source = Store(tmp_path/"store"), tmp_path/"source"
+    store, source = Store(tmp_path / "store"), tmp_path / "source"
     source.write_bytes(b"from a path")
     store.record("supernet", {}, {}, files={"a": source, "b": b"from bytes"})
     source.write_bytes(b"changed since")
@@ -142,8 +172,8 @@ def test_files_are_copied_from_paths_and_bytes(tmp_path):
 def test_a_missing_file_to_keep_leaves_nothing(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(DansError, match="cannot read .*gone"):
-        store.record("supernet", {}, {}, files={"a": b"1", "b": tmp_path/"gone"})
-    assert store.find("supernet", {}) is None and not list((tmp_path/"files").glob("*"))
+        store.record("supernet", {}, {}, files={"a": b"1", "b": tmp_path / "gone"})
+    assert store.find("supernet", {}) is None and not list((tmp_path / "files").glob("*"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "remove"])
@@ -166,7 +196,9 @@ def test_flipped_bits_are_noticed(tmp_path):
 
 
 def test_a_file_that_is_no_store_is_one_line(tmp_path):
-    (tmp_path/"store.sqlite").write_text("this is text, and long enough not to be taken for an empty file" * 9)
+    (tmp_path / "store.sqlite").write_text(
+        "this is text, and long enough not to be taken for an empty file" * 9
+    )
     with pytest.raises(DansError, match="damaged .*delete it"):
         Store(tmp_path).find("score", {})
 
@@ -174,8 +206,10 @@ def test_a_file_that_is_no_store_is_one_line(tmp_path):
 def test_a_locked_or_read_only_store_is_one_line(tmp_path, monkeypatch):
     store = Store(tmp_path)
     store.record("score", {}, {})
+
     def connect(*_, **__):
         raise sqlite3.OperationalError("attempt to write a readonly database")
+
     monkeypatch.setattr(sqlite3, "connect", connect)
     with pytest.raises(DansError, match="cannot write .*readonly"):
         store.record("score", {"seed": 1}, {})
@@ -184,10 +218,14 @@ def test_a_locked_or_read_only_store_is_one_line(tmp_path, monkeypatch):
 def test_rows_are_a_table_in_the_order_of_recording(tmp_path):
     store = Store(tmp_path)
     for seed in (3, 1, 2):
-        store.record("score", {"seed": seed}, {"score": seed/10}, seconds=seed)
+        store.record("score", {"seed": seed}, {"score": seed / 10}, seconds=seed)
     rows = store.rows("score")
-    assert rows.seed.tolist() == [3, 1, 2] and rows.score.tolist() == [.3, .1, .2] and rows.seconds.tolist() == [3, 1, 2]
-    assert len(Store(tmp_path/"none").rows("score")) == 0
+    assert (
+        rows.seed.tolist() == [3, 1, 2]
+        and rows.score.tolist() == [0.3, 0.1, 0.2]
+        and rows.seconds.tolist() == [3, 1, 2]
+    )
+    assert len(Store(tmp_path / "none").rows("score")) == 0
 
 
 def test_many_processes_agree_on_one_piece_and_lose_none(tmp_path):
@@ -202,13 +240,13 @@ def test_many_processes_agree_on_one_piece_and_lose_none(tmp_path):
     """)
     who = "abcd"
     running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), me]) for me in who]
-    assert [p.wait() for p in running] == [0]*len(who)
+    assert [p.wait() for p in running] == [0] * len(who)
     store = Store(tmp_path)
     for seed in range(12):
         by = store.find("supernet", {"seed": seed})["by"]
-        assert store.file("supernet", {"seed": seed}, "w").read_bytes() == by.encode()*1000
-    assert len(store.rows("supernet")) == 12 and len(store.rows("score")) == 12*len(who)
-    assert len(list((tmp_path/"files").glob("*/w"))) == 12    # the losers' files are gone
+        assert store.file("supernet", {"seed": seed}, "w").read_bytes() == by.encode() * 1000
+    assert len(store.rows("supernet")) == 12 and len(store.rows("score")) == 12 * len(who)
+    assert len(list((tmp_path / "files").glob("*/w"))) == 12  # the losers' files are gone
 
 
 def test_a_killed_process_leaves_whole_pieces_only(tmp_path):
@@ -217,31 +255,40 @@ def test_a_killed_process_leaves_whole_pieces_only(tmp_path):
         from dans.study import Store
         store = Store(sys.argv[1])
         for seed in itertools.count():
-            store.record("supernet", {"seed": seed}, {"n": seed}, files={"w": bytes([seed % 256])*300_000})
+            weights = bytes([seed % 256]) * 300_000
+            store.record("supernet", {"seed": seed}, {"n": seed}, files={"w": weights})
             print(seed, flush=True)
     """)
-    running = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     last = [int(running.stdout.readline()) for _ in range(5)][-1]
     running.kill()
     running.communicate()
     store = Store(tmp_path)
-    assert all(store.file("supernet", {"seed": s}, "w").read_bytes() == bytes([s])*300_000 for s in range(last + 1))
+    assert all(
+        store.file("supernet", {"seed": s}, "w").read_bytes() == bytes([s]) * 300_000
+        for s in range(last + 1)
+    )
     store.record("supernet", {"seed": -1}, {})
     assert len(store.rows("supernet")) >= last + 2
 
 
 # The study
 
+
 def test_folders_of_presets(checkout, monkeypatch):
     cpu, quick = Study("cpu", root=checkout), Study("quick", root=checkout)
     assert cpu.committed and not quick.committed
-    assert cpu.results("a/b") == checkout/"results/a/b.csv" and cpu.figures == checkout/"figures"
-    assert cpu.store.folder == checkout/"runs/cpu/store"
-    assert quick.results("a/b") == checkout/"runs/quick/results/a/b.csv"
-    assert quick.cache == cpu.cache == checkout/"runs/cache"
-    monkeypatch.setenv("DANS_CACHE", str(checkout/"elsewhere"))
-    assert Study("quick", root=checkout).cache == checkout/"elsewhere"
-    deep = checkout/"nbs/paper"
+    assert (
+        cpu.results("a/b") == checkout / "results/a/b.csv" and cpu.figures == checkout / "figures"
+    )
+    assert cpu.store.folder == checkout / "runs/cpu/store"
+    assert quick.results("a/b") == checkout / "runs/quick/results/a/b.csv"
+    assert quick.cache == cpu.cache == checkout / "runs/cache"
+    monkeypatch.setenv("DANS_CACHE", str(checkout / "elsewhere"))
+    assert Study("quick", root=checkout).cache == checkout / "elsewhere"
+    deep = checkout / "nbs/paper"
     deep.mkdir(parents=True)
     monkeypatch.chdir(deep)
     assert Study("quick", "runs/quick").out == quick.out
@@ -253,7 +300,7 @@ def test_a_small_preset_cannot_touch_committed_rows(checkout):
 
 
 def test_unknown_preset_names_those_there_are(checkout):
-    with pytest.raises(DansError, match="did you mean smoke.*smoke, quick, cpu, paper"):
+    with pytest.raises(DansError, match=f"did you mean smoke.*{', '.join(PRESETS)}"):
         Study("smok", root=checkout)
 
 
@@ -264,20 +311,34 @@ def test_outside_a_checkout_the_error_says_how_to_get_one(tmp_path):
 
 def test_rows_round_trip_and_provenance_names_no_host_user_or_path(checkout):
     study = Study("cpu", root=checkout)
-    df = pd.DataFrame({"depths": ["33200"], "score": [1/3]})
+    df = pd.DataFrame({"depths": ["33200"], "score": [1 / 3]})
     study.write("search/log", df, data={"name": "wake_scenes", "hash": "ab"})
-    assert study.rows("search/log").score.tolist() == [1/3]
+    assert study.rows("search/log").score.tolist() == [1 / 3]
     text = json.dumps(study.provenance())
     record = study.provenance()["rows"]["search/log"]
-    assert record["data"]["hash"] == "ab" and record["commit"] and record["processor"] and record["versions"]["numpy"]
+    assert (
+        record["data"]["hash"] == "ab"
+        and record["commit"]
+        and record["processor"]
+        and record["versions"]["numpy"]
+    )
     import getpass
     import socket
-    for secret in (socket.gethostname(), str(checkout), str(checkout.parent), "/home/", f"/{getpass.getuser()}"):
+
+    for secret in (
+        socket.gethostname(),
+        str(checkout),
+        str(checkout.parent),
+        "/home/",
+        f"/{getpass.getuser()}",
+    ):
         assert secret not in text
 
 
 def test_missing_rows_name_the_command(checkout):
-    with pytest.raises(DansError, match="results/a/b.csv is missing: compute it: dans-reproduce --preset cpu"):
+    with pytest.raises(
+        DansError, match="results/a/b.csv is missing: compute it: dans-reproduce --preset cpu"
+    ):
         Study("cpu", root=checkout).rows("a/b")
 
 

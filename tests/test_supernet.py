@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dans.data import prepare, wake_scenes
+from dans.elastic import calibrate, extract, initial_weights, keras_model, subnet_logits, tensors, weight_shapes
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
-from dans.supernet import (Recipe, State, Supernet, batch_at, calibrate, extract, initial_weights, keras_model, subnet_logits,
-                           tensors, train_alone, trainer, weight_shapes)
+from dans.supernet import Recipe, State, Supernet, batch_at, train_alone, trainer
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3))
@@ -31,7 +31,11 @@ def weights():
 
 
 def images_for(data, n=16, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (n, data.resolution, data.resolution, data.channels), dtype=np.uint8)
+    "Images with coarse structure: pure noise looks the same to deep layers, whose statistics then rest on rounding."
+    rng, cell = np.random.default_rng(seed), -(-data.resolution // 3)
+    coarse = rng.integers(0, 256, (n, 3, 3, data.channels)).repeat(cell, 1).repeat(cell, 2)
+    fine = rng.integers(-20, 21, (n, data.resolution, data.resolution, data.channels))
+    return np.clip(coarse[:, :data.resolution, :data.resolution] + fine, 0, 255).astype(np.uint8)
 
 
 def random_systems(n):
@@ -45,7 +49,7 @@ def test_extract_computes_what_the_subnet_computes(weights, system):
     shared, images = tensors(weights), images_for(system.data)
     norm = calibrate(shared, system, images)
     model = extract(shared, system, norm)
-    out = model.predict(images / np.float32(127.5) - 1, verbose=0)
+    out = model(images / np.float32(127.5) - 1, training=False).numpy()
     np.testing.assert_allclose(out, subnet_logits(shared, system, images, norm), atol=1e-5)
     assert np.ptp(out) > 1e-2  # a constant output would agree too
 
@@ -56,9 +60,12 @@ def test_mono_stem_equals_three_equal_channels(weights):
     shared, images = tensors(weights), images_for(mono.data)
     norm = calibrate(shared, mono, images)
     pixels = images / np.float32(127.5) - 1
-    one = extract(shared, mono, norm).predict(pixels, verbose=0)
-    three = extract(shared, rgb, norm).predict(np.repeat(pixels, 3, -1), verbose=0)
+    def stem(system, x):
+        model = extract(shared, system, norm)
+        return keras.Model(model.input, model.get_layer("stem_relu6").output)(x, training=False)
+    one, three = stem(mono, pixels), stem(rgb, np.repeat(pixels, 3, -1))
     np.testing.assert_allclose(one, three, atol=1e-6)
+    assert np.ptp(one) > 1
 
 
 def test_one_trace_serves_all_subnets(weights):
@@ -75,8 +82,8 @@ def test_one_trace_serves_all_subnets(weights):
 @pytest.mark.parametrize("depths", [(0, 0, 0, 0, 0), (2, 1, 0, 0, 0), (3, 4, 3, 3, 1)], ids=str)
 def test_gradients_are_those_of_the_cut_out_model(weights, depths):
     import tensorflow as tf
-    system = System(DataConfig(24, "rgb"), Architecture(depths, 0.2))
-    images, labels = images_for(system.data, 32), np.arange(32) % 3
+    system = System(DataConfig(64, "rgb"), Architecture(depths, 0.2))  # enough positions for stable batch statistics
+    images, labels = images_for(system.data, 64), np.arange(64) % 3
     train = trainer(LARGEST, 3)
     train.load(weights)
     loss, _, grads = train.gradients(system, images, np.eye(3, dtype=np.float32)[labels], 0.0)
@@ -89,12 +96,12 @@ def test_gradients_are_those_of_the_cut_out_model(weights, depths):
     names = [_shared_name(v) for v in model.trainable_variables]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     values = tape.gradient(expected, model.trainable_variables)
-    floor = 1e-2 * max(np.abs(v).max() for v in values)  # a beta before a normalised layer has gradient 0 but for rounding
+    floor = 1e-2 * max(np.linalg.norm(v) for v in values)  # a beta before a normalised layer has gradient 0 but for rounding
     for name, value in zip(names, values):
         full = grads[name].numpy()
         inside = tuple(slice(n) for n in value.shape)
-        scale = max(np.abs(value).max(), floor)
-        np.testing.assert_allclose(full[inside] / scale, value / scale, atol=2e-4, err_msg=name)
+        error = np.linalg.norm(full[inside] - value) / max(np.linalg.norm(value), floor)
+        assert error < 1e-2, f"{name}: relative error {error:.2g}"  # rounding flips a few ReLU6 units of a deep network
         full[inside] = 0
         assert not full.any(), f"{name}: a gradient outside the subnet"
     unused = set(grads) - set(names)

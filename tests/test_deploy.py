@@ -1,0 +1,208 @@
+"A system as a file: what the real interpreters say of it, and what happens to bad input."
+import hashlib
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from dans.deploy import (INTERPRETERS, Deployed, Port, accuracy, arena, deploy, float_accuracy, pixel_table, ports,
+                         predict, quantise, save, scaled, slim)
+from dans.hardware import footprint
+from dans.space import Architecture, DansError, DataConfig, System
+from dans.elastic import keras_model
+
+SYSTEMS = [     # both colours, every ending stage, odd sizes, all roundings, several numbers of classes
+    ("8px-mono", "00000", .3, "even", 2), ("17px-rgb", "20000", .2, "even", 3), ("33px-mono", "12000", .5, "even", 2),
+    ("24px-rgb", "11200", .1, "even", 10), ("40px-mono", "11110", .3, "eight", 2), ("16px-rgb", "12321", .2, "even", 2),
+    ("48px-rgb", "11100", .1, "expansion", 2), ("8px-mono", "11111", .4, "even", 2)]
+
+
+def build(data, depths, width, rounding, classes, seed=0):
+    "A system, a network of it whose outputs vary, and images. (An untrained network gives one output for all images.)"
+    resolution, color = data.split("px-")
+    system = System(DataConfig(int(resolution), color), Architecture(depths, width, rounding))
+    rng = np.random.default_rng(seed)
+    model = keras_model(system, classes)
+    noise = rng.integers(0, 256, (120, 4, 4, system.data.channels)).repeat(-(-system.data.resolution // 4), 1)
+    images = noise.repeat(-(-system.data.resolution // 4), 2)[:, :system.data.resolution, :system.data.resolution]
+    images = np.ascontiguousarray(images * rng.uniform(.2, 1, (120, 1, 1, 1))).astype(np.uint8)
+    model(scaled(images), training=False)
+    for layer in model.layers:      # statistics of the images themselves, as training would leave them
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.
+            layer.gamma.assign(rng.uniform(.7, 1.4, layer.gamma.shape))
+            layer.beta.assign(rng.uniform(-.3, .6, layer.beta.shape))
+    for _ in range(3):
+        model(scaled(images), training=True)
+    logits = np.asarray(model(scaled(images), training=False))
+    kernel, bias = model.layers[-1].get_weights()
+    kernel = kernel * 2 / logits.std(0).clip(1e-3)
+    model.layers[-1].set_weights([kernel, bias - (logits * 2 / logits.std(0).clip(1e-3)).mean(0)])
+    return system, model, images
+
+
+@pytest.fixture(scope="module")
+def small():
+    system, model, images = build(*SYSTEMS[2])
+    return system, model, images, quantise(model, images)
+
+
+@pytest.mark.parametrize("case", SYSTEMS, ids=lambda c: "-".join(map(str, c)))
+def test_planner_and_interpreter_agree_to_the_byte(case):
+    system, model, images = build(*case)
+    tflite = quantise(model, images)
+    predicted, measured = footprint(system, case[-1]), arena(tflite)
+    assert measured.head == predicted.ram_bytes
+    assert measured.total == measured.head + measured.tail
+    assert abs(len(tflite) - predicted.flash_bytes) <= max(.01 * len(tflite), 512)
+
+
+def test_the_file_decides_as_the_float_model_does(small):
+    _, model, images, tflite = small
+    expected = np.asarray(keras.ops.softmax(model(scaled(images), training=False)))
+    found = (predict(tflite, images, progress=False) + 128.) / 256
+    assert min((expected.argmax(1) == k).mean() for k in (0, 1)) > .2      # else agreement would mean nothing
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= .9
+    assert np.abs(found - expected).mean() < .08
+
+
+def cut_before_dense(tflite):
+    "The same model up to the mean, with the mean as its output; and the scale of the logits."
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tflite))
+    graph = model.subgraphs[0]
+    logits = graph.tensors[graph.operators[-2].outputs[0]]
+    graph.operators, graph.outputs = graph.operators[:-2], graph.operators[-3].outputs
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return slim(bytes(builder.Output())), float(logits.quantization.scale[0])
+
+
+def test_both_interpreters_compute_the_same_up_to_the_rounding_of_the_dense_layer(small):
+    _, _, images, tflite = small
+    features, scale = cut_before_dense(tflite)
+    reference, micro = (predict(features, images, interpreter, progress=False) for interpreter in INTERPRETERS)
+    assert len(np.unique(reference)) > 20 and (reference == micro).all()
+    reference, micro = (predict(tflite, images, interpreter, progress=False).astype(int)
+                        for interpreter in INTERPRETERS)
+    assert len(np.unique(reference)) > 20
+    assert (reference != micro).any(1).mean() <= .05
+    assert np.abs(reference - micro).max() <= np.ceil(256 / 4 * 2 * scale) + 1   # two logits, one step each
+
+
+def test_order_and_workers_do_not_matter(small):
+    _, _, images, tflite = small
+    outputs = predict(tflite, images, workers=2, progress=False)
+    assert (outputs[::-1] == predict(tflite, images[::-1], workers=1, progress=False)).all()
+    assert (outputs[:1] == predict(tflite, images[:1], progress=False)).all()
+
+
+def test_names_and_process_history_leave_no_trace(small):
+    system, model, images, tflite = small
+    other = keras_model(system)     # other layer names in the graph, the same weights
+    other.set_weights(model.get_weights())
+    assert quantise(other, images) == tflite
+    named = quantise(model, images, names=True)
+    assert slim(named) == tflite and slim(tflite) == tflite and len(named) > len(tflite)
+    assert arena(named).head == arena(tflite).head
+
+
+def test_weights_are_aligned(small):
+    from ai_edge_litert import schema_py_generated as schema
+    model = schema.Model.GetRootAs(small[-1])
+    held = [b for b in map(model.Buffers, range(model.BuffersLength())) if b.DataLength()]
+    assert len(held) > 10 and all(b._tab.Vector(b._tab.Offset(4)) % 16 == 0 for b in held)
+
+
+def test_input_range_is_that_of_a_pixel_whatever_the_images_show(small):
+    _, model, images, tflite = small
+    dark = ports(quantise(model, images // 8))[0]
+    assert dark == ports(tflite)[0]
+    table = pixel_table(dark).astype(int)
+    assert (np.diff(table) >= 0).all() and len(set(table)) >= 255
+    assert np.abs((table - dark.zero_point) * dark.scale - scaled(np.arange(256))).max() <= dark.scale * .51 + 1e-6
+
+
+def test_pixel_table_saturates():
+    assert pixel_table(Port((1,), 1 / 254, 0))[[0, 255]].tolist() == [-128, 127]
+
+
+def test_accuracies(small):
+    _, model, images, tflite = small
+    labels = np.asarray(model(scaled(images), training=False)).argmax(1)
+    assert float_accuracy(model, images, labels, batch=7) == 1
+    found = predict(tflite, images, progress=False).argmax(1)
+    assert accuracy(tflite, images, found, progress=False) == 1
+    assert accuracy(tflite, images, 1 - found, progress=False) == 0
+
+
+def test_deploy_and_save(small, tmp_path):
+    system, model, images, tflite = small
+    labels = np.arange(len(images)) % 2
+    found, deployed = deploy(system, model, images, images, labels, progress=False)
+    assert found == tflite and isinstance(deployed, Deployed)
+    assert deployed.arena.head == deployed.predicted.ram_bytes and deployed.file_bytes == len(tflite)
+    assert deployed.drop == deployed.float_accuracy - deployed.int8_accuracy
+    folder = save(tmp_path / "a" / "b", tflite, deployed, ("no", "yes"))
+    card = json.loads((folder / "model.json").read_text())
+    assert card["sha256"] == hashlib.sha256((folder / "model.tflite").read_bytes()).hexdigest()
+    assert System.from_dict(card) == system and card["class_names"] == ["no", "yes"]
+    assert card["input"]["scale"] == ports(tflite)[0].scale
+    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.tflite"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(small, tmp_path):
+    system, _, images, tflite = small
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    known = Deployed(system, 2, footprint(system), arena(tflite), len(tflite), 0., 0., 1, "")
+    with pytest.raises(DansError, match="file"):
+        save(blocked / "sub", tflite, known)
+
+
+def test_an_untrained_network_ends_in_an_error_not_in_a_dead_process():
+    system, model, images = build(*SYSTEMS[0])
+    model.layers[-1].set_weights([w * 0 for w in model.layers[-1].get_weights()])
+    tflite = quantise(model, images)
+    for interpreter in INTERPRETERS:
+        with pytest.raises(DansError, match=f"{interpreter} interpreter cannot run this model.*untrained"):
+            predict(tflite, images[:2], interpreter, progress=False)
+    with pytest.raises(DansError, match="cannot run this model"):
+        arena(tflite)
+
+
+def test_an_interpreter_that_takes_too_long_is_stopped(small):
+    _, _, images, tflite = small
+    with pytest.raises(DansError, match="took longer than 0.01 s"):
+        predict(tflite, images, limit_s=.01, progress=False)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:100], lambda b: b[:len(b) // 2], lambda b: b"x" * 5000])
+def test_damaged_files_are_refused(small, damage):
+    with pytest.raises(DansError, match="not a whole .tflite file"):
+        predict(damage(small[-1]), small[2], progress=False)
+
+
+def test_float_files_are_refused(small):
+    import tensorflow as tf
+    square = tf.function(lambda x: x * x, input_signature=[tf.TensorSpec((1, 4, 4, 1))]).get_concrete_function()
+    with pytest.raises(DansError, match="not int8"):
+        arena(tf.lite.TFLiteConverter.from_concrete_functions([square]).convert())
+
+
+def test_images_that_do_not_fit_are_refused(small):
+    system, model, images, tflite = small
+    for wrong in (images.astype(np.float32), images[:, :-1], images[..., [0, 0, 0]], images[:0], list(images)):
+        with pytest.raises(DansError, match=r"takes uint8 images \(n, 33, 33, 1\)"):
+            quantise(model, wrong)
+        with pytest.raises(DansError, match=r"takes uint8 images \(n, 33, 33, 1\)"):
+            predict(tflite, wrong, progress=False)
+    with pytest.raises(DansError, match="one label for each image"):
+        accuracy(tflite, images, np.zeros(3), progress=False)
+    with pytest.raises(DansError, match="interpreter 'fast' is unknown"):
+        predict(tflite, images, "fast")
+    other = System(DataConfig(64, "rgb"), system.arch)
+    with pytest.raises(DansError, match=r"\(n, 64, 64, 3\)"):
+        deploy(other, model, images, images, np.zeros(len(images)))
