@@ -79,7 +79,7 @@ def test_first_run_computes_second_skips_change_recomputes(checkout, capsys, mon
         "[1/2] run_toy: A toy search (2 s expected; runs/quick/results/toy/log.csv is missing)"
         in said
     )
-    assert re.search(r"run_toy: done in \d+ s \(2 s expected\), about 3 s left", said)
+    assert re.search(r"run_toy: done in \d+ s \(2 s expected\), some 3 s left", said)
     assert said.endswith("figures and tables are in runs/quick/figures/\n")
     assert steps("runs/quick/results/toy/log.csv") == 5  # the preset's parameter, not the default
 

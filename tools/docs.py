@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import yaml
 from nbconvert import MarkdownExporter
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults
@@ -33,9 +34,9 @@ def title(cells):
     match = next((m for c in cells if c.cell_type == "raw" and (m := FRONT.match(c.source))), None)
     if not match:
         return ""
-    fields = dict(line.split(": ", 1) for line in match[1].splitlines() if ": " in line)
+    fields = yaml.safe_load(match[1])
     said = f"\n> {fields['description']}\n" if "description" in fields else ""
-    return f"# {fields.get('title', '').strip(chr(34))}\n{said}\n"
+    return f"# {fields.get('title', '')}\n{said}\n"
 
 
 def shown(cell):
