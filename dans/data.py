@@ -95,9 +95,7 @@ def wake_scenes(
     def rows():
         seen = {}
         for split, n in sizes.items():
-            images, labels, columns = scenes.make(n, split, seed, native, far, label_noise)
-            records = pd.DataFrame(columns).to_dict("records")
-            for i, (image, label, values) in enumerate(zip(images, labels, records)):
+            for i, (image, label, values) in enumerate(scenes.stream(n, split, seed, native, far, label_noise)):
                 check_disjoint(seen, split, f"scene {i}", digest(image))
                 yield split, f"scene {i}", image, int(label), values
     key = key_of("wake_scenes", scenes.VERSION, sizes, seed, native, far, label_noise)

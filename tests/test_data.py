@@ -367,9 +367,9 @@ def test_wake_scenes_by_seed(tmp_path):
 
 
 def test_a_source_that_draws_one_image_twice_is_refused(tmp_path, monkeypatch):
-    def make(n, split, seed, native, far, label_noise):
-        return np.full((n, native, native, 3), 7, np.uint8), np.arange(n) % 2, dict(far=np.zeros(n))
-    monkeypatch.setattr(dans.data.scenes, "make", make)
+    def stream(n, split, seed, native, far, label_noise):
+        return ((np.full((native, native, 3), 7, np.uint8), i % 2, dict(far=0)) for i in range(n))
+    monkeypatch.setattr(dans.data.scenes, "stream", stream)
     refused(lambda: prepare(wake_scenes(4, 4, 4, native=32), [16], tmp_path / "cache"), "the same image in two splits")
     assert nothing_left(tmp_path / "cache")
 

@@ -1,4 +1,4 @@
-"What dans.scenes guarantees: the same bytes everywhere, disjoint assets, true attributes, no shortcut."
+"What dans.scenes guarantees: the same bytes, disjoint assets, true attributes, no shortcut."
 import hashlib
 import io
 import subprocess
@@ -26,6 +26,10 @@ def digest(*arguments, **options):
     return hashlib.sha256(draw(*arguments, **options)[0].tobytes()).hexdigest()[:16]
 
 
+def shrink(image, side):
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR), float)
+
+
 @pytest.fixture(scope="module")
 def small():
     "Attributes of 600 small scenes."
@@ -43,8 +47,8 @@ def test_golden(case):
 def test_same_bytes_in_another_process():
     code = ("import hashlib; from dans.scenes import draw;"
             "print(hashlib.sha256(draw(0, 'val', 5)[0].tobytes()).hexdigest()[:16])")
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == digest(0, "val", 5)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == digest(0, "val", 5)
 
 
 def test_same_bytes_for_any_n_and_workers():
@@ -67,12 +71,11 @@ def test_seed_split_and_index_make_another_scene():
 
 
 def test_another_native_size_shows_the_same_scene():
+    light = ("dark", "normal_lighting", "bright")
     for i in range(12):
-        (a, label, row), (b, other, row_b) = draw(0, "train", i, native=64), draw(0, "train", i, native=192)
-        light = ("dark", "normal_lighting", "bright")
-        assert label == other and all(row[k] == row_b[k] for k in row if k not in light)
-        a, b = (np.asarray(Image.fromarray(x).resize((32, 32), Image.Resampling.BILINEAR), float) for x in (a, b))
-        assert np.abs(a - b).mean() < 6
+        (a, label_a, row_a), (b, label_b, row_b) = (draw(0, "train", i, n) for n in (64, 192))
+        assert label_a == label_b and all(row_a[k] == row_b[k] for k in row_a if k not in light)
+        assert np.abs(shrink(a, 32) - shrink(b, 32)).mean() < 6
 
 
 # assets
@@ -93,7 +96,7 @@ def test_assets_of_splits_are_disjoint(monkeypatch):
         assert len(numbers) > 300
         assert all(POOLS[split][0] <= number < POOLS[split][1] for number in numbers)
         used[split] = set(numbers)
-    assert not used["train"] & used["val"] and not used["train"] & used["test"] and not used["val"] & used["test"]
+    assert sum(map(len, used.values())) == len(set.union(*used.values()))
 
 
 def test_pools_are_disjoint_and_nonempty():
@@ -128,7 +131,8 @@ def test_everything_occurs(small):
 def test_lighting_is_that_of_the_picture(small):
     images, _, a = small
     grey = images.mean(axis=(1, 2)) @ (.299, .587, .114)
-    assert np.array_equal(a["dark"] == 1, grey < 85) and np.array_equal(a["bright"] == 1, grey >= 170)
+    assert np.array_equal(a["dark"] == 1, grey < 85)
+    assert np.array_equal(a["bright"] == 1, grey >= 170)
 
 
 @pytest.mark.parametrize("far, low, high", [(0, 0, 0), (.6, .5, .7), (1, 1, 1)])
@@ -146,7 +150,8 @@ def test_label_noise_is_in_train_and_val_only():
 
 @pytest.mark.parametrize("options, words", [
     (dict(split="holdout"), "train, val, test"), (dict(native=4), "native size 4"),
-    (dict(far=1.5), "from 0 to 1"), (dict(label_noise=.7), "label noise 0.7"), (dict(n=0), "at least 1")])
+    (dict(far=1.5), "from 0 to 1"), (dict(label_noise=.7), "label noise 0.7"),
+    (dict(n=0), "at least 1")])
 def test_bad_arguments(options, words):
     with pytest.raises(DansError, match=words):
         make(**{"n": 10, "split": "train", **options})
@@ -159,10 +164,9 @@ def features(images):
     def size(image):
         Image.fromarray(image).save(data := io.BytesIO(), "PNG")
         return data.tell()
-    tiny = [np.asarray(Image.fromarray(i).resize((16, 16), Image.Resampling.BILINEAR)) for i in images]
     bins = (images >> 6) @ np.array([16, 4, 1], np.uint8)
     grey = images.mean(-1)
-    return {"pixels": np.reshape(tiny, (len(images), -1)).astype(float),
+    return {"pixels": np.array([shrink(i, 16).ravel() for i in images]),
             "colours": np.sqrt([np.bincount(b.ravel(), minlength=64) for b in bins]),
             "edges": np.stack([np.abs(np.diff(grey, axis=a)).mean((1, 2)) for a in (1, 2)], 1),
             "file": np.array([[size(i)] for i in images], float)}
@@ -188,4 +192,5 @@ def test_shortcuts_stay_near_chance():
     a[labels_a == 1] //= 2    # the audit does see a shortcut where there is one
     b[labels_b == 1] //= 2
     fa, fb = features(a), features(b)
-    assert all(shortcut(name, fa, labels_a, fb, labels_b) > .7 for name in ("pixels", "colours", "file"))
+    seen = [shortcut(name, fa, labels_a, fb, labels_b) for name in ("pixels", "colours", "file")]
+    assert min(seen) > .7

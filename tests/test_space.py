@@ -167,7 +167,7 @@ def test_numpy_and_lists_are_normalised():
     (lambda: SearchSpace((32, 4)), "at least 8"),
     (lambda: SearchSpace(32, ("rgb", "grey")), "rgb, mono"),
     (lambda: SearchSpace(32, max_depths=(9, 4, 3, 3, 1)), "up to"),
-    (lambda: SearchSpace.preset("papr"), "paper, cpu, quick, smoke"),
+    (lambda: SearchSpace.preset("papr"), "paper, cpu, quick, own, smoke"),
     (lambda: SearchSpace(32).index(SearchSpace(64)[0]), "choose from"),
     (lambda: SearchSpace(32).fix(DataConfig(64)), "32px-rgb, 32px-mono"),
     (lambda: SearchSpace(32).sample(None, by="stage"), '"ending" or "tuple"'),
