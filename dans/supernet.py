@@ -15,6 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from fastcore.basics import patch
 from keras import ops
 from tqdm import tqdm
 
@@ -69,7 +70,7 @@ def _traced_gradients(largest:Architecture, classes:int):
         [tf.TensorSpec(shape) for shape in shapes.values()], tf.TensorSpec((None, None, None, 3), tf.uint8),
         tf.TensorSpec((None, classes)), tf.TensorSpec((None,), tf.int32), tf.TensorSpec((5,), tf.int32), tf.TensorSpec(())])
 
-
+# %% ../nbs/08_supernet.ipynb #c829bfdf
 class Trainer:
     "Variables, an Adam optimizer and the traces for one largest architecture: reset for each training, never rebuilt."
     def __init__(
@@ -101,37 +102,41 @@ class Trainer:
         copies = [np.array(ops.convert_to_numpy(v)) for v in self.variables + self.optimizer.variables]
         return dict(zip(names, copies)), copies[len(names):]
 
-    def gradients(
-        self,
-        system:System,  # which subnet
-        images,         # uint8 (n, r, r, 3)
-        targets,        # class probabilities (n, classes)
-        deep:float,     # weight of the endings before the last
-    ):                  # loss, logits (n, classes), list of gradients
-        "Gradients of one subnet's loss, zero outside the subnet."
-        return self._gradients([v.value for v in self.variables], images, targets,
-                               _channels(self.largest, system.arch.width), np.array(system.arch.depths, np.int32), deep)
+# %% ../nbs/08_supernet.ipynb #93f1a0da
+@patch
+def gradients(
+    self:Trainer,
+    system:System,  # which subnet
+    images,         # uint8 (n, r, r, 3)
+    targets,        # class probabilities (n, classes)
+    deep:float,     # weight of the endings before the last
+):                  # loss, logits (n, classes), list of gradients
+    "Gradients of one subnet's loss, zero outside the subnet."
+    return self._gradients([v.value for v in self.variables], images, targets,
+                           _channels(self.largest, system.arch.width), np.array(system.arch.depths, np.int32), deep)
 
-    def step(
-        self,
-        networks:list,       # (system, uint8 images (n, r, r, 3)) of this step; the first is trained on the labels
-        labels:np.ndarray,   # int (n,)
-        rate:float,          # learning rate
-        deep:float,          # weight of the endings before the last
-        distil:bool,         # whether the first network's predictions are the targets of the others
-    )->float:                # loss of the first network
-        "One optimizer step on the summed gradients of `networks` (Adam does not see their scale)."
-        targets, total = np.eye(self.classes, dtype=np.float32)[labels], None
-        for system, images in networks:
-            loss, logits, grads = self.gradients(system, images, targets, deep)
-            if total is None:
-                first, total = loss, grads
-                targets = ops.softmax(logits) if distil else targets
-            else:
-                total = self._add(total, grads)
-        self.optimizer.learning_rate = rate
-        self._update(total)
-        return float(first)
+
+@patch
+def step(
+    self:Trainer,
+    networks:list,       # (system, uint8 images (n, r, r, 3)) of this step; the first is trained on the labels
+    labels:np.ndarray,   # int (n,)
+    rate:float,          # learning rate
+    deep:float,          # weight of the endings before the last
+    distil:bool,         # whether the first network's predictions are the targets of the others
+)->float:                # loss of the first network
+    "One optimizer step on the summed gradients of `networks` (Adam does not see their scale)."
+    targets, total = np.eye(self.classes, dtype=np.float32)[labels], None
+    for system, images in networks:
+        loss, logits, grads = self.gradients(system, images, targets, deep)
+        if total is None:
+            first, total = loss, grads
+            targets = ops.softmax(logits) if distil else targets
+        else:
+            total = self._add(total, grads)
+    self.optimizer.learning_rate = rate
+    self._update(total)
+    return float(first)
 
 
 @functools.lru_cache(maxsize=4)
@@ -314,51 +319,59 @@ class Supernet:
         "The systems of one training step: largest, smallest, two drawn from the space."
         return [self.largest, self.smallest, self.space.sample(rng), self.space.sample(rng)]
 
-    def train(
-        self,
-        prepared:Prepared,      # images, prepared for the resolutions of the space
-        recipe:Recipe=Recipe(), # how to train
-        checkpoint=None,        # file to go on from and to write after each epoch
-        check_images:int=500,   # training images for statistics, and validation images, of the check after each epoch; 0: none
-    )->"Supernet":              # itself
-        "Train all subnets together; progress bar with loss and validation score of the largest and the smallest subnet."
-        if prepared.sizes["train"] < 2:
-            raise DansError(f"{prepared.sizes['train']} training images", "give at least 2")
-        settings = dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed)
-        check = functools.partial(self._check, prepared, check_images) if check_images else None
-        self.state = fit(trainer(self.largest.arch, self.classes), self.state, prepared, self.draw, recipe, check,
-                         checkpoint, settings, desc="supernet")
-        return self
+# %% ../nbs/08_supernet.ipynb #8186b0cf
+@patch
+def train(
+    self:Supernet,
+    prepared:Prepared,      # images, prepared for the resolutions of the space
+    recipe:Recipe=Recipe(), # how to train
+    checkpoint=None,        # file to go on from and to write after each epoch
+    check_images:int=500,   # training images for statistics, and validation images, of the check after each epoch; 0: none
+)->"Supernet":              # itself
+    "Train all subnets together; progress bar with loss and validation score of the largest and the smallest subnet."
+    if prepared.sizes["train"] < 2:
+        raise DansError(f"{prepared.sizes['train']} training images", "give at least 2")
+    settings = dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed)
+    check = functools.partial(self._check, prepared, check_images) if check_images else None
+    self.state = fit(trainer(self.largest.arch, self.classes), self.state, prepared, self.draw, recipe, check,
+                     checkpoint, settings, desc="supernet")
+    return self
 
-    def _check(self, prepared, n, weights):
-        weights = tensors(weights)
-        return {name: subnet_accuracy(weights, system, prepared.view("train", system.data, n).images,
-                                      prepared.view("val", system.data, n))
-                for name, system in (("largest", self.largest), ("smallest", self.smallest))}
+@patch
+def _check(self:Supernet, prepared, n, weights):
+    weights = tensors(weights)
+    return {name: subnet_accuracy(weights, system, prepared.view("train", system.data, n).images,
+                                  prepared.view("val", system.data, n))
+            for name, system in (("largest", self.largest), ("smallest", self.smallest))}
 
-    def extract(
-        self,
-        system:System,            # a system of the space
-        calibration:np.ndarray,   # uint8 (n, r, r, c) training images for the statistics
-    )->keras.Model:               # float images in [-1, 1] -> logits
-        "The subnet as an ordinary Keras model. Raises `DansError` for a system outside the space."
-        if system not in self.space:
-            raise DansError(f"{system} is not in the supernet's space", "extract one of its systems")
-        weights = tensors(self.weights)
-        return extract(weights, system, calibrate(weights, system, calibration))
+# %% ../nbs/08_supernet.ipynb #9937aee6
+@patch
+def extract(
+    self:Supernet,
+    system:System,            # a system of the space
+    calibration:np.ndarray,   # uint8 (n, r, r, c) training images for the statistics
+)->keras.Model:               # float images in [-1, 1] -> logits
+    "The subnet as an ordinary Keras model. Raises `DansError` for a system outside the space."
+    if system not in self.space:
+        raise DansError(f"{system} is not in the supernet's space", "extract one of its systems")
+    weights = tensors(self.weights)
+    return extract(weights, system, calibrate(weights, system, calibration))
 
-    def save(self, path):
-        "Write the supernet to one file, atomically."
-        self.state.save(path, dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed))
 
-    @classmethod
-    def load(cls, path)->"Supernet":
-        "The supernet that `save` wrote, or a checkpoint of `train`. Raises `DansError` where the file is not one."
-        state, settings = State.load(path)
-        space = SearchSpace(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["space"].items()})
-        net = cls(space, settings["classes"], settings["first_weights"])
-        net.state = state
-        return net
+@patch
+def save(self:Supernet, path):
+    "Write the supernet to one file, atomically."
+    self.state.save(path, dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed))
+
+
+@patch(cls_method=True)
+def load(cls:Supernet, path)->"Supernet":
+    "The supernet that `save` wrote, or a checkpoint of `train`. Raises `DansError` where the file is not one."
+    state, settings = State.load(path)
+    space = SearchSpace(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["space"].items()})
+    net = cls(space, settings["classes"], settings["first_weights"])
+    net.state = state
+    return net
 
 # %% ../nbs/08_supernet.ipynb #43abc7e5
 def train_alone(
