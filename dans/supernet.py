@@ -8,7 +8,6 @@ __all__ = ['Trainer', 'trainer', 'Recipe', 'as_rgb', 'batch_at', 'State', 'fit',
 # %% ../nbs/08_supernet.ipynb #69bccf7b
 import functools
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from fastcore.basics import patch
 from keras import ops
 from tqdm import tqdm
 
-from .data import Prepared, crops, draw_boxes
+from .data import Prepared, atomic, crops, draw_boxes
 from .elastic import (batch_norm, block_of, calibrate, extract, head_of, initial_weights, stem_of, subnet_accuracy, tensors,
                           weight_shapes)
 from .hardware import macs
@@ -220,21 +219,10 @@ class State:
 
     def save(self, path, settings:dict):
         "Write atomically to `path` (.npz, no pickle), with the `settings` that led here."
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         about = json.dumps(dict(step=self.step, history=self.history, settings=settings, slots=len(self.slots or [])))
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez(file, about=np.frombuffer(about.encode(), np.uint8), **{f"weight/{k}": v for k, v in self.weights.items()},
-                         **{f"slot/{i}": v for i, v in enumerate(self.slots or [])})
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except OSError as e:
-            raise DansError(f"cannot write {path} ({e.strerror})", "free some disk space or choose another folder") from e
-        finally:
-            part.unlink(missing_ok=True)
+        with atomic(Path(path)) as part, part.open("wb") as file:
+            np.savez(file, about=np.frombuffer(about.encode(), np.uint8), **{f"weight/{k}": v for k, v in self.weights.items()},
+                     **{f"slot/{i}": v for i, v in enumerate(self.slots or [])})
 
     @classmethod
     def load(cls, path)->tuple["State", dict]:
