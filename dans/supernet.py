@@ -245,6 +245,7 @@ def fit(
     recipe:Recipe,         # how to train
     check=None,            # weights -> dict of numbers, shown and kept after each epoch
     checkpoint=None,       # file to go on from and to write after each epoch
+    on_epoch=None,         # called with the record of each epoch, before its checkpoint is written
     settings:dict=None,    # what else determines the result; a checkpoint with other settings is refused
     desc:str="training",   # label of the progress bar
 )->State:                  # the finished training
@@ -272,6 +273,8 @@ def fit(
                 shown = {k: f"{v:.3f}" for k, v in found.items()}
                 history.append(dict(epoch=len(history) + 1, step=t + 1, loss=float(np.mean(losses)), cost_macs=cost, **found))
                 losses, cost, state = [], 0, State(weights, slots, t + 1, list(history))
+                if on_epoch:
+                    on_epoch(history[-1])
                 if checkpoint is not None:
                     state.save(checkpoint, settings)
     return state
@@ -315,6 +318,7 @@ def train(
     recipe:Recipe=Recipe(), # how to train
     checkpoint=None,        # file to go on from and to write after each epoch
     check_images:int=500,   # training images for statistics, and validation images, of the check after each epoch; 0: none
+    on_epoch=None,          # called with the record of each epoch: epoch, step, loss, cost, the two scores
 )->"Supernet":              # itself
     "Train all subnets together; progress bar with loss and validation score of the largest and the smallest subnet."
     if prepared.sizes["train"] < 2:
@@ -322,7 +326,7 @@ def train(
     settings = dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed)
     check = functools.partial(self._check, prepared, check_images) if check_images else None
     self.state = fit(trainer(self.largest.arch, self.classes), self.state, prepared, self.draw, recipe, check,
-                     checkpoint, settings, desc="supernet")
+                     checkpoint, on_epoch, settings, desc="supernet")
     return self
 
 @patch
@@ -380,6 +384,6 @@ def train_alone(
         split = prepared.view("val", system.data, check_images)
         return dict(val=subnet_accuracy(tensors(weights), system, images[:check_images], split))
     state = fit(trainer(largest, classes), first, prepared, lambda rng: [system], recipe, check if check_images else None,
-                checkpoint, dict(system=system.to_dict(), largest=largest.to_dict()), desc=str(system))
+                checkpoint, settings=dict(system=system.to_dict(), largest=largest.to_dict()), desc=str(system))
     weights = tensors(state.weights)
     return extract(weights, system, calibrate(weights, system, images)), state

@@ -139,8 +139,10 @@ def test_a_training_step_is_that_of_the_cut_out_model(weights):
 
 
 def test_training_lowers_the_loss_and_goes_on_with_the_same_bits(prepared, tmp_path, monkeypatch):
-    whole = Supernet(SPACE).train(prepared, SHORT, check_images=0)
+    epochs = []
+    whole = Supernet(SPACE).train(prepared, SHORT, check_images=0, on_epoch=epochs.append)
     assert whole.state.step == SHORT.steps(128) == 8
+    assert epochs == whole.state.history and [e["epoch"] for e in epochs] == [1, 2]
     file, saves = tmp_path / "net.npz", []
     original = State.save
     def save_once(self, path, settings):
