@@ -93,8 +93,8 @@ def initial_weights(
     seed:int,              # of the draw
     largest:Architecture=None,  # arrays of this size, zero outside `arch`; default: `arch`
 )->dict[str, np.ndarray]:  # float32 arrays
-    """Glorot-uniform kernels as in Keras, gamma 1, beta and bias 0, each layer drawn from its own stream. (Normalised layers do not
-    see the scale of a kernel, but its gradient does: He-normal kernels, some three times larger, learn markedly slower.)"""
+    """Glorot-uniform kernels as in Keras, gamma 1, beta and bias 0, each layer drawn from its own stream. (A normalised
+    layer does not see the scale of its kernel, but a larger kernel turns more slowly under steps of the same size.)"""
     full = weight_shapes(largest or arch, classes)
     weights = {name: np.zeros(shape, np.float32) for name, shape in full.items()}
     for i, (name, shape) in enumerate(weight_shapes(arch, classes).items()):
