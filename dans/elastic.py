@@ -7,6 +7,7 @@ __all__ = ['EPSILON', 'block_name', 'keras_model', 'weight_shapes', 'initial_wei
            'stem_of', 'block_of', 'head_of', 'tensors', 'subnet_logits', 'calibrate', 'subnet_accuracy', 'extract']
 
 # %% ../nbs/07_elastic.ipynb #180faa6e
+import functools
 from dataclasses import dataclass, field
 
 import keras
@@ -112,6 +113,7 @@ def _tensorflow()->bool:
 
 
 def _conv(x, kernel, stride=1):
+    kernel = ops.cast(kernel, x.dtype)
     if _tensorflow():  # Keras' own wrapper takes a slow path where channel numbers are unknown in the trace
         import tensorflow as tf
         return tf.nn.conv2d(x, kernel, stride, "SAME")
@@ -119,6 +121,7 @@ def _conv(x, kernel, stride=1):
 
 
 def _depthwise(x, kernel, stride):
+    kernel = ops.cast(kernel, x.dtype)
     if _tensorflow():
         import tensorflow as tf
         return tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], "SAME")
@@ -126,12 +129,36 @@ def _depthwise(x, kernel, stride):
 
 # %% ../nbs/07_elastic.ipynb #83664579
 def _normalise(x, gamma, beta, mean, variance):
-    return ops.batch_normalization(x, mean, variance, -1, beta, gamma, EPSILON)
+    return ops.cast(ops.batch_normalization(ops.cast(x, "float32"), mean, variance, -1, beta, gamma, EPSILON), x.dtype)
+
+
+@functools.cache
+def _batch_norm_tensorflow():
+    import tensorflow as tf
+    def channels_last(x):
+        return tf.cast(tf.reshape(x, (-1, tf.shape(x)[-1])), tf.float32)
+    @tf.custom_gradient
+    def normalise(x, gamma, beta):
+        rows = channels_last(x)
+        ones, n = tf.ones((1, tf.shape(rows)[0])), tf.cast(tf.shape(rows)[0], tf.float32)
+        d = rows - tf.matmul(ones, rows) / n
+        s = tf.math.rsqrt(tf.matmul(ones, d * d) / n + EPSILON)
+        def gradient(dy):
+            rows = channels_last(dy)
+            total = tf.matmul(ones, rows)
+            rows = rows - total / n  # centred before the product with d, whose own mean is zero but for rounding
+            along_d = tf.matmul(ones, rows * d)
+            dx = (rows - d * (along_d * s * s / n)) * (s * gamma)
+            return tf.cast(tf.reshape(dx, tf.shape(x)), x.dtype), (along_d * s)[0], total[0]
+        return tf.cast(tf.reshape(d * (s * gamma) + beta, tf.shape(x)), x.dtype), gradient
+    return normalise
 
 
 def batch_norm(name, x, gamma, beta):
     "Normalise by the statistics of the batch itself, as in training."
-    return _normalise(x, gamma, beta, *ops.moments(x, axes=(0, 1, 2)))
+    if _tensorflow():
+        return _batch_norm_tensorflow()(x, gamma, beta)
+    return _normalise(x, gamma, beta, *ops.moments(ops.cast(x, "float32"), axes=(0, 1, 2)))
 
 
 @dataclass
@@ -140,7 +167,7 @@ class Calibrating:
     found:dict = field(default_factory=dict)
 
     def __call__(self, name, x, gamma, beta):
-        self.found[name] = ops.moments(x, axes=(0, 1, 2))
+        self.found[name] = ops.moments(ops.cast(x, "float32"), axes=(0, 1, 2))
         return _normalise(x, gamma, beta, *self.found[name])
 
 
@@ -162,9 +189,10 @@ def stem_of(
     images,         # uint8 (n, h, w, 3), or (n, h, w, 1): one channel stands for three equal ones
     channels,       # output channels
     norm,           # how to normalise: `batch_norm`, `Calibrating()` or `Calibrated(...)`
-):                  # float32 (n, h/2, w/2, channels)
+    precision="float32",  # of the activations, here and in what follows
+):                  # features (n, h/2, w/2, channels)
     "The first convolution. Pixels become x / 127.5 - 1, as in the paper."
-    x, kernel = ops.cast(images, "float32") / 127.5 - 1.0, weights["stem/kernel"][..., :channels]
+    x, kernel = ops.cast(ops.cast(images, "float32") / 127.5 - 1.0, precision), weights["stem/kernel"][..., :channels]
     if images.shape[-1] == 1:
         kernel = ops.sum(kernel, 2, keepdims=True)
     return ops.relu6(_norm(weights, "stem", _conv(x, kernel, 2), channels, norm))
@@ -201,7 +229,8 @@ def head_of(
     if ending == 7:
         x = _conv(x, weights["last/kernel"][:, :, :channels, :last])
         x, channels = ops.relu6(_norm(weights, "last", x, last, norm)), last
-    return ops.matmul(ops.mean(x, (1, 2)), weights[f"head{ending}/kernel"][:channels]) + weights[f"head{ending}/bias"]
+    pooled = ops.mean(ops.cast(x, "float32"), (1, 2))
+    return ops.matmul(pooled, weights[f"head{ending}/kernel"][:channels]) + weights[f"head{ending}/bias"]
 
 # %% ../nbs/07_elastic.ipynb #9b6f10fc
 def tensors(

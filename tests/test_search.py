@@ -1,4 +1,4 @@
-"Searches: limits and budgets hold, nothing is scored twice, and a seed decides everything."
+"Searches: limits and budgets hold, nothing is scored twice, a seed decides all, exact is exact."
 import itertools, math
 
 import numpy as np
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from dans.hardware import Limits, footprint
-from dans.search import Budget, evolution, random_search, winner
+from dans.search import Budget, ExhaustiveSearch, evolution, front, random_search, winner
 from dans.space import DansError, DataConfig, SearchSpace, System
 
 SEARCHES = [random_search, evolution]
@@ -310,3 +310,308 @@ def test_rows_are_plain_values(search):
     rows = []
     search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20), on_row=rows.append)
     assert {type(v) for row in rows for v in row.values()} == {int, float, str, bool}
+
+# -- every system ----------------------------------------------------------------------------------
+
+AXES = ["ram_bytes", "flash_bytes", "macs"]
+
+class Coarse(Smooth):
+    "Scores with many ties, and no order that footprints have."
+    def one(self, s):
+        return int(np.random.default_rng(SMOKE.index(s)).integers(12)) / 12
+
+SMOKE = SearchSpace.preset("smoke")
+
+def some_limits(n, seed=0, space=SMOKE):
+    "Limits that cut at random systems of the space, some axes left open."
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        cost = footprint(space[rng.integers(len(space))])
+        yield Limits(**{axis: getattr(cost, axis) for axis in AXES if rng.random() < .6})
+
+def by_merit(systems, score):
+    "Sorted by the words of the notebook: score, then less RAM, less flash, fewer MACs."
+    def merit(s):
+        cost = footprint(s)
+        return -score.one(s), cost.ram_bytes, cost.flash_bytes, cost.macs
+    return sorted(systems, key=merit)
+
+def brute_front(log):
+    "Every row against every other."
+    values = log[["score", *AXES]].to_numpy() * [-1, 1, 1, 1]
+    no_worse = (values[:, None] <= values[None]).all(-1)
+    better = (values[:, None] < values[None]).any(-1)
+    return set(log.index[~(no_worse & better).any(0)])
+
+def made_up(n, seed, levels):
+    "A log of `n` rows with few different values, so that equal ones are common."
+    rng = np.random.default_rng(seed)
+    rows = pd.DataFrame(rng.integers(1, levels, (n, 3)), columns=AXES)
+    return rows.assign(score=rng.integers(levels, size=n) / levels)
+
+
+def test_an_exhaustive_log_holds_every_system_in_the_form_of_other_searches():
+    score = Smooth()
+    log = ExhaustiveSearch(SMOKE, score).log
+    assert systems(log) == score.asked == list(SMOKE)
+    assert log.score.tolist() == [score.one(s) for s in SMOKE]
+    other = random_search(SMOKE, Smooth(), NO_LIMITS, Budget(evaluations=5))
+    assert (log.dtypes == other.dtypes).all()
+    assert set(log.operator) == {"exhaustive"} and list(log.step) == list(range(len(SMOKE)))
+    assert np.allclose(log.cost_macs, np.cumsum([score.cost(s) for s in SMOKE]))
+    assert System.from_dict(winner(log)) == by_merit(SMOKE, score)[0]
+
+def test_one_call_for_one_data_configuration_and_width():
+    score = Smooth()
+    ExhaustiveSearch(SMOKE, score)
+    groups = [{(s.data, s.arch.width) for s in batch} for batch in score.batches]
+    assert all(len(g) == 1 for g in groups)
+    assert len(groups) == len(set.union(*groups)) == len(SMOKE.data_configs) * len(SMOKE.widths)
+
+@pytest.mark.parametrize("score", [Smooth(), Coarse()])
+def test_the_best_for_any_limits(score):
+    search = ExhaustiveSearch(SMOKE, score)
+    for limits in some_limits(40):
+        fits = by_merit([s for s in SMOKE if limits.admits(footprint(s))], score)
+        assert systems(search.best(limits, 7)) == fits[:7]
+        assert len(search.best(limits, 10_000)) == len(fits)
+
+def test_the_best_rows_are_rows_of_the_log():
+    search = ExhaustiveSearch(SMOKE, Coarse())
+    best = search.best(n=20)
+    assert best.equals(search.log.loc[best.index])
+
+def test_only_what_a_limit_admits_is_scored():
+    a,b = Limits(macs=60_000),Limits(ram_bytes=1_100)
+    score = Smooth()
+    log = ExhaustiveSearch(SMOKE, score, [a, b]).log
+    inside = [s for s in SMOKE if a.admits(footprint(s)) or b.admits(footprint(s))]
+    assert systems(log) == score.asked == inside and len(inside) < len(SMOKE)
+
+def test_limits_count_the_classes_of_an_exhaustive_search():
+    limits = Limits(flash_bytes=30_000)
+    log = ExhaustiveSearch(SMOKE, Smooth(), limits, classes=100).log
+    assert systems(log) == [s for s in SMOKE if limits.admits(footprint(s, 100))]
+    assert log.flash_bytes.tolist() == [footprint(s, 100).flash_bytes for s in systems(log)]
+
+def test_limits_within_those_of_the_search_are_answered_and_others_are_not():
+    whole = ExhaustiveSearch(SMOKE, Coarse())
+    search = ExhaustiveSearch(SMOKE, Coarse(), [Limits(macs=60_000), Limits(ram_bytes=1_100)])
+    for within in (Limits(macs=60_000), Limits(macs=50_000, flash_bytes=20_000),
+                   Limits(ram_bytes=1_100, macs=10**9)):
+        assert systems(search.best(within, 5)) == systems(whole.best(within, 5))
+    for wider in (Limits(), Limits(macs=60_001), Limits(flash_bytes=20_000)):
+        with pytest.raises(DansError, match="not scored"):
+            search.best(wider)
+
+def test_limits_that_nothing_meets_are_known_before_scoring():
+    score = Smooth()
+    with pytest.raises(DansError, match="RAM.*smallest"):
+        ExhaustiveSearch(SMOKE, score, [Limits(), Limits(ram_bytes=100)])
+    with pytest.raises(DansError, match="empty"):
+        ExhaustiveSearch(SMOKE, score, [])
+    assert score.batches == []
+    search = ExhaustiveSearch(SMOKE, score)
+    with pytest.raises(DansError, match="RAM.*smallest"):
+        search.best(Limits(ram_bytes=100))
+    with pytest.raises(DansError, match="n=0"):
+        search.best(n=0)
+
+def test_what_is_shared_is_counted_once():
+    class Shares(Smooth):
+        def shared_cost(self, systems):
+            return max(self.cost(s) for s in systems)
+    score = Shares()
+    log = ExhaustiveSearch(SMOKE, score, setup_cost=1e9).log
+    assert np.isclose(log.cost_macs.iloc[-1],
+                      1e9 + sum(score.shared_cost(batch) for batch in score.batches))
+    plain = ExhaustiveSearch(SMOKE, lambda systems: score(systems)).log
+    assert plain.cost_macs.isna().all()
+
+def test_a_search_that_was_stopped_goes_on():
+    rows = []
+    class Fails(Smooth):
+        def __call__(self, systems):
+            if len(self.batches) == 3:
+                raise KeyboardInterrupt
+            return super().__call__(systems)
+    with pytest.raises(KeyboardInterrupt):
+        ExhaustiveSearch(SMOKE, Fails(), on_row=rows.append)
+    assert len(rows) == 3 * len(SMOKE.depths)
+    known = {System.from_dict(row): row["score"] for row in rows}
+    score,more = Smooth(),[]
+    log = ExhaustiveSearch(SMOKE, score, known=known, on_row=more.append).log
+    full = ExhaustiveSearch(SMOKE, Smooth()).log
+    assert without_times(log).equals(without_times(full))
+    assert without_times(pd.DataFrame(rows + more)).equals(without_times(full))
+    assert known.keys().isdisjoint(score.asked) and len(known) + len(score.asked) == len(SMOKE)
+
+def test_known_scores_need_no_group_and_no_score():
+    some = {s: Smooth().one(s) for s in list(SMOKE)[::3]}
+    score = Smooth()
+    log = ExhaustiveSearch(SMOKE, score, known=some).log
+    assert sorted(score.asked) == sorted(set(SMOKE) - some.keys())
+    again = ExhaustiveSearch(SMOKE, None, known=dict(zip(SMOKE, log.score))).log
+    assert again.score.equals(log.score)
+
+# -- the front -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_front_against_every_pair(seed):
+    log = made_up(300, seed, levels=(3, 6, 20, 1_000)[seed % 4])
+    found = front(log)
+    assert set(found.index) == brute_front(log) and found.equals(log.loc[found.index])
+    assert found.score.is_monotonic_decreasing
+    shuffled = front(log.sample(frac=1, random_state=seed))
+    assert set(shuffled.index) == set(found.index)
+
+@pytest.mark.parametrize("score", [Smooth(), Coarse()])
+def test_the_front_holds_the_answer_to_any_limits(score):
+    search = ExhaustiveSearch(SMOKE, score)
+    every = search.front()
+    assert set(every.index) == brute_front(search.log)
+    for limits in some_limits(40, seed=1):
+        assert search.best(limits).index[0] in every.index
+        narrow = ExhaustiveSearch(SMOKE, score, limits).front()
+        assert systems(narrow) == [s for s in systems(every) if limits.admits(footprint(s))]
+
+def test_rows_that_are_equal_stay_together():
+    log = pd.DataFrame(dict(score=[.5, .7, .5, .7, .5], ram_bytes=1, flash_bytes=1,
+                            macs=[1, 2, 1, 2, 3]))
+    assert front(log).index.tolist() == [1, 3, 0, 2]
+
+def test_all_on_the_front():
+    log = pd.DataFrame({name: np.arange(1, 2_001) for name in ("score", *AXES)})
+    assert len(front(log)) == 2_000
+
+def test_a_system_without_a_score_is_nowhere():
+    class Diverges(Smooth):
+        def one(self, s):
+            value = super().one(s)
+            return {"mono": math.nan, "rgb": value}[s.data.color] if s.arch.width < .2 else math.inf
+    search = ExhaustiveSearch(SMOKE, Diverges())
+    for rows in (search.best(n=10_000), search.front(), search.select(Limits(), Smooth(), 4_000)):
+        assert set(rows.color) == {"rgb"} and set(rows.width) == {.1}
+    nothing = ExhaustiveSearch(SMOKE, lambda s: [math.nan] * len(s))
+    for ask in (nothing.best, nothing.front, lambda: winner(nothing.log),
+                lambda: nothing.select(Limits(), Smooth(), 4_000)):
+        with pytest.raises(DansError, match="has a score"):
+            ask()
+
+# -- two stages ------------------------------------------------------------------------------------
+
+def plain(frame):
+    "Without what depends on the other finalists of the call."
+    return frame.drop(columns=["limit", "cost_macs", "seconds"]).reset_index(drop=True)
+
+def test_the_finalists_of_each_limit_are_rescored_once():
+    search,rescore = ExhaustiveSearch(SMOKE, Coarse()),Smooth()
+    limits = [*some_limits(4, seed=2), Limits()]
+    finals = search.select(limits, rescore, images=4_000, finalists=30)
+    assert len(rescore.asked) == len(set(rescore.asked))
+    assert set(rescore.asked) == set(systems(finals))
+    for i,each in enumerate(limits):
+        rows = finals[finals.limit == i]
+        assert set(rows.step) == set(search.best(each, 30).step)
+        assert rows.is_winner.sum() == 1 and rows.rescore.is_monotonic_decreasing
+        assert all(each.admits(row) for row in rows.itertuples())
+    assert [search.log.score[step] for step in finals.step] == finals.score.tolist()
+    assert [rescore.one(s) for s in systems(finals)] == finals.rescore.tolist()
+    assert finals.cost_macs.min() > search.log.cost_macs.iloc[-1]
+    assert np.isclose(finals.cost_macs.max(), search.log.cost_macs.iloc[-1]
+                      + sum(rescore.cost(s) for s in rescore.asked))
+    assert finals.seconds.min() >= search.log.seconds.iloc[-1]
+
+def test_other_limits_change_nothing():
+    search = ExhaustiveSearch(SMOKE, Coarse())
+    limits = list(some_limits(4, seed=3))
+    together = search.select(limits, Smooth(), images=1_000)
+    for i,each in enumerate(limits):
+        alone = search.select(each, Smooth(), images=1_000)
+        assert plain(alone).equals(plain(together[together.limit == i]))
+
+def test_the_smallest_within_one_standard_error_wins():
+    search = ExhaustiveSearch(SMOKE, Coarse())
+    for limits in some_limits(20, seed=4):
+        finals = search.select(limits, Smooth(), images=100, finalists=60)
+        top = finals.rescore.max()
+        tied = finals[finals.rescore >= top - math.sqrt(top * (1 - top) / 100)]
+        assert finals.is_tied.sum() == len(tied) and finals.is_tied[tied.index].all()
+        chosen = finals[finals.is_winner].iloc[0]
+        assert chosen.is_tied
+        smaller = (tied[AXES] <= chosen[AXES]).all(axis=1) & (tied[AXES] < chosen[AXES]).any(axis=1)
+        assert not smaller.any()
+        share = {axis: bound for axis,bound in vars(limits).items() if bound is not None}
+        if share:
+            used = lambda row: max(row[axis] / bound for axis,bound in share.items())
+            assert used(chosen) == min(used(row) for _,row in tied.iterrows())
+
+def test_what_was_limited_decides_between_ties():
+    "The smaller in RAM is not the smaller in MACs: each limit has its own winner."
+    a = max(SMOKE.fix(DataConfig(16, "rgb")), key=lambda s: footprint(s).macs)
+    b = next(s for s in SMOKE if footprint(s).ram_bytes > footprint(a).ram_bytes
+             and footprint(s).macs < footprint(a).macs
+             and footprint(s).flash_bytes < footprint(a).flash_bytes)
+    search = ExhaustiveSearch(SMOKE, lambda asked: [float(s in (a, b)) for s in asked])
+    ram,macs = footprint(b).ram_bytes,footprint(a).macs
+    def chosen(limits):
+        finals = search.select(limits, lambda asked: [.9] * len(asked), images=100, finalists=2)
+        return System.from_dict(finals[finals.is_winner].iloc[0])
+    assert chosen(Limits()) == chosen(Limits(ram_bytes=ram)) == a
+    assert chosen(Limits(macs=macs)) == chosen(Limits(flash_bytes=10**6)) == b
+    assert chosen(Limits(ram_bytes=10 * ram, macs=macs)) == b       # RAM is loose
+    assert chosen(Limits(ram_bytes=ram, macs=10 * macs)) == a       # MACs are loose
+
+def test_standard_errors():
+    search = ExhaustiveSearch(SMOKE, Smooth())
+    finals = search.select(Limits(), lambda s: [.9] * len(s), images=3_600)
+    assert np.allclose(finals.rescore_error, .005) and finals.is_tied.all()
+    class Knows(Smooth):
+        images = 400
+    known = search.select(Limits(), Knows())
+    assert np.allclose(known.rescore_error, np.sqrt(known.rescore * (1 - known.rescore) / 400))
+
+def test_a_finalist_without_a_rescore_does_not_win():
+    class Diverges(Smooth):
+        def one(self, s):
+            return math.nan if s.arch.ending > 4 else super().one(s)
+    search = ExhaustiveSearch(SMOKE, Coarse())
+    finals = search.select(Limits(), Diverges(), images=4_000)
+    assert finals.rescore.isna().any() and not finals.is_tied[finals.rescore.isna()].any()
+    assert finals[finals.is_winner].rescore.notna().all()
+    with pytest.raises(DansError, match="has a rescore"):
+        search.select(Limits(), lambda s: [math.nan] * len(s), images=4_000)
+
+def test_what_a_second_stage_needs():
+    search,rescore = ExhaustiveSearch(SMOKE, Smooth(), Limits(macs=100_000)),Smooth()
+    for images in (None, 0, .5):
+        with pytest.raises(DansError, match="images"):
+            search.select(Limits(macs=100_000), rescore, images)
+    for limits,message in (([], "empty"), (Limits(), "not scored"), (Limits(macs=100), "smallest")):
+        with pytest.raises(DansError, match=message):
+            search.select(limits, rescore, 4_000)
+    with pytest.raises(DansError, match="n=0"):
+        search.select(Limits(macs=100_000), rescore, 4_000, finalists=0)
+    assert rescore.batches == []
+    with pytest.raises(DansError, match="outside"):
+        search.select(Limits(macs=100_000), lambda s: [90.] * len(s), 4_000)
+    with pytest.raises(DansError, match="one number for each"):
+        search.select(Limits(macs=100_000), lambda s: [.9], 4_000)
+
+def test_two_stages_are_less_optimistic_than_one():
+    "Twelve paired draws; all twelve agree with p = 0.0002 where there is no difference."
+    truth = {s: .7 + .2 * Smooth().one(s) for s in SMOKE}
+    class Seen:
+        def __init__(self, images, seed):
+            right = np.random.default_rng(seed).binomial(images, list(truth.values()))
+            self.images,self.values = images,dict(zip(truth, right / images))
+        def __call__(self, asked):
+            return [self.values[s] for s in asked]
+    def optimism(row, seen):
+        return seen - truth[System.from_dict(row)]
+    for seed in range(12):
+        search = ExhaustiveSearch(SMOKE, Seen(1_000, [seed, 0]))
+        one = winner(search.log)
+        finals = search.select(Limits(), Seen(4_000, [seed, 1]))
+        two = finals[finals.is_winner].iloc[0]
+        assert optimism(two, two.rescore) < optimism(one, one.score)
