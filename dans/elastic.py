@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['EPSILON', 'block_name', 'keras_model', 'weight_shapes', 'initial_weights', 'batch_norm', 'Calibrating', 'Calibrated',
-           'stem_of', 'block_of', 'head_of', 'tensors', 'subnet_logits', 'calibrate', 'subnet_accuracy', 'extract']
+           'stem_of', 'block_of', 'head_of', 'tensors', 'subnet_logits', 'calibrate', 'moving_statistics',
+           'subnet_predictions', 'subnet_accuracy', 'extract']
 
 # %% ../nbs/07_elastic.ipynb #180faa6e
 import functools
@@ -265,6 +266,30 @@ def calibrate(
     return Calibrated(norm.found)
 
 
+def moving_statistics(
+    start:Calibrated,   # statistics that training begins with, of the same or of a wider network
+    own:Calibrated,     # the subnet's own
+    steps:int,          # training steps
+    momentum:float=0.99,  # of Keras' moving averages
+)->Calibrated:          # statistics of the subnet
+    "What moving averages hold after `steps` steps in which each batch had the subnet's own statistics: a mixture of old and new."
+    old = momentum ** steps
+    return Calibrated({name: tuple(old * was[:now.shape[0]] + (1 - old) * now for was, now in zip(start.found[name], pair))
+                       for name, pair in own.found.items()})
+
+
+def subnet_predictions(
+    weights:dict,       # shared weights
+    system:System,      # which subnet
+    images:np.ndarray,  # uint8 (n, r, r, c)
+    norm:Calibrated,    # its statistics
+    chunk:int=250,      # images in one forward pass
+)->np.ndarray:          # class indices (n,)
+    "The class that one subnet gives each image."
+    return np.concatenate([ops.convert_to_numpy(subnet_logits(weights, system, images[i:i + chunk], norm)).argmax(-1)
+                           for i in range(0, len(images), chunk)])
+
+
 def subnet_accuracy(
     weights:dict,            # shared weights
     system:System,           # which subnet
@@ -273,11 +298,8 @@ def subnet_accuracy(
     chunk:int=250,           # images in one forward pass
 )->float:                    # top-1 accuracy in [0, 1]
     "Accuracy of one subnet with re-estimated statistics. For many systems use `dans.score`, which shares their work."
-    norm, right = calibrate(weights, system, calibration), 0
-    for i in range(0, len(split.labels), chunk):
-        logits = ops.convert_to_numpy(subnet_logits(weights, system, split.images[i:i + chunk], norm))
-        right += int((logits.argmax(-1) == split.labels[i:i + chunk]).sum())
-    return right / len(split.labels)
+    found = subnet_predictions(weights, system, split.images, calibrate(weights, system, calibration), chunk)
+    return float((found == split.labels).mean())
 
 # %% ../nbs/07_elastic.ipynb #de4239c7
 def extract(

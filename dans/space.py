@@ -379,6 +379,30 @@ def sample(self:SearchSpace,
     depths = _one(_one(self._by_ending, rng) if by == "ending" else self.depths, rng)
     return System(data, Architecture(depths, width, self.rounding))
 
+# %% ../nbs/01_space.ipynb #ec1f3e83
+@patch
+def spread(self:SearchSpace,
+    n:int,                      # how many
+    rng:np.random.Generator,
+    cost,                       # system -> number, such as its MACs
+    without=(),                 # systems not to take
+)->list:                        # of n different `System`
+    "Systems drawn evenly over data configuration, ending stage and cost. Raises `DansError` where the space holds too few."
+    taken,found = set(without),[]
+    if n > len(self) - sum(system in self for system in taken):
+        raise DansError(f"{n} systems are more than the space holds", f"ask for at most {len(self)}")
+    pairs = list(product(self.data_configs, range(len(self._by_ending))))
+    order = [i for _ in range(-(-n // len(pairs))) for i in rng.permutation(len(pairs))]
+    levels = (rng.permutation(n) + rng.random(n)) / n
+    for i,level in zip(order[:n], levels):
+        data,ending = pairs[i]
+        among = [System(data, Architecture(depths, width, self.rounding))
+                 for depths in self._by_ending[ending] for width in self.widths]
+        among = sorted((s for s in among if s not in taken), key=cost) or [s for s in self if s not in taken]
+        found.append(among[int(level * len(among))])
+        taken.add(found[-1])
+    return found
+
 # %% ../nbs/01_space.ipynb #1e0d99f5
 @patch
 def _steps(self:SearchSpace, system):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Layout', 'with_scale', 'Trainer', 'trainer', 'Recipe', 'as_rgb', 'batch_at', 'State', 'Average', 'fit', 'extremes',
-           'Supernet', 'PerConfig', 'train_alone']
+           'Supernet', 'PerConfig', 'train_alone', 'fine_tuned']
 
 # %% ../nbs/08_supernet.ipynb #69bccf7b
 import functools
@@ -536,3 +536,18 @@ def train_alone(
                 check=check if check_images else None, checkpoint=checkpoint, settings=dict(system=system.to_dict(), largest=largest.to_dict()), desc=str(system))
     weights = tensors(state.weights)
     return extract(weights, system, calibrate(weights, system, images)), state
+
+# %% ../nbs/08_supernet.ipynb #312d4901
+def fine_tuned(
+    net:Supernet,       # trained; never written to
+    system:System,      # the candidate
+    prepared:Prepared,  # images
+    recipe:Recipe=Recipe(batch=64, rate=1e-3),  # its `epochs`, `deep` and `distil` do not apply
+    steps:int=100,      # optimizer steps
+)->dict:                # weights of the candidate, named as the shared ones
+    "The subnet's weights after a new head and `steps` training steps on its own."
+    head, layout = f"head{system.arch.ending}", Layout(net.largest.arch, net.classes)
+    fresh = initial_weights(net.largest.arch, net.classes, recipe.seed)
+    weights = {name: np.array(fresh[name] if name.startswith(head) else value) for name, value in net.weights_for(system.data).items()}
+    recipe = replace(recipe, epochs=steps / max(1, prepared.sizes["train"] // recipe.batch), deep=0.0, distil=False)
+    return fit(trainer(layout), State(weights), prepared, lambda rng: [system], recipe, desc=f"fine-tuning {system}").weights

@@ -298,3 +298,24 @@ def test_fix(space):
         fixed = space.fix(data)
         assert fixed.data_configs == (data,) and fixed.architectures == space.architectures
         assert all(s in space and s.data == data for s in list(fixed)[:20])
+
+
+def test_spread_is_even_over_data_configuration_ending_and_cost():
+    space = SearchSpace.preset("cpu")
+    cost = lambda s: s.data.resolution**2 * s.arch.width  # noqa: E731
+    systems = space.spread(72, np.random.default_rng(0), cost)
+    assert len(set(systems)) == 72 and all(s in space for s in systems)
+    pairs = [(s.data, s.arch.ending) for s in systems]
+    assert all(pairs.count(pair) == 2 for pair in set(pairs)) and len(set(pairs)) == 36
+    widths = [s.arch.width for s in systems]
+    assert all(8 <= widths.count(w) <= 21 for w in space.widths)
+    again = space.spread(72, np.random.default_rng(0), cost)
+    assert again == systems
+    others = space.spread(50, np.random.default_rng(1), cost, without=systems)
+    assert not set(others) & set(systems)
+
+
+def test_spread_refuses_more_than_there_are():
+    space = SearchSpace.preset("smoke")
+    with pytest.raises(DansError, match="more than the space holds"):
+        space.spread(len(space) + 1, np.random.default_rng(0), str)

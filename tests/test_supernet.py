@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dans.data import prepare, wake_scenes
-from dans.elastic import EPSILON, batch_norm, calibrate, extract, initial_weights, keras_model, subnet_logits, tensors, weight_shapes
+from dans.elastic import EPSILON, batch_norm, calibrate, extract, initial_weights, keras_model, moving_statistics, subnet_logits, tensors, weight_shapes
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
-from dans.supernet import Average, Layout, Recipe, State, Supernet, batch_at, train_alone, trainer, with_scale
+from dans.supernet import Average, Layout, PerConfig, Recipe, State, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3))
@@ -296,3 +296,40 @@ def test_keras_model_has_the_weights_of_its_name():
     own = weight_shapes(system.arch, 3)
     assert shapes.pop("stem/kernel") == (3, 3, 1, own["stem/kernel"][-1])
     assert all(own[name] == shape for name, shape in shapes.items())
+
+
+def test_fine_tuning_changes_a_copy(prepared):
+    net = Supernet(SPACE).train(prepared, SHORT, check_images=0)
+    before = {name: np.array(value) for name, value in net.weights.items()}
+    system = System(DataConfig(16, "mono"), Architecture((1, 1, 0, 0, 0), 0.2))
+    tuned = fine_tuned(net, system, prepared, Recipe(batch=32), steps=5)
+    for name, value in before.items():
+        np.testing.assert_array_equal(net.weights[name], value)
+        if name in ("stem/kernel", "head4/kernel"):
+            assert not np.array_equal(tuned[name], value)
+    np.testing.assert_array_equal(tuned["head7/kernel"], before["head7/kernel"])
+    np.testing.assert_array_equal(tuned["stage1_block0_project/kernel"][..., 4:], before["stage1_block0_project/kernel"][..., 4:])
+    again = fine_tuned(net, system, prepared, Recipe(batch=32), steps=5)
+    assert all(np.array_equal(tuned[n], again[n]) for n in tuned)
+
+
+def test_moving_statistics_mix_old_and_new(weights):
+    wide, narrow = (System(DataConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), w)) for w in (0.3, 0.1))
+    shared, images = tensors(weights), images_for(wide.data)
+    start, own = calibrate(shared, wide, images), calibrate(shared, narrow, images)
+    for steps, share in ((0, 1.0), (100, 0.99**100)):
+        mixed = moving_statistics(start, own, steps)
+        for name, (mean, _) in own.found.items():
+            n = mean.shape[0]
+            np.testing.assert_allclose(mixed.found[name][0], share * start.found[name][0][:n] + (1 - share) * mean, atol=1e-6)
+
+
+def test_one_supernet_for_each_data_configuration_is_trained_when_needed(prepared, tmp_path):
+    nets = PerConfig(SPACE, prepared, SHORT, folder=tmp_path, check_images=0)
+    assert nets.cost_macs == 0
+    data = SPACE.data_configs[1]
+    net = nets.of(data)
+    assert nets.of(data) is net and list(nets.nets) == [data] and net.space == SPACE.fix(data)
+    assert nets.cost_macs == sum(e["cost_macs"] for e in net.state.history)
+    again = PerConfig(SPACE, prepared, SHORT, folder=tmp_path, check_images=0).weights_for(data)
+    assert all(np.array_equal(again[n], w) for n, w in net.weights.items())
