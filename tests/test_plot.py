@@ -18,7 +18,9 @@ from dans.plot import (
     QUANTITIES,
     plot_footprint,
     plot_limits,
+    plot_makers,
     plot_progress,
+    plot_rank,
     plot_slopes,
     save_figure,
     save_table,
@@ -93,6 +95,30 @@ def systems():
     )
 
 
+def ranked():
+    return pd.DataFrame(
+        {
+            "ending": [2, 2, 7, 5],
+            "score": [0.5, 0.6, 0.8, 0.7],
+            "accuracy": [0.6, 0.7, 0.8, 0.7],
+            "macs": [1e5, 2e5, 4e6, 1e6],
+        }
+    )
+
+
+def makers():
+    return pd.DataFrame(
+        [
+            ("macs", "tau", "", 0.5, 0.4, 0.6),
+            ("shared", "tau", "", 0.8, 0.7, 0.9),
+            ("ceiling", "tau", "", 0.85, 0.8, 0.9),
+            ("shared - macs", "tau", "", 0.3, 0.2, 0.4),
+            ("shared", "loss", "macs<=1", 0.01, 0.0, 0.02),
+        ],
+        columns=["maker", "statistic", "at", "value", "low", "high"],
+    )
+
+
 # What is drawn
 
 
@@ -143,6 +169,41 @@ def test_footprints_show_every_system_and_ring_the_chosen():
     assert ax.lines[3].get_xdata()[0] == 6
 
 
+def test_ranks_are_grouped_by_ending_stage_beside_the_line_of_agreement():
+    ax = plot_rank(ranked())
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["stage 2", "stage 5", "stage 7"]
+    assert ax.lines[0].get_xdata().tolist() == [50, 60] and ax.lines[0].get_ydata().tolist() == [60, 70]
+    assert ax.lines[3].get_slope() == 1 and ax.lines[3].get_xy1() == ax.lines[3].get_xy1()[::-1]
+    assert len({(line.get_marker(), line.get_color()) for line in ax.lines[:3]}) == 3
+
+
+def test_ranks_by_cost_have_a_logarithmic_axis_and_no_line():
+    ax = plot_rank(ranked(), x="macs")
+    assert ax.get_xscale() == "log" and len(ax.lines) == 3 and ax.get_xlabel() == "MACs (millions)"
+
+
+def test_ranks_are_drawn_for_one_maker_at_a_time():
+    with pytest.raises(DansError, match="a, b: draw one maker at a time"):
+        plot_rank(ranked().assign(maker=["a", "b", "a", "b"]))
+
+
+def test_makers_stand_in_order_before_the_ceiling_and_differences_are_left_out():
+    ax = plot_makers(makers(), front=["shared"])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["macs", "shared"]
+    assert ax.get_ylim() == (1.5, -0.5), "the first row is on top"
+    assert ax.lines[0].get_xdata().tolist() == [0.4, 0.6] and ax.lines[0].get_color() != "C0"
+    assert ax.lines[2].get_color() == "C0" and ax.get_xlabel() == "Kendall's tau"
+    assert [p.get_x() for p in ax.patches] == [0.8] and [t.get_text() for t in ax.texts] == ["ceiling"]
+    assert math.isclose(plot_makers(makers(), "loss").lines[1].get_xdata()[0], 1)
+
+
+def test_makers_with_several_rows_each_are_refused():
+    with pytest.raises(DansError, match="tau has several rows for one maker"):
+        plot_makers(pd.concat([makers(), makers()]))
+    with pytest.raises(DansError, match="no rows"):
+        plot_makers(makers(), "spearman")
+
+
 @pytest.mark.parametrize(
     "draw, rows, column",
     [
@@ -151,6 +212,8 @@ def test_footprints_show_every_system_and_ring_the_chosen():
         (plot_progress, progress, "arm"),
         (plot_limits, limits, "bound"),
         (plot_footprint, systems, "ram_bytes"),
+        (plot_rank, ranked, "ending"),
+        (plot_makers, makers, "low"),
     ],
 )
 def test_missing_columns_and_no_rows_are_one_line(draw, rows, column):
@@ -167,6 +230,8 @@ def test_missing_columns_and_no_rows_are_one_line(draw, rows, column):
         (plot_progress, progress),
         (plot_limits, limits),
         (plot_footprint, systems),
+        (plot_rank, ranked),
+        (plot_makers, makers),
     ],
 )
 def test_plots_draw_on_the_axes_given_and_leave_the_rows_alone(draw, rows):
@@ -300,6 +365,6 @@ def test_a_table_is_one_frame(tmp_path):
 
 def test_each_quantity_has_a_unit_or_needs_none():
     for name, (label, factor, digits) in QUANTITIES.items():
-        assert "(" in label or name in ("width", "step", "images"), f"{name} is shown without a unit"
+        assert "(" in label or name in ("width", "step", "images", "tau", "matched_tau", "spearman"), f"{name} is shown without a unit"
         assert factor > 0 and digits >= 0
     assert show_table(pd.DataFrame({"far_share": [0.3]})).columns[0] == "far share"
