@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['VERSION', 'reduce', 'draw_boxes', 'crops', 'wake_scenes', 'key_of', 'source', 'atomic', 'alive', 'remove', 'flush',
            'raise_disk_error', 'need_space', 'ImageFile', 'native_size', 'square', 'write_source', 'Prepared',
-           'read_meta', 'prepare', 'split_file', 'Split', 'read_view', 'write_view', 'Source', 'decode', 'folder',
-           'parquet', 'wake_vision']
+           'read_meta', 'prepare', 'split_file', 'Split', 'read_view', 'write_view', 'Source', 'collage', 'decode',
+           'folder', 'parquet', 'wake_vision']
 
 # %% ../nbs/05_data.ipynb #45849a01
 import errno, inspect, itertools, json, math, os, platform, shutil, uuid
@@ -24,11 +24,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from . import scenes
-from .sources import Source, check_disjoint, decode, digest, folder, parquet, wake_vision
+from .sources import (Source, check_disjoint, collage, decode, digest, folder, parquet, reader,
+                          wake_vision)
 from .space import DansError, DataConfig
 
 # %% ../nbs/05_data.ipynb #662d575c
-_all_ = ["Source", "decode", "folder", "parquet", "wake_vision"]    # of `dans.sources`, here too
+_all_ = ["Source", "collage", "decode", "folder", "parquet", "wake_vision"]    # of `dans.sources`, here too
 
 # %% ../nbs/05_data.ipynb #98b1157e
 def reduce(
@@ -107,21 +108,25 @@ def key_of(*what):
 
 # %% ../nbs/05_data.ipynb #462a09c6
 def source(
-    spec:str,       # "wake_scenes", "wake_vision:DIR", or a path: parquet file(s), class folders
+    spec:str,       # "wake_scenes", "wake_vision:DIR", a path, "collage:PATH" or "collage:PATH:CLASS,CLASS"
     **options,      # parameters of the function that reads it
 )->Source:          # what that function returns
-    "The source that `spec` names. Raises `DansError` for an unknown name or option, as its reader does."
-    path = Path(str(spec).removeprefix("wake_vision:"))
+    """The source that `spec` names; a path leads to parquet file(s) or class folders, and classes are the positive
+    ones. Raises `DansError` for an unknown name or option, as its reader does."""
+    kind, _, rest = str(spec).partition(":")
     if spec == "wake_scenes":
         make, args = wake_scenes, ()
-    elif str(spec).startswith("wake_vision:"):
-        make, args = wake_vision, (path,)
-    elif path.exists():
-        make = parquet if path.is_file() or any(path.rglob("*.parquet")) else folder
-        args = (path,)
+    elif kind == "wake_vision":
+        make, args = wake_vision, (Path(rest),)
+    elif kind == "collage":
+        path, _, names = rest.rpartition(":")
+        whole = Path(rest).exists() or not path     # a path may hold a colon
+        make, args = collage, (Path(rest),) if whole else (Path(path), names.split(","))
+    elif Path(spec).exists():
+        make, args = reader(spec), (Path(spec),)
     else:
-        raise DansError(f"data source '{spec}' is not known and is no path",
-                        "use wake_scenes, wake_vision:DIR, a folder of class folders, or parquet files")
+        raise DansError(f"data source '{spec}' is not known and is no path", "use wake_scenes, wake_vision:DIR, "
+                        "collage:PATH, a folder of class folders, or parquet files")
     known = list(inspect.signature(make).parameters)[len(args):]
     for name in options:
         if name not in known:

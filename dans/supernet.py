@@ -52,7 +52,11 @@ def _loss_at_endings(weights, images, targets, largest:Architecture, channels, d
                 x = ops.cond(depth > block.index, lambda x=x, b=block: block_of(weights, x, b, batch_norm), lambda x=x: x)
             own, logits = at_ending(x, ending)
             return x, deep * loss + own, logits
-        x, loss, logits = ops.cond(depth > 0, lambda s=stage, a=(x, loss, logits): s(*a), lambda a=(x, loss, logits): a)
+        def skip(x, loss, logits, block=blocks[0]):
+            if keras.backend.backend() == "jax":  # nothing reads these features, but both branches must give the same shape
+                x = ops.zeros((len(x), *(-(-n // block.stride) for n in x.shape[1:3]), block.c_out), x.dtype)
+            return x, loss, logits
+        x, loss, logits = ops.cond(depth > 0, functools.partial(stage, x, loss, logits), functools.partial(skip, x, loss, logits))
     return loss, logits
 
 # %% ../nbs/08_supernet.ipynb #2e713ed9
@@ -178,7 +182,7 @@ def gradients(
     channels = _channels(self.layout.largest, system.arch.width)
     if self.backend == "tensorflow":
         channels = np.array(channels, np.int32)
-    return self._gradients(self.vector.value, images, targets, channels, np.array(system.arch.depths, np.int32), np.float32(deep), np.int32(row))
+    return self._gradients(self.vector.value, images, ops.convert_to_tensor(targets), channels, np.array(system.arch.depths, np.int32), np.float32(deep), np.int32(row))
 
 
 @patch
@@ -204,10 +208,12 @@ def step(
     return float(first)
 
 
-@functools.lru_cache(maxsize=4)
+_trainer = functools.lru_cache(maxsize=4)(Trainer)
+
+
 def trainer(layout:Layout, precision:str="float32")->Trainer:
     "The process's one `Trainer` for `layout`: whoever trains resets it first."
-    return Trainer(layout, precision)
+    return _trainer(layout, precision)  # by position: the cache tells a default from the same value given
 
 # %% ../nbs/08_supernet.ipynb #5ceeea09
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import dans.data
-from dans.data import (ImageFile, Prepared, crops, decode, draw_boxes, folder, key_of, parquet, prepare, reduce,
+from dans.data import (ImageFile, Prepared, collage, crops, decode, draw_boxes, folder, key_of, parquet, prepare, reduce,
                        source, wake_scenes)
 from dans.space import DansError, DataConfig
 from make_data import (class_folder, drawn, encoded, parquet_file, photos, pixels, refused,
@@ -387,6 +387,13 @@ def test_sources_by_name(tmp_path):
     assert source(tmp_path / "photos", val=.2).sizes["val"] == 4
     assert source(str(tmp_path / "x.parquet")).name == "x"
     assert source(tmp_path, max_train=5).sizes["train"] == 5
+    class_folder(tmp_path / "more:photos", n=30)
+    for spec, positive in ((f"{tmp_path}/more:photos", "dog"), (f"{tmp_path}/more:photos:cat", "cat")):
+        made = source(f"collage:{spec}", n_train=9, n_val=4, n_test=4)
+        assert made.key == collage(tmp_path / "more:photos", positive, 9, 4, 4).key
+    assert prepare(made, [32], tmp_path / "cache").attributes("train").present.sum() > 0
+    refused(lambda: source(f"collage:{tmp_path}/more:photos:cat,cow"), "no class 'cow'", "it has cat, dog")
+    refused(lambda: source("collage:nowhere"), "nowhere does not exist")
     refused(lambda: source("imagenet"), "data source 'imagenet' is not known", "wake_scenes, wake_vision:DIR")
     refused(lambda: source(f"wake_vision:{tmp_path}"), "holds no wake_vision/1.0.0")
     refused(lambda: source(tmp_path / "photos", n_train=4), "folder has no option 'n_train'", "max_train")

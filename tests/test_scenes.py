@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from dans import scenes
 from dans.drawing import BACKGROUNDS, KINDS
-from dans.scenes import HEIGHTS, POOLS, SPLITS, VERSION, draw, make
+from dans.scenes import COLLAGE_VERSION, HEIGHTS, POOLS, SIDES, SPLITS, VERSION, draw, draw_collage, make, matched
 from dans.space import DansError
 
 GOLDEN = {  # VERSION 1, with the locked versions of numpy and Pillow: first 16 digits of sha256
@@ -194,3 +194,108 @@ def test_shortcuts_stay_near_chance():
     fa, fb = features(a), features(b)
     seen = [shortcut(name, fa, labels_a, fb, labels_b) for name in ("pixels", "colours", "file")]
     assert min(seen) > .7
+
+
+# collages
+
+@pytest.fixture(scope="module")
+def photos():
+    "Photographs of noise (no object) and of broad colour (an object) from 24 to 60 px."
+    rng = np.random.default_rng(0)
+    fine = [rng.integers(0, 256, (24 + i, 24 + i, 3), dtype=np.uint8) for i in range(37)]
+    return fine, [np.asarray(Image.fromarray(p[:4, :4]).resize((32, 32))) for p in fine]
+
+
+def canvases(photos, n, split="train", native=32, **options):
+    images, labels, rows = zip(*(draw_collage(photos, photos[0], 0, split, i, native, **options) for i in range(n)))
+    return np.stack(images), np.array(labels), {k: np.array([row[k] for row in rows]) for k in rows[0]}
+
+
+@pytest.mark.parametrize("native, wanted", [(64, "004a607d001e33dd"), (128, "b434c79f0ca7a3f2")])
+def test_golden_collage(photos, native, wanted):
+    assert COLLAGE_VERSION == 1, "a new version needs new hashes"
+    images, _, _ = canvases(photos, 4, "val", native)
+    assert hashlib.sha256(images.tobytes()).hexdigest()[:16] == wanted
+
+
+def test_seed_split_and_index_make_another_collage(photos):
+    cases = [(0, "train", 0), (1, "train", 0), (0, "val", 0), (0, "test", 0), (0, "train", 1)]
+    assert len({draw_collage(photos, photos[0], *case, native=32)[0].tobytes() for case in cases}) == len(cases)
+
+
+def test_another_native_size_shows_the_same_collage(photos):
+    for i in range(12):
+        (a, label_a, row_a), (b, label_b, row_b) = (draw_collage(photos, photos[0], 0, "train", i, n) for n in (64, 192))
+        assert label_a == label_b and all(row_a[k] == row_b[k] for k in ("near", "medium_distance", "far", "side"))
+        assert np.abs(shrink(a, 16) - shrink(b, 16)).mean() < 12
+
+
+def test_collage_attributes_agree(photos):
+    _, labels, a = canvases(photos, 600, native=8)
+    assert np.array_equal(labels, a["present"]) and abs(labels.mean() - .5) < .08
+    assert np.array_equal(a["near"] + a["medium_distance"] + a["far"], labels)
+    assert (a["dark"] + a["normal_lighting"] + a["bright"] == 1).all()
+    for name, (low, high) in SIDES.items():
+        inside = (a["side"] >= low) & (a["side"] < high)
+        assert np.array_equal(inside & (labels == 1), a[name] == 1)
+        assert abs(inside[labels == 1].mean() - inside[labels == 0].mean()) < .12   # one distribution of scales
+    far = canvases(photos, 200, native=8, far=1)[2]
+    assert (far["side"] < SIDES["far"][1]).all()
+
+
+def test_only_the_subject_of_a_collage_depends_on_the_label(photos):
+    "With the positive photographs replaced by others, canvases without an object keep every pixel."
+    a, labels, _ = canvases(photos, 40)
+    other = [draw_collage((photos[0], photos[0][::-1]), photos[0], 0, "train", i, 32) for i in range(40)]
+    b, again, _ = zip(*other)
+    assert np.array_equal(labels, again)
+    assert ((a == np.stack(b)).all(axis=(1, 2, 3)) == (labels == 0)).all()
+
+
+def test_the_subject_stays_visible():
+    "A white subject with a black middle among grey photographs: at least half of its area is left."
+    rng = np.random.default_rng(0)
+    grey = [np.full((32, 32, 3), 128, np.uint8)]
+    for i, side in enumerate(np.linspace(SIDES["far"][0], 1, 40)):
+        stripes = np.zeros((32, 32, 3), np.uint8)
+        stripes[::2] = 255
+        image = np.asarray(scenes.mount(np.random.default_rng(i), stripes, side, grey, 128), float)
+        rough = np.abs(np.diff(image.mean(-1), axis=0))[:, :-1] + np.abs(np.diff(image.mean(-1), axis=1))[:-1]
+        assert (shrink((rough > 4).astype(np.uint8) * 255, 32) > 60).mean() > .4 * side**2
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(split="holdout"), "train, val, test"), (dict(native=4), "native size 4"), (dict(far=-1), "from 0 to 1"),
+    (dict(subjects=([], [])), "lacks photographs"), (dict(clutter=[]), "lacks photographs")])
+def test_bad_collages(photos, change, words):
+    with pytest.raises(DansError, match=words):
+        draw_collage(**{"subjects": photos, "clutter": photos[0], "seed": 0, "split": "train", "index": 0, **change})
+
+
+def test_pasting_gives_no_label_away(photos):
+    "With one list for both labels nothing is learned; with two kinds of texture it is."
+    pytest.importorskip("sklearn")
+    for lists, low, high in (((photos[0], photos[0]), .4, .58), (photos, .7, 1)):
+        (a, labels_a, _), (b, labels_b, _) = (canvases(lists, n, split, 64) for n, split in ((800, "train"), (800, "test")))
+        fa, fb = features(a), features(b)
+        found = [shortcut(name, fa, labels_a, fb, labels_b) for name in fa]
+        assert low < max(found) < high, found
+
+
+def test_matched_photographs_have_one_ratio_of_edges():
+    "Upright stripes are common among one list and rare among the other; matched, they are equally common."
+    rng = np.random.default_rng(0)
+    def some(n, share):
+        noise = rng.integers(0, 256, (n, 32, 32, 3)) // 2
+        stripes = np.where(np.arange(32) % 4 < 2, 100, 0)[:, None]
+        turned = [p + (stripes if rng.random() < share else stripes[:, 0][:, None, None]) for p in noise]
+        return [p.astype(np.uint8) for p in turned]
+    def upright(photos):
+        return np.mean([np.abs(np.diff(p.astype(int), axis=1)).sum() > np.abs(np.diff(p.astype(int), axis=0)).sum() for p in photos])
+    lists = some(400, .8), some(300, .3)
+    a, b = matched(*lists)
+    assert abs(upright(lists[0]) - upright(lists[1])) > .4 and abs(upright(a) - upright(b)) < .06
+    assert len(a) == len(b) > 150
+    for part, whole in zip((a, b), lists):
+        assert len({id(p) for p in part}) == len(part) and {id(p) for p in part} <= {id(p) for p in whole}
+    assert [len(x) for x in matched(lists[0][:3], lists[1][:9])] == [3, 3]
