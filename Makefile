@@ -15,7 +15,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 ROOMS := --path nbs --file_re '^[0-9][0-9]_.*' --skip_folder_re '^(paper|tutorials|[._].*)$$'
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce figures test lab docs readme export clean-notebooks prepare clean
+.PHONY: help install reproduce figures test bench lab docs readme export clean-notebooks prepare clean
 
 help:  ## this list
 	@echo 'usage: make TARGET [VARIABLE=value ...]'
@@ -31,7 +31,7 @@ $(STAMP): constraints.txt settings.ini setup.py pyproject.toml
 	  { echo "$(PYTHON) is not Python 3.11: install Python 3.11, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) has no venv: install it (Debian, Ubuntu: apt install python3.11-venv)"; exit 1; }
-	@echo 'Installing the versions of constraints.txt into $(VENV): 2.4 GB, some 2 minutes'
+	@echo 'Installing the versions of constraints.txt into $(VENV): 2.8 GB, some 2 minutes'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet -c constraints.txt setuptools wheel
 	@$(PIP) install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
@@ -48,6 +48,9 @@ figures: $(STAMP)  ## redraw figures/ from the committed rows; computes nothing
 test: $(STAMP)  ## pytest, and nbdev_test for the rooms
 	$(BIN)/python -m pytest
 	$(BIN)/nbdev_test $(ROOMS) --timing
+
+bench: $(STAMP)  ## how fast, side by side: benchmarks/results.json and the page (ONLY="quick_space ...", ARGS=--help)
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs/index.ipynb

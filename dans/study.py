@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from .space import DansError
 
 # %% ../nbs/12_study.ipynb #8e4dc45e
-RESULT_VERSIONS = {"data": 1, "supernet": 1, "score": 1, "search": 1, "standalone": 1, "deploy": 1}
+RESULT_VERSIONS = {"data": 1, "supernet": 2, "score": 2, "search": 1, "standalone": 2, "deploy": 1}
 RESTS_ON = {"supernet": ["data"], "score": ["supernet"], "search": ["score"],
             "standalone": ["data"], "deploy": ["standalone"]}
 

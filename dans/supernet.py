@@ -556,4 +556,4 @@ def fine_tuned(
     fresh = initial_weights(net.largest.arch, net.classes, recipe.seed)
     weights = {name: np.array(fresh[name] if name.startswith(head) else value) for name, value in net.weights_for(system.data).items()}
     recipe = replace(recipe, epochs=steps / max(1, prepared.sizes["train"] // recipe.batch), deep=0.0, distil=False)
-    return fit(trainer(layout), State(weights), prepared, lambda rng: [system], recipe, desc=f"fine-tuning {system}").weights
+    return fit(trainer(layout, recipe.precision), State(weights), prepared, lambda rng: [system], recipe, desc=f"fine-tuning {system}").weights

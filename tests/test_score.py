@@ -1,83 +1,304 @@
-"Scoring: the tree against the list, and what scoring must never do."
+"Scoring: the tree against the list, what its memory is, and what scoring must never do."
+
+import os
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dans.data import prepare, wake_scenes
-from dans.score import Scorer, branches, children, parent, score_subnets, tree_logits
-from dans.elastic import calibrate, subnet_logits, tensors
+from dans.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
+from dans.hardware import macs
+from dans.score import (
+    ROOT,
+    Scorer,
+    branches,
+    children,
+    list_macs,
+    parent,
+    peak_bytes,
+    predict_subnets,
+    score_subnets,
+    tree_logits,
+    tree_macs,
+)
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
 from dans.supernet import Recipe, Supernet
 
-SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2))
+SPACE = SearchSpace(resolutions=(16, 48), widths=(0.1, 0.2))
+SOME = {(0, 0, 0, 0, 0), (1, 2, 0, 0, 0), (3, 4, 1, 0, 0), (2, 1, 1, 1, 1), (3, 4, 3, 3, 1)}
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    return prepare(wake_scenes(n_train=128, n_val=96, n_test=32, seed=1, native=48), SPACE.resolutions,
-                   tmp_path_factory.mktemp("cache"))
+    source = wake_scenes(n_train=128, n_val=96, n_test=32, seed=1, native=48)
+    return prepare(source, SPACE.resolutions, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
 def net(prepared):
-    return Supernet(SPACE).train(prepared, Recipe(epochs=1, batch=64), check_images=0)
+    return Supernet(SPACE).train(prepared, Recipe(epochs=2, batch=32, rate=1e-3), check_images=0)
+
+
+def logits(net, prepared, data, wanted=SOME, width=0.2, **kwargs):
+    views = [prepared.view(split, data).images for split in ("train", "val")]
+    return tree_logits(net, data, width, wanted, *views, **kwargs)
+
+
+def gap(a, b):
+    return max(np.abs(a[depths] - b[depths]).max() for depths in SOME)
+
+
+# The tree
 
 
 def test_the_tree_holds_every_depth_tuple_once():
-    wanted = set(SPACE.depths)
-    assert branches(wanted) == wanted
-    reached, frontier = set(), [(0,) * 5]
+    needed = branches(SPACE.depths)
+    assert len(needed) == len(SPACE.depths) + 3  # the stem and two blocks that end no subnet
+    reached, frontier = set(), [ROOT]
     while frontier:
-        depths = frontier.pop()
-        assert depths not in reached
-        reached.add(depths)
-        frontier += children(depths, wanted)
-    assert reached == wanted
-    assert all(sum(d) - 1 == sum(parent(d)) for d in wanted if any(d))
+        node = frontier.pop()
+        assert node not in reached
+        reached.add(node)
+        frontier += children(node, needed)
+    assert reached == needed
+    assert all(sum(n) - 1 == sum(parent(n)) for n in needed - {ROOT})
+
+
+def test_only_the_branches_that_are_asked_for():
+    assert len(branches([(2, 1, 0, 0, 0), (1, 2, 0, 0, 0)])) == 3 + 6
+
+
+def test_macs_of_a_tree():
+    data = DataConfig(64, "rgb")
+    one = System(data, Architecture((0, 0, 0, 0, 0), 0.5))
+    assert tree_macs([one]) == list_macs([one]) == macs(one)
+    longer = System(data, Architecture((1, 0, 0, 0, 0), 0.5))
+    head = 12 * 2
+    assert tree_macs([one, longer]) == macs(longer) + head
+    assert tree_macs([one, one]) == macs(one)
+    other = System(DataConfig(32, "rgb"), longer.arch)
+    assert tree_macs([longer, other]) == macs(longer) + macs(other)
+    systems = [System(data, Architecture(depths, 0.5)) for depths in SPACE.depths]
+    assert 8 < list_macs(systems) / tree_macs(systems) < 9
+
+
+# The same function as the list
 
 
 @pytest.mark.parametrize("color", ["rgb", "mono"])
 def test_tree_equals_list(net, prepared, color):
-    data = DataConfig(24, color)
-    wanted = {(0, 0, 0, 0, 0), (1, 2, 0, 0, 0), (3, 4, 1, 0, 0), (2, 1, 1, 1, 1), (3, 4, 3, 3, 1)}
-    calibration, val = prepared.view("train", data).images, prepared.view("val", data).images
-    found = tree_logits(net, data, 0.2, wanted, calibration, val, chunk=40)
+    data = DataConfig(48, color)
+    found = logits(net, prepared, data, chunk=40)
+    calibration, val = (prepared.view(split, data).images for split in ("train", "val"))
     weights = tensors(net.weights)
-    for depths in wanted:
+    for depths in SOME:
         system = System(data, Architecture(depths, 0.2))
-        alone = subnet_logits(weights, system, val, calibrate(weights, system, calibration))
+        alone = np.asarray(subnet_logits(weights, system, val, calibrate(weights, system, calibration)))
         np.testing.assert_allclose(found[depths], alone, atol=1e-4)
-        assert (found[depths].argmax(-1) == np.argmax(alone, -1)).all()
+        assert (found[depths].argmax(-1) == alone.argmax(-1)).all()
+
+
+def test_scores_equal_the_list(net, prepared):
+    systems = [SPACE[i] for i in (0, 300, 700, 1100, 2143)]
+    scores = score_subnets(net, systems, prepared, calibration=128)
+    for system, score in zip(systems, scores):
+        train, val = (prepared.view(split, system.data) for split in ("train", "val"))
+        alone = subnet_accuracy(tensors(net.weights), system, train.images, val)
+        assert abs(alone - score) <= 1 / 96  # an image on the edge may fall to either side
+
+
+@pytest.mark.parametrize("rounding", ["eight", "expansion"])
+def test_other_roundings(prepared, rounding):
+    space = SearchSpace(resolutions=(16,), widths=(0.2, 0.4), rounding=rounding)
+    systems = [space[0], space[-1]]
+    scores = score_subnets(Supernet(space), systems, prepared, calibration=32, images=32)
+    assert scores.shape == (2,)
+
+
+# What changes no bit, and what changes rounding alone
+
+
+def test_chunks_change_rounding_only(net, prepared):
+    data = DataConfig(48, "rgb")
+    whole = logits(net, prepared, data)
+    for chunk in (7, 50, 96):
+        assert gap(whole, logits(net, prepared, data, chunk=chunk)) < 1e-4
+
+
+def test_a_second_pass_changes_no_bit(net, prepared):
+    data = DataConfig(48, "rgb")
+    assert gap(logits(net, prepared, data, chunk=50), logits(net, prepared, data, chunk=50, hold=0)) == 0
 
 
 def test_scores_do_not_depend_on_order_or_company(net, prepared):
     rng = np.random.default_rng(0)
     systems = [SPACE.sample(rng) for _ in range(12)]
-    before = {k: v.copy() for k, v in net.weights.items()}
     scores = score_subnets(net, systems, prepared, calibration=64, chunk=32)
     assert len(set(scores.tolist())) > 1
     order = rng.permutation(12)
-    np.testing.assert_array_equal(score_subnets(net, [systems[i] for i in order], prepared, 64, chunk=32), scores[order])
+    shuffled = score_subnets(net, [systems[i] for i in order], prepared, 64, chunk=32)
+    np.testing.assert_array_equal(shuffled, scores[order])
     for i in (0, 5):
         assert score_subnets(net, [systems[i]], prepared, 64, chunk=32)[0] == scores[i]
-    for name, value in before.items():
-        np.testing.assert_array_equal(net.weights[name], value)
 
 
-def test_only_validation_images_score_and_only_training_images_calibrate(net, prepared, monkeypatch):
+def test_logits_do_not_depend_on_company(net, prepared):
+    data = DataConfig(16, "mono")
+    together = logits(net, prepared, data, SPACE.depths)
+    for depths in SOME:
+        assert (logits(net, prepared, data, {depths})[depths] == together[depths]).all()
+
+
+def test_the_same_after_save_and_load(net, prepared, tmp_path):
+    net.save(tmp_path / "net.npz")
+    again = Supernet.load(tmp_path / "net.npz")
+    data = DataConfig(48, "mono")
+    assert gap(logits(net, prepared, data), logits(again, prepared, data)) == 0
+
+
+def test_the_supernet_is_never_written_to(net, prepared):
+    def weights_hash():
+        return sha256(b"".join(v.tobytes() for v in net.weights.values())).hexdigest()
+
+    before = weights_hash()
+    score_subnets(net, [SPACE[0], SPACE[-1]], prepared, calibration=64)
+    assert weights_hash() == before
+
+
+# Which images decide
+
+
+def test_only_validation_images_score_and_only_training_images_calibrate(
+    net, prepared, monkeypatch
+):
     asked = []
     view = type(prepared).view
-    monkeypatch.setattr(type(prepared), "view", lambda self, split, data, n=None: asked.append(split) or view(self, split, data, n))
+
+    def watched(self, split, data, n=None):
+        asked.append(split)
+        return view(self, split, data, n)
+
+    monkeypatch.setattr(type(prepared), "view", watched)
     score_subnets(net, [SPACE[0]], prepared, calibration=64)
     assert set(asked) == {"train", "val"}
+
+
+def test_statistics_of_one_data_configuration_never_reach_another(net, prepared, monkeypatch):
+    poisoned, clean = DataConfig(16, "rgb"), DataConfig(48, "rgb")
+    arch = Architecture((2, 1, 1, 0, 0), 0.2)
+    systems = [System(poisoned, arch), System(clean, arch), System(poisoned, arch)]
+    before = predict_subnets(net, systems, prepared, calibration=64)
+    view = type(prepared).view
+
+    def poison(self, split, data, n=None):
+        found = view(self, split, data, n)
+        if data == poisoned and split == "train":
+            noise = np.random.default_rng(0).integers(0, 256, found.images.shape, dtype=np.uint8)
+            return type(found)(noise // 16, found.labels, found.attributes)
+        return found
+
+    monkeypatch.setattr(type(prepared), "view", poison)
+    after = predict_subnets(net, systems, prepared, calibration=64)
+    assert (after[1] == before[1]).all()
+    assert (after[0] != before[0]).any()
+
+
+def test_part_of_the_validation_images(net, prepared):
+    systems = [SPACE[0], SPACE[-1]]
+    whole = predict_subnets(net, systems, prepared, calibration=64, chunk=32)
+    part = predict_subnets(net, systems, prepared, calibration=64, chunk=32, start=32, images=32)
+    assert whole.shape == (2, 96)
+    np.testing.assert_array_equal(part, whole[:, 32:64])
+    labels = prepared.labels("val")
+    scores = score_subnets(net, systems, prepared, 64, chunk=32, start=32)
+    np.testing.assert_array_equal(scores, (whole == labels)[:, 32:].mean(1))
+    assert Scorer(net, prepared, 64, chunk=32, start=32)(systems).tolist() == scores.tolist()
+
+
+# Memory
+
+PEAK = """
+import sys
+import numpy as np
+from dans.score import tree_logits
+from dans.space import Architecture, DataConfig, SearchSpace
+from dans.supernet import Supernet
+resolution, width, calibration, chunk, hold = map(float, sys.argv[1:])
+data, chunk = DataConfig(int(resolution)), int(chunk)
+net = Supernet(SearchSpace((int(resolution),), ("rgb",), (width,)))
+shape = int(calibration), data.resolution, data.resolution, 3
+images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+wanted = {(2, 2, 1, 1, 1), (3, 1, 0, 0, 0)}
+def run(n):
+    tree_logits(net, data, width, wanted, images[:n], images[:2], chunk=min(n, chunk), hold=int(hold))
+def status(key):
+    lines = open("/proc/self/status")
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024
+run(2)
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS")
+run(len(images))
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux' peak memory")
+@pytest.mark.parametrize(
+    "resolution, calibration, chunk, hold",
+    [(64, 1024, 64, 0), (64, 512, 512, 1 << 30)],
+)
+def test_peak_memory(resolution, calibration, chunk, hold):
+    args = [str(v) for v in (resolution, 0.5, calibration, chunk, hold)]
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back at once
+    command = [sys.executable, "-c", PEAK, *args]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    arch = Architecture((3, 2, 1, 1, 1), 0.5)
+    formula = peak_bytes(arch, DataConfig(resolution), calibration, chunk, hold)
+    assert 0.75 < int(run.stdout) / formula < 1.3
+
+
+def test_peak_of_the_papers_largest_configuration():
+    arch, data = Architecture((3, 4, 3, 3, 1), 1.0), DataConfig(224, "rgb")
+    assert peak_bytes(arch, data, 1024, 64) < peak_bytes(arch, data, 1024, 256) < 4 * 2**30
+    assert peak_bytes(arch, data, 1024, 64, hold=0) <= peak_bytes(arch, data, 1024, 64)
+    expanded = 4 * 1024 * 112**2 * 96  # of all calibration images: more than everything held
+    assert peak_bytes(arch, data, 1024, 64) < expanded
+
+
+# What a search takes
 
 
 def test_scorer_is_what_a_search_takes(net, prepared):
     scorer = Scorer(net, prepared, calibration=64, images=32)
     systems = [SPACE[0], SPACE[-1]]
     assert scorer(systems).shape == (2,)
+    assert scorer([]).shape == (0,)
     assert scorer.cost(SPACE[-1]) > scorer.cost(SPACE[0]) > 0
+    assert scorer.cost(SPACE[0]) == 96 * macs(SPACE[0])
+    assert scorer.tree_cost([SPACE[0]]) == scorer.cost(SPACE[0])
+    assert scorer.tree_cost(SPACE) < sum(map(scorer.cost, SPACE)) / 5
 
 
-def test_a_system_outside_the_space_is_refused(net, prepared):
+def test_the_progress_bar_ends_full(net, prepared, capsys):
+    systems = [SPACE[0], SPACE[5], SPACE[-1]]
+    score_subnets(net, systems, prepared, calibration=64, chunk=40, progress=True)
+    shown = capsys.readouterr().err
+    assert "scoring: 100%" in shown and "block" in shown
+    score_subnets(net, systems, prepared, calibration=64)
+    assert capsys.readouterr().err == ""
+
+
+def test_bad_input_is_refused_before_any_work(net, prepared, monkeypatch):
+    monkeypatch.setattr("dans.score.tree_logits", lambda *a, **k: pytest.fail("worked"))
+    foreign = System(DataConfig(32, "rgb"), Architecture((0,) * 5, 0.1))
     with pytest.raises(DansError, match="not in the supernet's space"):
-        score_subnets(net, [System(DataConfig(32, "rgb"), Architecture((0,) * 5, 0.1))], prepared)
+        score_subnets(net, [SPACE[0], foreign], prepared)
+    with pytest.raises(DansError, match="start 96 of 96 validation images"):
+        score_subnets(net, [SPACE[0]], prepared, start=96)
+    for value in (0, -3):
+        with pytest.raises(DansError, match="chunk"):
+            score_subnets(net, [SPACE[0]], prepared, chunk=value)

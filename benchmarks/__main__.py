@@ -1,0 +1,93 @@
+"Run the benchmarks, write their results, and draw the page from them."
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "nbs" / "benchmarks.ipynb"
+RESULTS = ROOT / "benchmarks" / "results.json"
+BENCHMARKS = {  # name -> module, and what is measured
+    "tree_against_list": ("scoring", "all subnets of one data configuration and width: the tree, and a traced list of the same subnets"),
+    "tree_against_models": ("scoring", "the same subnets: the tree, and a new Keras model for each"),
+    "step_against_fit": ("training", "images/s of one network's training step: the supernet's trace, and `fit` of a plain Keras model"),
+    "quick_space": ("scoring", "seconds to score every system of the quick space"),
+    "paper_space": ("scoring", "hours to score every system of the paper space, extrapolated from measured trees"),
+}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="benchmarks:\n" + "\n".join(f"  {name:20} {what}" for name, (_, what) in BENCHMARKS.items()))
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), metavar="NAME", help="these, in this order; the others' results stay")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="at a tiny size: does every line run? Writes to runs/benchmarks/ unless --out is given")
+    size.add_argument("--full", action="store_true", help="measure the list on every subnet, not on a sample")
+    parser.add_argument("--repeats", type=int, metavar="N", help="pairs of every contest")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), metavar="N",
+                        help="threads of TensorFlow (default: every core that this process may use)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="results (default: benchmarks/results.json, from which the page is drawn)")
+    parser.add_argument("--page", action="store_true", help="only draw the page from the results that are there")
+    args = parser.parse_args()
+    if args.threads < 1 or (args.repeats or 1) < 1:
+        parser.error("--threads and --repeats take whole numbers from 1")
+    args.out = (args.out or (ROOT / "runs/benchmarks/results.json" if args.quick else RESULTS)).resolve()
+    return args
+
+
+def measure(args):
+    "Run what `args` names. The file of results is written after each benchmark."
+    from benchmarks.harness import QUICK, Sizes, machine, read
+    from dans.study import write_json
+    sizes = QUICK if args.quick else replace(Sizes(), every=1) if args.full else Sizes()
+    sizes = replace(sizes, repeats=args.repeats or sizes.repeats)
+    results = read(args.out)
+    write_json(args.out, results)  # a place that cannot be written to shows now
+    import tensorflow as tf
+    tf.get_logger().setLevel("ERROR")
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(args.threads)
+    for name in args.only:
+        module, what = BENCHMARKS[name]
+        print(f"{name}: {what}", flush=True)
+        about, start = dict(what=what, sizes=asdict(sizes), machine=machine(args.threads)), time.perf_counter()
+        for record, said in getattr(import_module(f"benchmarks.{module}"), name)(sizes):
+            print(f"  {time.perf_counter() - start:5.0f} s  {said}", flush=True)
+        results[name] = dict(**record, **about, took_seconds=time.perf_counter() - start)
+        write_json(args.out, {n: results[n] for n in BENCHMARKS if n in results})
+    print(f"results: {args.out}")
+
+
+def draw():
+    "Run the notebook of the page and keep its outputs."
+    import nbformat
+    from nbclient import NotebookClient
+    page = nbformat.read(PAGE, as_version=4)
+    NotebookClient(page, kernel_name="python3", resources={"metadata": {"path": PAGE.parent}}).execute()
+    nbformat.write(page, PAGE)
+    subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", PAGE], cwd=ROOT, check=True)
+    print(f"page: {PAGE.relative_to(ROOT)}")
+
+
+def main():
+    args = arguments()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from dans.space import DansError
+    try:
+        if not args.page:
+            measure(args)
+        if args.page or args.out == RESULTS:
+            draw()
+    except DansError as error:
+        sys.exit(f"benchmarks: {error}")
+
+
+if __name__ == "__main__":
+    main()
