@@ -108,17 +108,20 @@ def key_of(*what):
 
 # %% ../nbs/05_data.ipynb #462a09c6
 def source(
-    spec:str,       # "wake_scenes", "wake_vision:DIR", a path, "collage:PATH" or "collage:PATH:CLASS,CLASS"
+    spec:str,       # "wake_scenes", "wake_vision:DIR", a path, "collage:PATH", "collage:PATH:CLASS,CLASS" or "collage"
     **options,      # parameters of the function that reads it
 )->Source:          # what that function returns
     """The source that `spec` names; a path leads to parquet file(s) or class folders, and classes are the positive
-    ones. Raises `DansError` for an unknown name or option, as its reader does."""
+    ones. "collage" alone takes the path in the environment variable DANS_PHOTOS. Raises `DansError` for an unknown name or option, as its reader does."""
     kind, _, rest = str(spec).partition(":")
     if spec == "wake_scenes":
         make, args = wake_scenes, ()
     elif kind == "wake_vision":
         make, args = wake_vision, (Path(rest),)
     elif kind == "collage":
+        rest = rest or os.environ.get("DANS_PHOTOS", "")
+        if not rest:
+            raise DansError("collage needs photographs", "name them: collage:PATH, or set the environment variable DANS_PHOTOS to their path")
         path, _, names = rest.rpartition(":")
         whole = Path(rest).exists() or not path     # a path may hold a colon
         make, args = collage, (Path(rest),) if whole else (Path(path), names.split(","))

@@ -421,3 +421,10 @@ def test_photographs_are_prepared(tmp_path):
         for image, label in zip(prepared.images(split), prepared.labels(split)):
             assert wanted[image.tobytes()] == (split, label)
     assert prepared.view("test", DataConfig(16, "mono")).images.std() > 30
+
+
+def test_collage_alone_takes_the_photographs_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv("DANS_PHOTOS", raising=False)
+    refused(lambda: source("collage"), "collage needs photographs", "set the environment variable DANS_PHOTOS")
+    monkeypatch.setenv("DANS_PHOTOS", str(tmp_path / "nowhere"))
+    refused(lambda: source("collage"), "nowhere does not exist")
