@@ -27,7 +27,7 @@ setup(
     url=cfg["git_url"],
     keywords=cfg["keywords"],
     packages=find_packages(include=["dans", "dans.*"]),
-    package_data={"dans": ["*.mplstyle"]},
+    package_data={"dans": ["*.csv", "*.mplstyle"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=lines("requirements"),
     extras_require={"dev": lines("dev_requirements"), "jax": lines("jax_requirements")},

@@ -1,13 +1,19 @@
 "A system as a file: what the real interpreters say of it, and what happens to bad input."
 import hashlib
 import json
+import re
+import shutil
+import subprocess
 
 import keras
 import numpy as np
 import pytest
 
-from dans.deploy import (INTERPRETERS, Deployed, Port, accuracy, arena, deploy, float_accuracy, pixel_table, ports,
-                         predict, quantise, save, scaled, slim)
+from dans.boards import DEVICES
+from dans.deploy import Deployed, Measured, c_array, card_text, deploy, export, export_model, main
+from dans.quantise import pixel_table, quantise, scaled
+from dans.runtime import INTERPRETERS, accuracy, arena, float_accuracy, predict
+from dans.tflite import Port, footprint_of, ports, slim
 from dans.hardware import footprint
 from dans.space import Architecture, DansError, DataConfig, System
 from dans.elastic import keras_model
@@ -138,28 +144,89 @@ def test_accuracies(small):
     assert accuracy(tflite, images, 1 - found, progress=False) == 0
 
 
-def test_deploy_and_save(small, tmp_path):
+def test_deploy_and_export(small, tmp_path):
     system, model, images, tflite = small
     labels = np.arange(len(images)) % 2
     found, deployed = deploy(system, model, images, images, labels, progress=False)
     assert found == tflite and isinstance(deployed, Deployed)
     assert deployed.arena.head == deployed.predicted.ram_bytes and deployed.file_bytes == len(tflite)
     assert deployed.drop == deployed.float_accuracy - deployed.int8_accuracy
-    folder = save(tmp_path / "a" / "b", tflite, deployed, ("no", "yes"))
-    card = json.loads((folder / "model.json").read_text())
+    folder = export(tmp_path / "a" / "b", tflite, images[3], deployed, ("no", "yes"), DEVICES["stm32l4r5"], "x-cube-ai-7.3")
+    assert sorted(p.name for p in folder.iterdir()) == ["example_input.bin", "example_output.bin", "model.tflite", "model_card.json",
+                                                         "model_card.md", "model_data.cc", "model_data.h"]
+    card = json.loads((folder / "model_card.json").read_text())
     assert card["sha256"] == hashlib.sha256((folder / "model.tflite").read_bytes()).hexdigest()
-    assert System.from_dict(card) == system and card["class_names"] == ["no", "yes"]
-    assert card["input"]["scale"] == ports(tflite)[0].scale
-    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.tflite"]
+    assert System.from_dict(card["system"]) == system and card["classes"] == ["no", "yes"] and card["macs"] == footprint(system).macs
+    assert card["input"]["scale"] == ports(tflite)[0].scale and card["input"]["table"] == pixel_table(ports(tflite)[0]).tolist()
+    assert card["ram"]["arena_bytes"] == arena(tflite).total and card["ram"]["scratch_bytes"]["reference"] == 0
+    assert card["accuracy"]["int8"] == deployed.int8_accuracy and card["accuracy"]["test_images"] == len(images)
+    assert 0 < card["latency"]["low_ms"] < card["latency"]["ms"] and card["latency"]["worst_error"] > 0 and card["latency"]["sources"]
+    assert card["energy"]["low_mj"] > 0 and "33px-mono" in card_text(card) == (folder / "model_card.md").read_text()
+    answer = np.frombuffer((folder / "example_output.bin").read_bytes(), np.int8)
+    assert (answer == predict(tflite, images[3:4], "micro", progress=False)[0]).all()
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(small, tmp_path):
-    system, _, images, tflite = small
+def test_the_c_array_compiles_and_holds_the_model(small, tmp_path):
+    _, _, images, tflite = small
+    folder = export(tmp_path, tflite, images[0])
+    text = (folder / "model_data.cc").read_text()
+    array = text[text.index("kModelData[kModelSize] = {"):text.index("};")]
+    assert bytes(int(b, 16) for b in array.split("{")[1].replace("\n", " ").split(",")) == tflite
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    (tmp_path / "main.cc").write_text("""#include <stdio.h>
+#include "model_data.h"
+int main() {
+  if (reinterpret_cast<uintptr_t>(kModelData) % 16) return 1;
+  fwrite(kModelData, 1, kModelSize, stdout);
+  fwrite(kModelExampleInput, 1, kModelInputSize, stdout);
+  fwrite(kModelExampleOutput, 1, kModelOutputSize, stdout);
+}
+""")
+    subprocess.run([compiler, "-Wall", "-Werror", "-std=c++11", "main.cc", "model_data.cc", "-o", "main"], cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "main"], stdout=subprocess.PIPE, check=True).stdout
+    assert printed == tflite + (folder / "example_input.bin").read_bytes() + (folder / "example_output.bin").read_bytes()
+
+
+def test_c_array_of_signed_values():
+    header, source = c_array(b"\x00\xff", 48, b"\x80\x7f", b"\xff")
+    assert "kModelArenaSize = 48;" in header and "kModelSize = 2;" in header
+    assert "0x00, 0xff" in source and "-128, 127" in source and "-1\n" in source
+
+
+def test_nothing_is_written_where_something_is_wrong(small, tmp_path):
+    _, _, images, tflite = small
+    for wrong in (dict(image=images[0][:-1]), dict(classes=("one",)), dict(device=DEVICES["rp2040"], kernels="tflm+cmsis-nn"),
+                  dict(tflite=tflite[:3000])):
+        with pytest.raises(DansError):
+            export(**dict(folder=tmp_path / "out", tflite=tflite, image=images[0]) | wrong)
+        assert not (tmp_path / "out").exists()
     blocked = tmp_path / "file"
     blocked.write_text("")
-    known = Deployed(system, 2, footprint(system), arena(tflite), len(tflite), 0., 0., 1, "")
     with pytest.raises(DansError, match="file"):
-        save(blocked / "sub", tflite, known)
+        export(blocked / "sub", tflite, images[0])
+
+
+def test_the_command_takes_a_keras_model_and_measures_it(small, tmp_path, capsys):
+    from PIL import Image
+    _, model, images, _ = small
+    for k, image in enumerate(images[:60]):
+        folder = tmp_path / "photos" / ("even", "odd")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"{k}.png")
+    model.save(tmp_path / "net.keras")
+    folder = export_model(str(tmp_path / "net.keras"), str(tmp_path / "out"), str(tmp_path / "photos"))
+    card = json.loads((folder / "model_card.json").read_text())
+    assert card["classes"] == ["even", "odd"] and card["accuracy"]["test_images"] > 0 and card["accuracy"]["float"] is not None
+    assert main([str(folder / "model.tflite"), str(tmp_path / "again")]) is None and "written to" in capsys.readouterr().out
+    again = json.loads((tmp_path / "again" / "model_card.json").read_text())
+    assert again["sha256"] == card["sha256"] and again["accuracy"] is None
+    (tmp_path / "bad.keras").write_bytes(b"no")
+    for wrong, words in (([str(tmp_path / "nowhere.tflite"), "x"], "no .tflite or .keras file"), ([str(tmp_path / "net.keras"), "x"], "--data"),
+                         ([str(tmp_path / "bad.keras"), "x", "--data", "wake_scenes"], "cannot be loaded|can be loaded safely")):
+        assert main(wrong) == 2
+        assert re.search(words, capsys.readouterr().err)
 
 
 def test_an_untrained_network_ends_in_an_error_not_in_a_dead_process():

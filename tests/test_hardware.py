@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dans.hardware import (DEVICES, Buffer, Footprint, Limits, buffers, check_limits, flash_bytes, footprint,
-                           macs, operators, plan, ram_bytes, show_bytes, show_macs)
+from dans.hardware import (Buffer, Footprint, Limits, buffers, check_limits, flash_bytes, footprint, layout, macs,
+                           operators, plan, ram_bytes, show_bytes, show_macs)
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System, network
 
 
@@ -146,21 +146,9 @@ def test_units():
     assert [show_macs(n) for n in (12, 45_060, 7_489_664)] == ["12", "45.06 k", "7.49 M"]
 
 
-def test_boards_state_their_numbers_and_sources():
-    assert len(DEVICES) >= 6
-    for device in DEVICES.values():
-        assert device.source and device.block_source and device.block_bytes <= device.ram_bytes
-        assert device.limits().ram_bytes == device.block_bytes
-    board = DEVICES["nrf52840"]
-    assert board.limits(1024, 2048, 5) == Limits(255 * 1024, 1022 * 1024, 5)
-    with pytest.raises(DansError, match="leaves nothing of the RAM"):
-        board.limits(runtime_reserve_bytes=256 * 1024)
-
-
-def test_a_figure_that_is_not_known_is_not_guessed():
-    from dataclasses import replace
-    with pytest.raises(DansError, match="flash of nRF52840 DK is not known"):
-        replace(DEVICES["nrf52840"], flash_bytes=None).limits()
+def test_layout_says_where_and_when():
+    rows = layout([Buffer("a", 32, 0, 1), Buffer("b", 64, 1, 2)])
+    assert rows == [dict(name="a", nbytes=32, first=0, last=1, offset=64), dict(name="b", nbytes=64, first=1, last=2, offset=0)]
 
 
 def test_no_two_systems_of_the_quick_space_cost_the_same():

@@ -1,0 +1,123 @@
+"What the reader of model files promises: the runtime's memory to the byte, and a clear error for everything else."
+import numpy as np
+import pytest
+from graphs import GRAPHS, branches, convert, gate
+
+from dans.runtime import arena, npu_estimate
+from dans.space import DansError
+from dans.tflite import KERNELS, OPERATORS, RECORDS, buffers_of, footprint_of, layers, read, slim, tail_bytes
+
+
+@pytest.fixture(scope="module")
+def files():
+    return {make.__name__: convert(make) for make in GRAPHS}
+
+
+@pytest.mark.parametrize("name", [make.__name__ for make in GRAPHS])
+def test_head_to_the_byte_and_tail_within_16_bytes(files, name):
+    measured, found = arena(files[name]), footprint_of(files[name], bits=64)
+    assert found.ram_bytes == measured.head
+    assert abs(found.tail_bytes - measured.tail) <= 16
+    assert abs(found.arena_bytes - measured.total) <= max(.005 * measured.total, 256)
+    assert footprint_of(files[name]).tail_bytes < found.tail_bytes      # 32-bit pointers are shorter
+    assert footprint_of(slim(files[name])).ram_bytes == measured.head
+
+
+def test_the_graphs_hold_every_operator(files):
+    assert {step.kind for data in files.values() for step in read(data).steps} == set(OPERATORS)
+    assert set(OPERATORS) <= set(RECORDS)
+
+
+def test_macs_by_hand(files):
+    assert [step.macs for step in read(files["multiplier"]).steps] == [8 * 8 * 8 * 9, 4 * 4 * 4 * 9 * 8, 0, 64 * 2]
+    assert footprint_of(files["multiplier"]).macs == 8 * 8 * 8 * 9 + 4 * 4 * 4 * 9 * 8 + 64 * 2
+
+
+def test_layers_show_where_the_peak_is(files):
+    graph = read(files["branches"])
+    rows = layers(graph)
+    live = buffers_of(graph)
+    assert [row["kind"] for row in rows] == [step.kind for step in graph.steps]
+    assert max(row["ram_in_use_bytes"] for row in rows) <= footprint_of(files["branches"]).ram_bytes
+    assert any(row["peak"] for row in rows) and sum(row["macs"] for row in rows) == graph.macs
+    assert rows[0]["weights_bytes"] == 8 * 27 + 8 * 4 and rows[0]["ram_in_use_bytes"] == live[0].nbytes + 12 * 12 * 8
+
+
+def test_scratch_memory_of_kernel_libraries_by_hand(files):
+    graph = read(files["branches"])     # 3x3 of 3 channels, 1x1, 3x3 depthwise of 8, concatenation, mean of 22, dense
+    def scratch(kernels):
+        return {b.name: b.nbytes for b in buffers_of(graph, kernels) if b.name.startswith("scratch") and b.name != "scratch 4"}
+    assert scratch("reference") == {}
+    assert scratch("cmsis-nn") == {"scratch 0": 2 * 28 * 2}
+    assert scratch("cmsis-nn-mve") == {"scratch 0": 4 * 32, "scratch 2": 4 * 124 * 9, "scratch 5": 4 * 3}
+    assert set(KERNELS) == {"reference", "cmsis-nn", "cmsis-nn-mve"}
+    with pytest.raises(DansError, match="use one of reference, cmsis-nn, cmsis-nn-mve"):
+        footprint_of(files["branches"], "mine")
+
+
+def test_every_cut_is_an_error_and_none_is_a_guess(files):
+    data, whole = files["branches"], footprint_of(files["branches"])
+    for n in [*range(0, len(data), 61), len(data) - 1]:
+        try:
+            assert footprint_of(data[:n]).ram_bytes == whole.ram_bytes      # only the padding at the end was cut
+            assert n > len(data) - 16
+        except DansError as error:
+            assert "not a whole .tflite file" in str(error)
+
+
+def test_float_and_half_quantised_files_are_refused():
+    with pytest.raises(DansError, match="not int8 throughout"):
+        footprint_of(convert(branches, integer=False))
+
+
+def changed(data, change):
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    change(model, schema)
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_what_is_not_understood_is_refused(files):
+    data = files["gate"]
+    def unknown(model, schema):
+        model.operatorCodes[0].builtinCode = model.operatorCodes[0].deprecatedBuiltinCode = schema.BuiltinOperator.TANH
+    def dynamic(model, schema):
+        model.subgraphs[0].tensors[0].shapeSignature = np.array([-1, 16, 16, 3], np.int32)
+    def two(model, schema):
+        model.subgraphs.append(model.subgraphs[0])
+    def one_float(model, schema):
+        model.subgraphs[0].tensors[model.subgraphs[0].operators[2].outputs[0]].type = schema.TensorType.FLOAT32
+    def state(model, schema):
+        model.subgraphs[0].tensors[0].isVariable = True
+    for change, words in ((unknown, "operator TANH is not known"), (dynamic, "shape that is only known when it runs"), (two, "holds 2 graphs"),
+                          (one_float, r"not int8 throughout: \w+ \(operator 2\)"), (state, "keeps its value")):
+        with pytest.raises(DansError, match=words):
+            footprint_of(changed(data, change))
+
+
+def test_a_path_is_read_and_named(files, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(files["gate"])
+    assert footprint_of(path) == footprint_of(str(path)) == footprint_of(files["gate"])
+    path.write_bytes(files["gate"][:300])
+    with pytest.raises(DansError, match="model.tflite: not a whole"):
+        read(path)
+    with pytest.raises(DansError, match="is not there"):
+        read(tmp_path / "other.tflite")
+
+
+def test_records_are_longer_where_pointers_are(files):
+    for data in files.values():
+        graph = read(data)
+        assert 500 < tail_bytes(graph, 32) < tail_bytes(graph, 64) < 2 * tail_bytes(graph, 32) + 512
+
+
+def test_an_npu_runs_what_it_can(files):
+    found = npu_estimate(files["branches"])
+    assert found.cycles > 0 and found.ms == pytest.approx(found.cycles / found.clock_mhz / 1000, rel=.01)
+    assert npu_estimate(files["branches"], "ethos-u55-32").cycles > npu_estimate(files["branches"], "ethos-u55-256").cycles
+    with pytest.raises(DansError, match="took longer"):
+        npu_estimate(files["branches"], limit_s=.01)
