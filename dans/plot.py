@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WIDTHS', 'QUANTITIES', 'ENDINGS', 'STRIP', 'subplots', 'quantity', 'spread', 'label_ends', 'plot_slopes',
-           'plot_progress', 'plot_limits', 'plot_footprint', 'plot_rank', 'plot_makers', 'plot_recipes', 'plot_fits',
-           'plot_memory', 'stamp_figure', 'save_figure', 'show_table', 'save_table']
+           'plot_progress', 'plot_limits', 'plot_footprint', 'plot_rank', 'plot_makers', 'plot_recipes',
+           'plot_agreement', 'plot_fits', 'plot_memory', 'stamp_figure', 'save_figure', 'show_table', 'save_table']
 
 # %% ../nbs/18_plot.ipynb #a6d9fe51
 import json
@@ -305,6 +305,28 @@ def plot_recipes(
     if len(columns) > 1:
         ax.axvline(0, color=".6", lw=.8)
         ax.legend(loc="lower right")
+    return ax
+
+# %% ../nbs/18_plot.ipynb #776f0dff
+def plot_agreement(
+    df:pd.DataFrame,    # one row for each thing predicted
+    predicted:str,      # column, bytes
+    measured:str,       # column, bytes
+    ax=None,            # axes to draw on
+    what:str="size",    # of what
+    title:str="",       # in the corner above
+):                      # the axes
+    "Measured against predicted bytes, on logarithmic axes, with the largest relative error."
+    _need(df, predicted, measured)
+    ax = ax if ax is not None else subplots()[1]
+    x, y = df[predicted] / 1024, df[measured] / 1024
+    ends = [min(x.min(), y.min()) * .8, max(x.max(), y.max()) * 1.25]
+    ax.plot(ends, ends, color="0.6", lw=.8, ls="-", marker="")
+    ax.plot(x, y, ls="", marker="o", ms=2.5, alpha=.6, color="C0")
+    worst = (df[predicted] / df[measured] - 1).abs().max()
+    ax.text(.04, .95, f"{len(df)} systems\noff by at most {100 * worst:.2g} %", transform=ax.transAxes, va="top", fontsize=7)
+    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=f"{what}, predicted, KiB", ylabel=f"{what}, measured, KiB")
+    ax.set_title(title, loc="left")
     return ax
 
 # %% ../nbs/18_plot.ipynb #efa6981c
