@@ -363,7 +363,7 @@ def plot_memory(
         if len(b):
             ax.bar(b["first"] - .5, b.nbytes / 1024, b["last"] - b["first"] + 1, b.offset / 1024, align="edge", color=color,
                    alpha=.55, edgecolor="white", linewidth=.6, label=label)
-    for b in df[df.nbytes > .18 * arena].itertuples():
+    for b in df[df.nbytes > .3 * arena].itertuples():
         ax.text((b.first + b.last) / 2, (b.offset + b.nbytes / 2) / 1024, f"{b.nbytes / 1024:.3g}", fontsize=6, ha="center", va="center")
     ax.axhline(arena / 1024, color="0.2", lw=.8, ls="--")
     ax.text(end, arena / 1024, f"arena {arena / 1024:.4g} KiB", ha="right", va="bottom", fontsize=7)
