@@ -17,6 +17,7 @@ BENCHMARKS = {  # name -> module, and what is measured
     "tree_against_models": ("scoring", "the same subnets: the tree, and a new Keras model for each"),
     "step_against_fit": ("training", "images/s of one network's training step: the supernet's trace, and `fit` of a plain Keras model"),
     "quick_space": ("scoring", "seconds to score every system of the quick space"),
+    "footprints": ("footprints", "seconds for RAM, flash and MACs of every system of the paper space"),
     "paper_space": ("scoring", "hours to score every system of the paper space, extrapolated from measured trees"),
 }
 
