@@ -108,17 +108,17 @@ def plan(
     sizes = [-(-b.nbytes // alignment) * alignment for b in buffers]
     taken = [[] for _ in range(1 + max((b.last for b in buffers), default=-1))]
     offsets = [0] * len(buffers)
-    for i in sorted(range(len(buffers)), key=lambda i: (sizes[i], i), reverse=True):
-        size, alive = sizes[i], taken[buffers[i].first:buffers[i].last + 1]
-        offset = 0
+    for i in sorted(reversed(range(len(buffers))), key=sizes.__getitem__, reverse=True):     # stable: of equals the last one first
+        _, _, first, last = buffers[i]
+        size, offset, alive = sizes[i], 0, taken[first:last + 1]
         for start, end in sorted(chain(*alive)):
             if start - offset >= size:
                 break
             if end > offset:
                 offset = end
-        offsets[i] = offset
+        offsets[i], span = offset, (offset, offset + size)
         for spans in alive:     # memory in use while one operator runs
-            spans.append((offset, offset + size))
+            spans.append(span)
     return offsets, max(map(add, offsets, sizes), default=0)
 
 # %% ../nbs/06_hardware.ipynb #6ed758b8
