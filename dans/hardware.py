@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILE_BYTES', 'CHANNEL_BYTES', 'RUNTIME_CODE_BYTES', 'OPERATOR_BYTES', 'Operator', 'operators', 'Buffer', 'buffers',
-           'plan', 'layout', 'Footprint', 'footprint', 'ram_bytes', 'flash_bytes', 'macs', 'show_bytes', 'show_macs',
-           'Limits', 'check_limits']
+           'plan', 'layout', 'layers', 'Footprint', 'footprint', 'ram_bytes', 'flash_bytes', 'macs', 'show_bytes',
+           'show_macs', 'Limits', 'check_limits']
 
 # %% ../nbs/06_hardware.ipynb #b0bf6a17
 import re
@@ -128,6 +128,17 @@ def layout(
     "Where and when each of `buffers` lies, one row each."
     offsets, _ = plan(buffers)
     return [b._asdict() | dict(offset=offset) for b, offset in zip(buffers, offsets)]
+
+# %% ../nbs/06_hardware.ipynb #ffb7b9e9
+def layers(
+    ops:list[Operator], # from `operators`
+    image_bytes:int,    # bytes of the input tensor
+)->list[dict]:          # one row for each operator
+    "Output, MACs, weights and RAM in use of each operator, the peak marked. (The arena may be larger: buffers leave gaps.)"
+    live = buffers(ops, image_bytes)
+    used = [sum(b.nbytes for b in live if b.first <= i <= b.last) for i in range(len(ops))]
+    return [dict(operator=op.name, kind=op.kind, output=f"{op.height}x{op.height}x{op.channels}", macs=op.macs, weights_bytes=op.weights + 4 * op.scales,
+                 ram_in_use_bytes=n, peak=n == max(used)) for op, n in zip(ops, used)]
 
 # %% ../nbs/06_hardware.ipynb #f2a9e9ef
 FILE_BYTES = 1206       # of a file without convolutions

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dans.hardware import (Buffer, Footprint, Limits, buffers, check_limits, flash_bytes, footprint, layout, macs,
+from dans.hardware import (Buffer, Footprint, Limits, buffers, check_limits, flash_bytes, footprint, layers, layout, macs,
                            operators, plan, ram_bytes, show_bytes, show_macs)
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System, network
 
@@ -149,6 +149,15 @@ def test_units():
 def test_layout_says_where_and_when():
     rows = layout([Buffer("a", 32, 0, 1), Buffer("b", 64, 1, 2)])
     assert rows == [dict(name="a", nbytes=32, first=0, last=1, offset=64), dict(name="b", nbytes=64, first=1, last=2, offset=0)]
+
+
+def test_layers_add_up():
+    s = system(32, (1, 1, 1, 0, 0), .3)
+    ops = operators(s)
+    rows = layers(ops, 32 * 32 * 3)
+    assert sum(r["macs"] for r in rows) == macs(s) and len(rows) == len(ops)
+    assert max(r["ram_in_use_bytes"] for r in rows) <= ram_bytes(s) and any(r["peak"] for r in rows)
+    assert rows[0]["output"] == f"16x16x{ops[0].channels}" and rows[0]["ram_in_use_bytes"] == 3072 + ops[0].nbytes
 
 
 def test_no_two_systems_of_the_quick_space_cost_the_same():
