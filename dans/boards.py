@@ -31,6 +31,11 @@ class Device:
     power_mw:tuple|None=None        # lowest and highest published power while a network runs
     power_source:str=""             # of the power, with its condition
 
+    @property
+    def kernels(self)->tuple:
+        "Kernel libraries whose latency on this core can be estimated, see `speeds`; () if there are none."
+        return tuple(s.kernels for s in speeds() if s.core == self.core)
+
     def limits(
         self,
         runtime_reserve:int=0,      # RAM kept for the arena's tail, the stack, a camera's frame; bytes

@@ -17,7 +17,7 @@ from .boards import DEVICES, Device, energy, latency
 from .data import atomic, prepare, source
 from .hardware import Footprint, footprint, show_bytes, show_macs
 from .quantise import check_images, pixel_table, quantise
-from .runtime import Arena, accuracy, arena, float_accuracy, predict
+from .runtime import Arena, accuracy, arena, float_accuracy, npu_estimate, predict
 from .space import DansError, DataConfig, System
 from .tflite import KERNELS, footprint_of, ports, read
 
@@ -116,11 +116,14 @@ def _data_config(name, shape):
         raise DansError(f"{name} takes inputs of shape {tuple(shape)}", "images must be square with 1 or 3 channels")
     return DataConfig(int(shape[0]), "rgb" if shape[2] == 3 else "mono")
 
+def _signed(n):
+    return f"{'-' if n < 0 else '+'} {abs(n)}"
+
 def _preprocessing(port):
     side, _, channels = port.shape
     return [f"reduce the image to {side} x {side} pixels with a triangle filter as wide as the reduction (Pillow's BILINEAR)",
             "keep red, green and blue" if channels == 3 else "keep luma only (ITU-R BT.601): 0.299 red + 0.587 green + 0.114 blue",
-            f"int8 value = floor((pixel / 127.5 - 1) / {port.scale:.9g} + {port.zero_point} + 0.5), within -128 to 127"]
+            f"int8 value = floor((pixel / 127.5 - 1) / {port.scale:.9g} {_signed(port.zero_point)} + 0.5), within -128 to 127"]
 
 def model_card(
     tflite:bytes,               # an int8 `.tflite` file
@@ -129,8 +132,9 @@ def model_card(
     classes=(),                 # names of the outputs, in order
     device:Device|None=None,    # a board
     kernels:str|None=None,      # kernel library on that board
+    npu:str|None=None,          # an Ethos-U as Vela names it, like "ethos-u55-128"
 )->dict:                        # what `model_card.json` holds
-    "All that is known of a model file. Raises `DansError` where no measurements carry a latency that is asked for."
+    "All that is known of a model file. Raises `DansError` where no measurements carry a latency that is asked for, and as `npu_estimate` does."
     graph, (start, end) = read(tflite), ports(tflite)
     time = latency(graph.steps, device, kernels) if device and kernels else None
     power = energy(time, device) if time and device.power_mw else None
@@ -138,7 +142,7 @@ def model_card(
     return dict(
         data_configuration=str(_data_config("the model", start.shape)), preprocessing=_preprocessing(start), classes=list(classes),
         input=dict(asdict(start), type="int8", table=pixel_table(start).tolist()),
-        output=dict(asdict(end), type="int8", meaning=f"probability = {end.scale:.9g} x (value - {end.zero_point})"),
+        output=dict(asdict(end), type="int8", meaning=f"probability = {end.scale:.9g} x (value {_signed(-end.zero_point)})"),
         accuracy=measured and dict(int8=measured.int8_accuracy, float=full, drop=None if full is None else full - measured.int8_accuracy,
                                    test_images=measured.images, kernels="LiteRT, reference"),
         ram=dict(arena_bytes=memory.total, head_bytes=memory.head, tail_bytes_64_bit=memory.tail, tail_bytes_32_bit=footprint_of(tflite).tail_bytes,
@@ -149,7 +153,7 @@ def model_card(
         macs=graph.macs,
         latency=time and dict(board=device.board, kernels=kernels, ms=time.ms, low_ms=time.low, high_ms=time.high, worst_error=time.error,
                               measurements=time.speed.rows, measured_on=time.speed.board, clock=time.speed.clock, sources=list(time.speed.sources)),
-        energy=power and asdict(power),
+        energy=power and asdict(power), npu=npu and asdict(npu_estimate(tflite, npu)),
         system=measured and measured.system and measured.system.to_dict(), sha256=hashlib.sha256(tflite).hexdigest(),
         versions={name: version(name) for name in ("dans", "keras", "numpy", "ai-edge-litert", "tflite-micro")})
 
@@ -158,7 +162,7 @@ def card_text(
     card:dict,  # from `model_card`
 )->str:
     "The card as Markdown."
-    ram, found, time, power = (card[name] for name in ("ram", "accuracy", "latency", "energy"))
+    ram, found, time, power, npu = (card[name] for name in ("ram", "accuracy", "latency", "energy", "npu"))
     accuracy = "not measured" if not found else f"int8 {found['int8']:.3f}" + ("" if found["float"] is None else f", float {found['float']:.3f}") + \
         f", on {found['test_images']:,} test images"
     rows = {"Input": f"{card['data_configuration']}, int8, {' x '.join(map(str, card['input']['shape']))}",
@@ -171,6 +175,7 @@ def card_text(
             "Latency": "no board named" if not time else f"{time['ms']:.3g} ms ({time['low_ms']:.3g} to {time['high_ms']:.3g}) on {time['board']} "
                        f"with {time['kernels']}, from {time['measurements']} measurements on {time['measured_on']}",
             "Energy": "no published power" if not power else f"{power['low_mj']:.3g} to {power['high_mj']:.3g} mJ ({power['source']})",
+            "NPU": "none named" if not npu else f"{npu['ms']:.3g} ms on {npu['accelerator']} by Vela ({npu['system']}, {npu['memory']}; {npu['cpu_operators']} operators left to the processor)",
             "SHA-256": f"`{card['sha256']}`"}
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     steps = "\n".join(f"{i}. {step}" for i, step in enumerate(card["preprocessing"], 1))
@@ -185,6 +190,7 @@ def export(
     classes=(),                 # names of the outputs, in order
     device:Device|None=None,    # a board; with `kernels`, the card gives a latency
     kernels:str|None=None,      # kernel library, as in `dans.boards.speeds`
+    npu:str|None=None,          # an Ethos-U as Vela names it, for its estimate
 )->Path:                        # the folder
     """Write model.tflite, model_data.h and .cc, model_card.json and .md, example_input.bin and example_output.bin. Raises `DansError` for a file
     that `read` refuses, an image that does not fit, a model that the runtime cannot run, and a disk that does not take the files."""
@@ -193,7 +199,7 @@ def export(
     if classes and len(classes) != end.shape[-1]:
         raise DansError(f"{len(classes)} class names for {end.shape[-1]} outputs", "name each output, in order")
     memory = arena(tflite)
-    card = model_card(tflite, memory, measured, classes, device, kernels)
+    card = model_card(tflite, memory, measured, classes, device, kernels, npu)
     given = pixel_table(start)[np.asarray(image)].tobytes()
     answer = predict(tflite, np.asarray(image)[None], "micro", progress=False)[0].tobytes()
     header, code = c_array(tflite, memory.total, given, answer)
@@ -226,6 +232,7 @@ def export_model(
     calibration:int=300,    # training images for quantisation
     device:str|None=None,   # a board of `DEVICES`
     kernels:str|None=None,  # kernel library on it
+    npu:str|None=None,      # an Ethos-U, like "ethos-u55-128"
 )->Path:                    # the folder
     "What the command does. Raises `DansError` for bad input before any work."
     path, board = Path(model), DEVICES[device] if device else None
@@ -238,7 +245,7 @@ def export_model(
     if not data:
         side = config.resolution
         ramp = np.linspace(0, 255, side * side * config.channels).astype(np.uint8)
-        return export(folder, tflite, ramp.reshape(side, side, -1), None, classes, board, kernels)
+        return export(folder, tflite, ramp.reshape(side, side, -1), None, classes, board, kernels, npu)
     with tempfile.TemporaryDirectory() as cache:
         prepared = prepare(source(data), [config.resolution], cache)
         test = prepared.view("test", config)
@@ -246,7 +253,7 @@ def export_model(
             tflite = quantise(net, prepared.view("train", config, calibration).images)
         full = None if net is None else float_accuracy(net, test.images, test.labels)
         measured = Measured(accuracy(tflite, test.images, test.labels), len(test.labels), full)
-        return export(folder, tflite, np.array(test.images[0]), measured, classes or prepared.classes, board, kernels)
+        return export(folder, tflite, np.array(test.images[0]), measured, classes or prepared.classes, board, kernels, npu)
 
 # %% ../nbs/16_deploy.ipynb #35e4bb03
 _HELP = """examples:
@@ -266,6 +273,7 @@ def main(argv=None):
     add("--calibration", type=int, default=300, metavar="N", help="training images that quantisation sees (default 300)")
     add("--device", choices=sorted(DEVICES), help="board, for latency and energy")
     add("--kernels", help="kernel library on the board, like tflm+cmsis-nn")
+    add("--npu", help="an Ethos-U as Vela names it, like ethos-u55-128")
     try:
         print(f"written to {export_model(**vars(parser.parse_args(argv)))}/")
     except DansError as error:

@@ -151,7 +151,7 @@ def test_deploy_and_export(small, tmp_path):
     assert found == tflite and isinstance(deployed, Deployed)
     assert deployed.arena.head == deployed.predicted.ram_bytes and deployed.file_bytes == len(tflite)
     assert deployed.drop == deployed.float_accuracy - deployed.int8_accuracy
-    folder = export(tmp_path / "a" / "b", tflite, images[3], deployed, ("no", "yes"), DEVICES["stm32l4r5"], "x-cube-ai-7.3")
+    folder = export(tmp_path / "a" / "b", tflite, images[3], deployed, ("no", "yes"), DEVICES["stm32l4r5"], "x-cube-ai-7.3", "ethos-u55-64")
     assert sorted(p.name for p in folder.iterdir()) == ["example_input.bin", "example_output.bin", "model.tflite", "model_card.json",
                                                          "model_card.md", "model_data.cc", "model_data.h"]
     card = json.loads((folder / "model_card.json").read_text())
@@ -161,6 +161,7 @@ def test_deploy_and_export(small, tmp_path):
     assert card["ram"]["arena_bytes"] == arena(tflite).total and card["ram"]["scratch_bytes"]["reference"] == 0
     assert card["accuracy"]["int8"] == deployed.int8_accuracy and card["accuracy"]["test_images"] == len(images)
     assert 0 < card["latency"]["low_ms"] < card["latency"]["ms"] and card["latency"]["worst_error"] > 0 and card["latency"]["sources"]
+    assert card["npu"]["accelerator"] == "ethos-u55-64" and card["npu"]["ms"] > 0 and "Vela" in card_text(card)
     assert card["energy"]["low_mj"] > 0 and "33px-mono" in card_text(card) == (folder / "model_card.md").read_text()
     answer = np.frombuffer((folder / "example_output.bin").read_bytes(), np.int8)
     assert (answer == predict(tflite, images[3:4], "micro", progress=False)[0]).all()
