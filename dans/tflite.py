@@ -78,27 +78,53 @@ OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "M
 
 _TYPE_BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
 
-def _tensor(number, t, buffer, types):
+def _numbers(vector):
+    "A vector of numbers as a tuple; () where there is none. Raises where it reaches beyond the file."
+    return () if isinstance(vector, int) else tuple(vector.tolist())
+
+def _entries(table, name, size):
+    "The entries of a vector of tables. Raises `ValueError` where there are more than the file can hold."
+    n = getattr(table, f"{name}Length")()
+    if 4 * n > size:
+        raise ValueError(f"{n:,} {name.lower()} in {size:,} bytes")
+    return [getattr(table, name)(i) for i in range(n)]
+
+def _root(name, data):
+    "The root table of the file and its one graph."
+    from ai_edge_litert import schema_py_generated as schema
+    if data[4:8] != b"TFL3":
+        raise ValueError("the mark TFL3 is missing")
+    model = schema.Model.GetRootAs(data)
+    graphs = _entries(model, "Subgraphs", len(data))
+    if len(graphs) != 1:
+        raise DansError(f"{name} holds {len(graphs)} graphs", "convert a model without branches on values")
+    return model, graphs[0]
+
+def _names(table):
+    from ai_edge_litert import schema_py_generated as schema
+    return {v: k for k, v in vars(getattr(schema, table)).items() if isinstance(v, int)}
+
+def _tensor(number, t, buffers, types):
     "Tensor `number` of the generated reader, checked."
-    shape = tuple(map(int, t.shape if t.shape is not None else ()))
-    if any(n < 1 for n in shape) or any(n < 1 for n in (t.shapeSignature if t.shapeSignature is not None else ())):
+    shape, kind = _numbers(t.ShapeAsNumpy()), types[t.Type()]
+    if min((*shape, *_numbers(t.ShapeSignatureAsNumpy())), default=1) < 1:
         raise DansError(f"tensor {number} has a shape that is only known when it runs",
                         "convert the model with a fixed batch of 1 and fixed image sizes")
-    kind, constant = types[t.type], buffer.data is not None and len(buffer.data) > 0
-    nbytes = prod(shape) * _TYPE_BYTES.get(kind, 0)
-    if constant and len(buffer.data) != nbytes:
-        raise ValueError(f"tensor {number} should have {nbytes:,} bytes, has {len(buffer.data):,}")
-    if t.isVariable:
+    if t.IsVariable():
         raise DansError(f"tensor {number} keeps its value between images", "only models without state can be read")
-    q = t.quantization
-    scales = tuple(map(float, q.scale)) if q is not None and q.scale is not None else ()
-    zero = int(q.zeroPoint[0]) if q is not None and q.zeroPoint is not None and len(q.zeroPoint) else 0
-    return Tensor(shape, kind, nbytes, constant, scales, zero)
+    held, nbytes = buffers[t.Buffer()].DataAsNumpy(), prod(shape) * _TYPE_BYTES.get(kind, 0)
+    constant = not isinstance(held, int) and len(held) > 0
+    if constant and len(held) != nbytes:
+        raise ValueError(f"tensor {number} should have {nbytes:,} bytes, has {len(held):,}")
+    q = t.Quantization()
+    scales, zeros = (_numbers(q.ScaleAsNumpy()), _numbers(q.ZeroPointAsNumpy())) if q else ((), ())
+    return Tensor(shape, kind, nbytes, constant, scales, zeros[0] if zeros else 0)
 
 # %% ../nbs/13_tflite.ipynb #232e22e4
 def _step(kind, op, tensors):
     "The operator `op` of the generated reader, with its filter and MACs."
-    inputs, outputs = tuple(int(i) for i in op.inputs if i >= 0), tuple(map(int, op.outputs))
+    from ai_edge_litert import schema_py_generated as schema
+    inputs, outputs = tuple(i for i in _numbers(op.InputsAsNumpy()) if i >= 0), _numbers(op.OutputsAsNumpy())
     written, kernel, macs = tensors[outputs[0]], (), 0
     if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
         weights = tensors[inputs[1]].shape
@@ -106,7 +132,9 @@ def _step(kind, op, tensors):
         each = prod(kernel) if kind == "DEPTHWISE_CONV_2D" else prod(weights[1:])
         macs = prod(written.shape) * each
     elif kind in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
-        kernel = (op.builtinOptions.filterHeight, op.builtinOptions.filterWidth)
+        options = schema.Pool2DOptions()
+        options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
+        kernel = (options.FilterHeight(), options.FilterWidth())
     return Step(kind, inputs, outputs, kernel, macs)
 
 # %% ../nbs/13_tflite.ipynb #3daabe0a
@@ -115,26 +143,24 @@ def read(
 )->Graph:
     """What the file says. Raises `DansError` for a missing or damaged file, one that is not int8 throughout, a shape
     that is not fixed, and an operator that `dans` does not know."""
-    from ai_edge_litert import schema_py_generated as schema
     path = None if isinstance(source, (bytes, bytearray)) else Path(source)
     name = path or f"these {len(source):,} bytes"
     if path and not path.is_file():
         raise DansError(f"{path} is not there", "give the path of a .tflite file")
     data = path.read_bytes() if path else bytes(source)
-    names = {table: {v: k for k, v in vars(getattr(schema, table)).items() if isinstance(v, int)} for table in ("TensorType", "BuiltinOperator")}
+    types, kinds_of = _names("TensorType"), _names("BuiltinOperator")
     try:
-        if data[4:8] != b"TFL3":
-            raise ValueError("the mark TFL3 is missing")
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
-        if len(model.subgraphs) != 1:
-            raise DansError(f"{name} holds {len(model.subgraphs)} graphs", "convert a model without branches on values")
-        graph = model.subgraphs[0]
-        tensors = tuple(_tensor(i, t, model.buffers[t.buffer], names["TensorType"]) for i, t in enumerate(graph.tensors))
-        codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
-        kinds = [names["BuiltinOperator"].get(codes[op.opcodeIndex], f"number {codes[op.opcodeIndex]}") for op in graph.operators]
-        _check_kinds(name, kinds, graph.operators, tensors)
-        steps = tuple(_step(kind, op, tensors) for kind, op in zip(kinds, graph.operators))
-        return Graph(tensors, steps, tuple(map(int, graph.inputs)), tuple(map(int, graph.outputs)), len(data))
+        model, graph = _root(name, data)
+        buffers = _entries(model, "Buffers", len(data))
+        tensors = tuple(_tensor(i, t, buffers, types) for i, t in enumerate(_entries(graph, "Tensors", len(data))))
+        codes = [max(c.BuiltinCode(), c.DeprecatedBuiltinCode()) for c in _entries(model, "OperatorCodes", len(data))]
+        ops = _entries(graph, "Operators", len(data))
+        kinds = [kinds_of.get(codes[op.OpcodeIndex()], f"number {codes[op.OpcodeIndex()]}") for op in ops]
+        _check_kinds(name, kinds, ops, tensors)
+        steps = tuple(_step(kind, op, tensors) for kind, op in zip(kinds, ops))
+        found = Graph(tensors, steps, _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy()), len(data))
+        _check_order(found)
+        return found
     except DansError:
         raise
     except Exception as error:  # damaged bytes make the generated reader fail in many ways
@@ -143,12 +169,30 @@ def read(
 def _check_kinds(name, kinds, ops, tensors):
     "Raises `DansError` for an operator that is not known, or one that writes something else than int8."
     unknown = sorted(set(kinds) - set(OPERATORS))
-    float_at = [f"{kind} (operator {i})" for i, (kind, op) in enumerate(zip(kinds, ops)) if any(tensors[t].type != "INT8" for t in op.outputs)]
+    float_at = [f"{kind} (operator {i})" for i, (kind, op) in enumerate(zip(kinds, ops)) if any(tensors[t].type != "INT8" for t in _numbers(op.OutputsAsNumpy()))]
     if float_at or {"QUANTIZE", "DEQUANTIZE"} & set(unknown):
         raise DansError(f"{name}: not int8 throughout: {(float_at or unknown)[0]}",
                         "convert it with int8 input and output, as `dans.deploy.quantise` does")
     if unknown:
         raise DansError(f"{name}: the operator {unknown[0]} is not known here", f"known are {', '.join(OPERATORS)}")
+
+# %% ../nbs/13_tflite.ipynb #3d9204fc
+_READS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "ADD": 2, "SUB": 2, "MUL": 2, "MEAN": 2, "REDUCE_MAX": 2, "PAD": 2}
+
+def _check_order(graph):
+    "Raises `ValueError` where an operator reads what is not there yet, writes into the file, or lacks an input."
+    numbers = [t for step in graph.steps for t in (*step.inputs, *step.outputs)] + [*graph.inputs, *graph.outputs]
+    if not graph.steps or not graph.inputs or not graph.outputs or min(numbers) < 0 or max(numbers) >= len(graph.tensors):
+        raise ValueError("it has no operators, inputs or outputs, or names tensors that it does not hold")
+    there = {t for t, tensor in enumerate(graph.tensors) if tensor.constant} | set(graph.inputs)
+    for i, step in enumerate(graph.steps):
+        if len(step.inputs) < _READS.get(step.kind, 1) or len(step.outputs) != 1:
+            raise ValueError(f"operator {i}, {step.kind}, has {len(step.inputs)} inputs and {len(step.outputs)} outputs")
+        if not set(step.inputs) <= there or graph.tensors[step.outputs[0]].constant:
+            raise ValueError(f"operator {i}, {step.kind}, reads what was not written, or writes what is constant")
+        there |= set(step.outputs)
+    if not set(graph.outputs) <= there:
+        raise ValueError("an output is never written")
 
 # %% ../nbs/13_tflite.ipynb #8c6a0ac7
 @dataclass(frozen=True)
@@ -163,15 +207,14 @@ def ports(
 )->tuple[Port, Port]:    # input, output
     """The two ends of an int8 model. Raises `DansError` for bytes that are no whole `.tflite` file,
     and for a model of another type."""
-    from ai_edge_litert import schema_py_generated as schema
     try:
-        if tflite[4:8] != b"TFL3":
-            raise ValueError("the mark TFL3 is missing")
-        graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tflite)).subgraphs[0]
-        ends = [graph.tensors[numbers[0]] for numbers in (graph.inputs, graph.outputs)]
-        if all(t.type == schema.TensorType.INT8 for t in ends):
-            return tuple(Port(tuple(map(int, t.shape[1:])), float(t.quantization.scale[0]),
-                              int(t.quantization.zeroPoint[0])) for t in ends)
+        model, graph = _root(f"these {len(tflite):,} bytes", tflite)
+        types, buffers, tensors = _names("TensorType"), _entries(model, "Buffers", len(tflite)), _entries(graph, "Tensors", len(tflite))
+        ends = [_tensor(i, tensors[i], buffers, types) for i in (graph.Inputs(0), graph.Outputs(0))]
+        if all(t.type == "INT8" for t in ends):
+            return tuple(Port(t.shape[1:], t.scales[0], t.zero_point) for t in ends)
+    except DansError:
+        raise
     except Exception as error:  # damaged bytes make the generated reader fail in many ways
         raise DansError(f"these {len(tflite):,} bytes are not a whole .tflite file ({error})",
                         "pass what `quantise` returned") from None
