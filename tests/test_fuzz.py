@@ -118,7 +118,7 @@ places = [("claims",), ("items",), ("items", "run_a"), ("items", "fig_a"), *[("i
 @fuzz
 @given(st.lists(st.tuples(st.sampled_from(places), values), min_size=1, max_size=3), st.just("") | words)
 def test_lists_of_items(tmp_path_factory, changes, behind):
-    content, path = copy.deepcopy(GOOD), tmp_path_factory.getbasetemp() / "paper.yml"
+    content, path = copy.deepcopy(GOOD), tmp_path_factory.getbasetemp() / "fuzz.yml"
     for (*above, last), value in changes:
         inner = content
         for key in above:
