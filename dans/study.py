@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RESULT_VERSIONS', 'RESTS_ON', 'PRESETS', 'TOO_SMALL', 'versions_of', 'canonical', 'sha256', 'key_of', 'cannot_write',
-           'atomic', 'write_json', 'Store', 'check_known', 'find_root', 'Study', 'commit', 'processor', 'versions']
+           'atomic', 'write_json', 'Store', 'check_known', 'find_root', 'Study', 'commit', 'processor', 'versions',
+           'whole']
 
 # %% ../nbs/17_study.ipynb #a77d4717
 import hashlib, json, os, platform, shutil, sqlite3, subprocess, time
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
+from tqdm import tqdm
 
 from .space import DansError
 
@@ -379,6 +381,39 @@ def write(
                 "processor": processor(), "result_versions": RESULT_VERSIONS,
                 "sha256": sha256(path.read_bytes())})
     return path
+
+# %% ../nbs/17_study.ipynb #63d983ed
+@patch
+def pieces(
+    self:Study,
+    kind:str,           # a step, one of `RESULT_VERSIONS`
+    whats:list,         # what determines each piece, as for `key_of`
+    compute,            # number of a piece -> its row, or (row, files) as for `Store.record`
+    desc:str="pieces",  # on the bar
+    unit:str="piece",   # on the bar
+    share=(0, 1),       # (i, n): compute each n-th piece from the i-th on; other processes compute the others
+    known:dict=None,    # key, first 16 digits -> row of pieces that need no store
+)->list:                # row of each; None for pieces of other shares that are not there yet
+    "The rows of all pieces, in order, computed and recorded where they are not there yet. Raises `DansError` for an impossible share."
+    first, step = share
+    if not 0 <= first < step:
+        raise DansError(f"share {list(share)} is not possible", "write [i, n] with i from 0 to n - 1, such as [0, 2] and [1, 2] for two processes")
+    rows = []
+    for i, what in enumerate(tqdm(whats, desc=desc, unit=unit)):
+        row = (known or {}).get(key_of(kind, what)[:16]) or self.store.find(kind, what)
+        if row is None and i % step == first:
+            row = self.store.once(kind, what, lambda: compute(i))
+        rows.append(row)
+    return rows
+
+def whole(
+    rows:list,          # from `Study.pieces`
+    unit:str="piece",   # for the message
+)->list:                # `rows`
+    "The same rows. Raises `DansError` where some are missing."
+    if None in rows:
+        raise DansError(f"{rows.count(None)} of {len(rows)} {unit}s are missing", "run this again with share=[0, 1], or the other shares first")
+    return rows
 
 # %% ../nbs/17_study.ipynb #7e9f583d
 @patch
