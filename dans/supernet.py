@@ -366,7 +366,8 @@ def fit(
             losses.append(train.step(networks, labels, recipe.rate_at(t, steps), recipe.deep, recipe.distil, recipe.decay))
             cost += 3 * len(labels) * sum(macs(system, train.layout.classes) for system, *_ in networks)
             if not np.isfinite(losses[-1]):
-                raise DansError(f"{desc}: the loss is {losses[-1]} at step {t}", f"train with a rate below {recipe.rate}")
+                kept = f"; its state after step {state.step} is in {checkpoint}" if checkpoint is not None and state.step else ""
+                raise DansError(f"{desc}: the loss is {losses[-1]} at step {t}{kept}", f"train with a rate below {recipe.rate}")
             average.add(t, train.vector)
             bar.update()
             bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", **shown, refresh=False)

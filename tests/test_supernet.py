@@ -226,6 +226,22 @@ def test_a_loss_that_is_not_a_number_stops_training(prepared):
         net.train(prepared, SHORT, check_images=0)
 
 
+def test_the_last_good_state_is_kept_where_the_loss_stops_being_a_number(prepared, tmp_path, monkeypatch):
+    import dans.supernet as supernet
+    step, calls, path = supernet.Trainer.step, [], tmp_path / "net.npz"
+    per_epoch = prepared.sizes["train"] // SHORT.batch
+    def breaks(*args):
+        calls.append(1)
+        return float("nan") if len(calls) > per_epoch + 1 else step(*args)
+    monkeypatch.setattr(supernet.Trainer, "step", breaks)
+    with pytest.raises(DansError, match=f"the loss is nan at step {per_epoch + 1}; its state after step {per_epoch} is in .*net.npz"):
+        Supernet(SPACE).train(prepared, SHORT, path, check_images=0)
+    assert all(np.isfinite(w).all() for w in Supernet.load(path).weights.values())
+    monkeypatch.setattr(supernet.Trainer, "step", step)
+    again = Supernet(SPACE).train(prepared, SHORT, path, check_images=0)      # the same command goes on from there
+    assert len(again.state.history) == 2
+
+
 RECIPES = dict(one_configuration=dict(across=False), largest=dict(networks="largest"), drawn=dict(networks="drawn", distil=False),
                tuple=dict(by="tuple", deep=0.0), decay=dict(decay=0.1), average=dict(average=0.5), identity=dict(zero_last=True),
                own_scale=dict(own_scale=True), fraction=dict(epochs=1.3))
