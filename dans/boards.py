@@ -30,11 +30,12 @@ class Device:
     block_source:str=""             # of the block
     power_mw:tuple|None=None        # lowest and highest published power while a network runs
     power_source:str=""             # of the power, with its condition
+    external_flash:bool=False       # code and weights are read from a flash chip beside the processor
 
     @property
     def kernels(self)->tuple:
         "Kernel libraries whose latency on this core can be estimated, see `speeds`; () if there are none."
-        return tuple(s.kernels for s in speeds() if s.core == self.core)
+        return tuple(s.kernels for s in speeds() if s.core == self.core and not self.external_flash)
 
     def limits(
         self,
@@ -44,9 +45,12 @@ class Device:
         latency_ms:float|None=None, # or one that follows from a latency, with `kernels`
         kernels:str|None=None,      # kernel library that `latency_ms` is meant for
     )->Limits:
-        """Limits of a search for this board. Raises `DansError` where a figure is unknown, a reserve leaves nothing,
-        or no measurements carry a latency."""
+        """Limits of a search for this board; with `latency_ms`, MACs such that also a network as far off as the worst one measured is in time.
+        Raises `DansError` where a figure is unknown, a reserve leaves nothing, or no measurements carry a latency."""
         bounds = []
+        if min(runtime_reserve, code_bytes) < 0 or (latency_ms is not None and not 0 < latency_ms < float("inf")):
+            raise DansError(f"limits of {self.board} cannot be made from reserves of {runtime_reserve} and {code_bytes} bytes and {latency_ms} ms",
+                            "use reserves from 0, and a latency above 0 or None")
         for name, size, reserve in (("RAM block", self.block_bytes, runtime_reserve),
                                     ("flash", self.flash_bytes, code_bytes)):
             what = f"the {name} of {self.board}"
@@ -57,7 +61,8 @@ class Device:
                                 f"keep it below {show_bytes(size)}")
             bounds.append(size - reserve)
         if latency_ms is not None:
-            in_time = int(latency_ms * 1000 * _clock(self) / max(speed_of(self, kernels).cycles_per_mac))
+            speed = speed_of(self, kernels)
+            in_time = int(latency_ms * (1 - speed.error) * 1000 * _clock(self) / max(speed.cycles_per_mac))
             macs = in_time if macs is None else min(macs, in_time)
         return Limits(*bounds, macs)
 
@@ -67,9 +72,9 @@ def _clock(device):
     return device.clock_mhz
 
 # %% ../nbs/07_boards.ipynb #07599900
-def _device(board, chip, core, clock_mhz, ram_kib, block_kib, flash_kib, source, block_source="", power_mw=None, power_source=""):
+def _device(board, chip, core, clock_mhz, ram_kib, block_kib, flash_kib, source, block_source="", power_mw=None, power_source="", external_flash=False):
     nbytes = (None if kib is None else kib * 1024 for kib in (ram_kib, block_kib, flash_kib))
-    return Device(board, chip, core, clock_mhz, *nbytes, source, block_source, power_mw, power_source)
+    return Device(board, chip, core, clock_mhz, *nbytes, source, block_source, power_mw, power_source, external_flash)
 
 _Z = "github.com/zephyrproject-rtos/zephyr: "
 _ML = "github.com/mlcommons/tiny_results_"
@@ -84,8 +89,8 @@ DEVICES = {     # clock in MHz; RAM, its largest block, and flash in KiB; power 
         _Z + "dts/arm/st/h7/stm32h7a3.dtsi (AXI SRAM 1 to 3 lie in a row)",
         (146, 163), "3.3 V, X-CUBE-AI 7.3; " + _ML + "v1.0: closed/STMicroelectronics"),
     "stm32f746": _device(
-        "DISCO-F746NG", "STM32F746NG", "Cortex-M7", 216, 320, 256, 1024,
-        _ML + "v1.1: closed/bosch/systems/DISCO_F746NG.json", _Z + "dts/arm/st/f7/stm32f746.dtsi"),
+        "DISCO-F746NG", "STM32F746NG", "Cortex-M7", 216, 320, 320, 1024,
+        _ML + "v1.1: closed/bosch/systems/DISCO_F746NG.json", _Z + "dts/arm/st/f7/stm32f746.dtsi (DTCM and SRAM lie in a row)"),
     "stm32l4r5": _device(
         "NUCLEO-L4R5ZI", "STM32L4R5ZI", "Cortex-M4", 120, 640, 384, 2048,
         _Z + "boards/st/nucleo_l4r5zi/doc/index.rst", _Z + "dts/arm/st/l4/stm32l4r5.dtsi",
@@ -113,17 +118,17 @@ DEVICES = {     # clock in MHz; RAM, its largest block, and flash in KiB; power 
         (24.7, 26.2), "1.8 V, X-CUBE-AI 7.3; " + _ML + "v1.0: closed/STMicroelectronics"),
     "rp2350": _device(
         "Raspberry Pi Pico 2", "RP2350", "Cortex-M33", 150, 520, 520, 4096,
-        _Z + "boards/raspberrypi/rpi_pico2/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2350.dtsi"),
+        _Z + "boards/raspberrypi/rpi_pico2/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2350.dtsi", external_flash=True),
     "stm32g0b1": _device(
         "NUCLEO-G0B1RE", "STM32G0B1RE", "Cortex-M0+", 64, 144, 144, 512,
         _ML + "v1.1: closed/bosch/systems/NUCLEO_G0B1RE.json", _Z + "dts/arm/st/g0/stm32g0b1Xe.dtsi"),
     "rp2040": _device(
         "Raspberry Pi Pico", "RP2040", "Cortex-M0+", 133, 264, 264, 2048,
-        _Z + "boards/raspberrypi/rpi_pico/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2040.dtsi"),
+        _Z + "boards/raspberrypi/rpi_pico/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2040.dtsi", external_flash=True),
     "esp32s3": _device(
         "ESP32-S3-DevKitM", "ESP32-S3", "Xtensa LX7", 240, 512, 416, 8192,
         _Z + "boards/espressif/esp32s3_devkitm/doc/index.rst; flash: dts/xtensa/espressif/esp32s3/esp32s3_mini_n8.dtsi",
-        _Z + "dts/xtensa/espressif/esp32s3/esp32s3_common.dtsi"),
+        _Z + "dts/xtensa/espressif/esp32s3/esp32s3_common.dtsi", external_flash=True),
     "corstone300": _device(
         "MPS3 with Corstone-300 (AN547)", "Cortex-M55, Ethos-U55", "Cortex-M55", None, 7168, 4096, None,
         _Z + "boards/arm/mps3/mps3_corstone300_an547.dts (an FPGA: no flash, no clock of its own)",
@@ -168,8 +173,8 @@ class Speed:
     "What a core does with a kernel library, and how well that is known."
     core:str
     kernels:str
-    board:str               # where it was measured
-    clock:str               # "stated" or "inferred"
+    board:str               # where it was measured; several are joined by "and"
+    clock:str               # "stated" or "inferred", likewise
     rows:int                # measurements
     cycles_per_mac:tuple    # of convolutions wider than one pixel, and of all other MACs
     errors:dict             # network: relative error of the estimate by a fit without it
@@ -211,7 +216,8 @@ def speeds()->tuple[Speed, ...]:
                 apart = [_cycles(cycles, r["macs"], r["conv_macs"] or 0) / (r["latency_ms"] * 1000 * r["clock_mhz"]) - 1
                          for r in rows if r["model"] == model]
                 errors[model] = sum(apart) / len(apart)
-            ways.append(Speed(core, kernels, rows[0]["board"], rows[0]["clock"], len(rows), _fit(rows, split), errors,
+            board, clock = (" and ".join(sorted({r[name] for r in rows})) for name in ("board", "clock"))
+            ways.append(Speed(core, kernels, board, clock, len(rows), _fit(rows, split), errors,
                               tuple(sorted({r["source"] for r in rows}))))
         found.append(min(ways, key=lambda s: s.error))
     return tuple(found)
@@ -222,11 +228,11 @@ def speed_of(
     kernels:str|None=None,  # a kernel library
 )->Speed:
     "What is known of the board's core with this library. Raises `DansError` where that is not enough for a figure."
-    known = [s for s in speeds() if s.core == device.core]
+    known = [s for s in speeds() if s.core == device.core and not device.external_flash]
     for s in known:
         if s.kernels == kernels:
             return s
-    raise DansError(f"fewer than {ROWS} published latencies carry an estimate for {device.core} with {kernels or 'no library named'}",
+    raise DansError(f"fewer than {ROWS} published latencies carry an estimate for {device.board} ({device.core}) with {kernels or 'no library named'}",
                     f"for this core use {' or '.join(s.kernels for s in known)}" if known else
                     "measure on the board; a limit on MACs can stand in for one on latency")
 
@@ -236,6 +242,7 @@ class Latency:
     ms:float        # milliseconds for one image
     error:float     # worst relative error of networks that a fit has not seen
     speed:Speed     # what it rests on
+    device:Device   # where
 
     @property
     def low(self)->float:
@@ -244,9 +251,16 @@ class Latency:
     def high(self)->float:
         return self.ms / (1 - self.error)
 
+    @property
+    def caveat(self)->str:
+        "What the error does not cover; may be empty."
+        notes = [f"measured on {self.speed.board}: another board's difference is not in the range"] * (self.device.chip[:9] not in self.speed.board and self.device.board not in self.speed.board)
+        return "; ".join(notes + ["the source states no clock: 480 MHz inferred"] * ("inferred" in self.speed.clock))
+
     def __str__(self):
-        note = "" if self.speed.clock == "stated" else ", clock inferred"
-        return f"{self.ms:.3g} ms, {self.low:.3g} to {self.high:.3g} ({self.speed.kernels}; {self.speed.rows} measurements on {self.speed.board}{note})"
+        note = f"; {self.caveat}" if self.caveat else ""
+        return (f"{self.ms:.3g} ms, {self.low:.3g} to {self.high:.3g}, on {self.device.board} with {self.speed.kernels} "
+                f"({len(self.speed.errors)} networks, worst error {self.error:.0%}{note})")
 
 def latency(
     what,                   # a `System`, or operators of it or of a model file
@@ -258,7 +272,7 @@ def latency(
     ops, speed = operators(what, classes) if isinstance(what, System) else what, speed_of(device, kernels)
     wide = sum(op.macs for op in ops if op.kind == "CONV_2D" and op.kernel not in (1, (1, 1), ()))
     cycles = _cycles(speed.cycles_per_mac, sum(op.macs for op in ops), wide)
-    return Latency(cycles / 1000 / _clock(device), speed.error, speed)
+    return Latency(cycles / 1000 / _clock(device), speed.error, speed, device)
 
 # %% ../nbs/07_boards.ipynb #ffe83410
 @dataclass(frozen=True)
@@ -273,7 +287,9 @@ def energy(
     device:Device,      # a board with published power
 )->Energy:
     "Energy for one image. Raises `DansError` for a board without published power."
+    if latency.device != device:
+        raise DansError(f"this latency is for {latency.device.board}, not for {device.board}", "estimate it for the same board")
     if device.power_mw is None:
         raise DansError(f"no power was published for {device.board}", "measure it; energy is never guessed here")
     low, high = device.power_mw
-    return Energy(latency.low * low / 1000, latency.high * high / 1000, device.power_source)
+    return Energy(latency.low * low / 1000, latency.high * high / 1000, f"power: {device.power_source}; latency: with {latency.speed.kernels}")

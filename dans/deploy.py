@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .boards import DEVICES, Device, energy, latency
+from .boards import DEVICES, Device, energy, latency, speed_of
 from .data import atomic, prepare, source
 from .hardware import Footprint, footprint, show_bytes, show_macs
 from .quantise import check_images, pixel_table, quantise
-from .runtime import Arena, accuracy, arena, float_accuracy, npu_estimate, predict
+from .runtime import Arena, accuracy, arena, float_accuracy, npu_estimate, predict, smallest_arena
 from .space import DansError, DataConfig, System
 from .tflite import KERNELS, footprint_of, ports, read
 
@@ -66,7 +66,7 @@ def deploy(
                             len(images), hashlib.sha256(tflite).hexdigest())
 
 # %% ../nbs/16_deploy.ipynb #12a4da1b
-_HEADER = """// int8 model for TensorFlow Lite Micro, written by dans; see model_card.md.
+_HEADER = """// int8 model for TensorFlow Lite Micro, for C++11 or later; written by dans, see model_card.md.
 #ifndef DANS_MODEL_DATA_H_
 #define DANS_MODEL_DATA_H_
 #include <stdint.h>
@@ -112,16 +112,18 @@ class Measured:
     system:System|None=None
 
 def _data_config(name, shape):
-    if len(shape) != 3 or shape[0] != shape[1] or shape[2] not in (1, 3):
+    if len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3):
         raise DansError(f"{name} takes inputs of shape {tuple(shape)}", "images must be square with 1 or 3 channels")
     return DataConfig(int(shape[0]), "rgb" if shape[2] == 3 else "mono")
 
 def _signed(n):
     return f"{'-' if n < 0 else '+'} {abs(n)}"
 
-def _preprocessing(port):
+def _preprocessing(port, fit):
     side, _, channels = port.shape
-    return [f"reduce the image to {side} x {side} pixels with a triangle filter as wide as the reduction (Pillow's BILINEAR)",
+    square = {"crop": "take the centre square of the image", "squash": "take the whole image, its sides scaled apart"}
+    return [square.get(fit, "take the square of the image that training took (not recorded here)"),
+            f"reduce it to {side} x {side} pixels with a triangle filter as wide as the reduction (Pillow's BILINEAR)",
             "keep red, green and blue" if channels == 3 else "keep luma only (ITU-R BT.601): 0.299 red + 0.587 green + 0.114 blue",
             f"int8 value = floor((pixel / 127.5 - 1) / {port.scale:.9g} {_signed(port.zero_point)} + 0.5), within -128 to 127"]
 
@@ -133,26 +135,29 @@ def model_card(
     device:Device|None=None,    # a board
     kernels:str|None=None,      # kernel library on that board
     npu:str|None=None,          # an Ethos-U as Vela names it, like "ethos-u55-128"
+    fit:str|None=None,          # how images became square: "crop" or "squash", as in `dans.data.prepare`
 )->dict:                        # what `model_card.json` holds
     "All that is known of a model file. Raises `DansError` where no measurements carry a latency that is asked for, and as `npu_estimate` does."
     graph, (start, end) = read(tflite), ports(tflite)
+    costs = {name: footprint_of(tflite, name, 64) for name in KERNELS}
+    more = max(cost.arena_bytes for cost in costs.values()) - costs["reference"].arena_bytes
     time = latency(graph.steps, device, kernels) if device and kernels else None
     power = energy(time, device) if time and device.power_mw else None
     full = measured and measured.float_accuracy
     return dict(
-        data_configuration=str(_data_config("the model", start.shape)), preprocessing=_preprocessing(start), classes=list(classes),
+        data_configuration=str(_data_config("the model", start.shape)), preprocessing=_preprocessing(start, fit), classes=list(classes),
         input=dict(asdict(start), type="int8", table=pixel_table(start).tolist()),
-        output=dict(asdict(end), type="int8", meaning=f"probability = {end.scale:.9g} x (value {_signed(-end.zero_point)})"),
+        output=dict(asdict(end), type="int8", meaning=f"{'probability' if graph.steps[-1].kind in ('SOFTMAX', 'LOGISTIC') else 'real value'} = {end.scale:.9g} x (value {_signed(-end.zero_point)})"),
         accuracy=measured and dict(int8=measured.int8_accuracy, float=full, drop=None if full is None else full - measured.int8_accuracy,
                                    test_images=measured.images, kernels="LiteRT, reference"),
-        ram=dict(arena_bytes=memory.total, head_bytes=memory.head, tail_bytes_64_bit=memory.tail, tail_bytes_32_bit=footprint_of(tflite).tail_bytes,
-                 scratch_bytes={name: footprint_of(tflite, name).ram_bytes - memory.head for name in KERNELS},
-                 note="arena_bytes: what TensorFlow Lite Micro takes with 64-bit pointers and reference kernels. 32-bit boards need less; "
-                      "scratch_bytes of the kernel library come on top"),
+        ram=dict(arena_bytes=smallest_arena(tflite) + more, head_bytes={name: cost.ram_bytes for name, cost in costs.items()}, tail_bytes_64_bit=memory.tail,
+                 tail_bytes_32_bit=footprint_of(tflite).tail_bytes,
+                 note="arena_bytes: the smallest arena in which TensorFlow Lite Micro loads the model with 64-bit pointers, and what the kernel library "
+                      "that takes most needs beyond the reference kernels; 32-bit boards need less"),
         flash=dict(model_bytes=len(tflite), note="without the code of the runtime and its kernels"),
-        macs=graph.macs,
+        macs=graph.macs, operators=sorted({step.kind for step in graph.steps}),
         latency=time and dict(board=device.board, kernels=kernels, ms=time.ms, low_ms=time.low, high_ms=time.high, worst_error=time.error,
-                              measurements=time.speed.rows, measured_on=time.speed.board, clock=time.speed.clock, sources=list(time.speed.sources)),
+                              measurements=time.speed.rows, networks=len(time.speed.errors), measured_on=time.speed.board, caveat=time.caveat, clock=time.speed.clock, sources=list(time.speed.sources)),
         energy=power and asdict(power), npu=npu and asdict(npu_estimate(tflite, npu)),
         system=measured and measured.system and measured.system.to_dict(), sha256=hashlib.sha256(tflite).hexdigest(),
         versions={name: version(name) for name in ("dans", "keras", "numpy", "ai-edge-litert", "tflite-micro")})
@@ -168,20 +173,44 @@ def card_text(
     rows = {"Input": f"{card['data_configuration']}, int8, {' x '.join(map(str, card['input']['shape']))}",
             "Outputs": ", ".join(card["classes"]) or f"{card['output']['shape'][0]} classes, not named",
             "Accuracy": accuracy,
-            "Arena to reserve": f"{ram['arena_bytes']:,} B ({show_bytes(ram['arena_bytes'])}), of which tensors {ram['head_bytes']:,} B",
-            "Scratch memory on top": ", ".join(f"{name} {n:,} B" for name, n in ram["scratch_bytes"].items()),
+            "Arena to reserve": f"{ram['arena_bytes']:,} B ({show_bytes(ram['arena_bytes'])}), enough to load it with any of the kernels below",
+            "Tensors and scratch memory": ", ".join(f"{n:,} B with {name} kernels" for name, n in ram["head_bytes"].items()),
+            "Operators to register": ", ".join(card["operators"]),
             "Flash for the model": f"{card['flash']['model_bytes']:,} B ({show_bytes(card['flash']['model_bytes'])}), {card['flash']['note']}",
             "MACs": show_macs(card["macs"]),
             "Latency": "no board named" if not time else f"{time['ms']:.3g} ms ({time['low_ms']:.3g} to {time['high_ms']:.3g}) on {time['board']} "
-                       f"with {time['kernels']}, from {time['measurements']} measurements on {time['measured_on']}",
+                       f"with {time['kernels']}; worst error {time['worst_error']:.0%} over {time['networks']} networks" + (f"; {time['caveat']}" if time["caveat"] else ""),
             "Energy": "no published power" if not power else f"{power['low_mj']:.3g} to {power['high_mj']:.3g} mJ ({power['source']})",
             "NPU": "none named" if not npu else f"{npu['ms']:.3g} ms on {npu['accelerator']} by Vela ({npu['system']}, {npu['memory']}; {npu['cpu_operators']} operators left to the processor)",
             "SHA-256": f"`{card['sha256']}`"}
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    table = "\n".join("| " + name + " | " + value.replace("|", "\\|") + " |" for name, value in rows.items())
     steps = "\n".join(f"{i}. {step}" for i, step in enumerate(card["preprocessing"], 1))
     return f"# Model card\n\n| | |\n|---|---|\n{table}\n\n## What the board does to an image\n\n{steps}\n\nOutput: {card['output']['meaning']}.\n"
 
 # %% ../nbs/16_deploy.ipynb #26e9ac57
+def _check_model(tflite, classes=()):
+    "The ends of a model. Raises `DansError` for one that is no classifier of images as this project feeds them."
+    graph, (start, end) = read(tflite), ports(tflite)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise DansError(f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs", "export a model with one of each")
+    _data_config("the model", start.shape)
+    low, high = (start.scale * (n - start.zero_point) for n in (-128, 127))
+    if max(abs(low + 1), abs(high - 1)) > .03:
+        raise DansError(f"the model's input covers {low:.3g} to {high:.3g}, not -1 to 1", "train it on pixels as pixel / 127.5 - 1, and convert it with `quantise`")
+    if classes and len(classes) != end.shape[-1]:
+        raise DansError(f"{len(classes)} class names for {end.shape[-1]} outputs", "name each output, in order")
+    return start, end
+
+def _check_board(device, kernels):
+    "Raises `DansError` where one is named without the other, or no measurements carry a latency."
+    if kernels and not device:
+        raise DansError(f"kernels {kernels!r} without a board", "name the board, too")
+    if device and not kernels:
+        raise DansError(f"{device.board} without a kernel library", f"name one of {', '.join(device.kernels)}" if device.kernels else
+                        "leave the board out: no published measurements carry a latency for it")
+    if device:
+        speed_of(device, kernels)
+
 def export(
     folder,                     # where to write; made if it is not there
     tflite:bytes,               # an int8 `.tflite` file, from `deploy` or `quantise`
@@ -191,18 +220,18 @@ def export(
     device:Device|None=None,    # a board; with `kernels`, the card gives a latency
     kernels:str|None=None,      # kernel library, as in `dans.boards.speeds`
     npu:str|None=None,          # an Ethos-U as Vela names it, for its estimate
+    fit:str|None=None,          # how images became square: "crop" or "squash", as in `dans.data.prepare`
 )->Path:                        # the folder
     """Write model.tflite, model_data.h and .cc, model_card.json and .md, example_input.bin and example_output.bin. Raises `DansError` for a file
     that `read` refuses, an image that does not fit, a model that the runtime cannot run, and a disk that does not take the files."""
-    predicted, (start, end) = footprint_of(tflite), ports(tflite)
+    predicted, (start, _) = footprint_of(tflite), _check_model(tflite, classes)
     check_images(np.asarray(image)[None], start.shape)
-    if classes and len(classes) != end.shape[-1]:
-        raise DansError(f"{len(classes)} class names for {end.shape[-1]} outputs", "name each output, in order")
+    _check_board(device, kernels)
     memory = arena(tflite)
-    card = model_card(tflite, memory, measured, classes, device, kernels, npu)
+    card = model_card(tflite, memory, measured, classes, device, kernels, npu, fit)
     given = pixel_table(start)[np.asarray(image)].tobytes()
     answer = predict(tflite, np.asarray(image)[None], "micro", progress=False)[0].tobytes()
-    header, code = c_array(tflite, memory.total, given, answer)
+    header, code = c_array(tflite, card["ram"]["arena_bytes"], given, answer)
     for fault, what in ((memory.head != predicted.ram_bytes, f"the runtime takes {memory.head:,} B for tensors, the file promised {predicted.ram_bytes:,} B"),
                         (bytes(int(b, 16) for b in re.findall("0x(..)", code)) != tflite, "the C array does not hold the model")):
         if fault:
@@ -219,10 +248,14 @@ def export(
 def _loaded(path):
     import keras
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        net = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras fails in many ways
         raise DansError(f"{path} is not a Keras model that can be loaded safely ({type(error).__name__})",
                         "save it with model.save('NAME.keras')") from None
+    last = net.layers[-1]
+    if isinstance(last, keras.layers.Softmax) or getattr(getattr(last, "activation", None), "__name__", "linear") != "linear":
+        raise DansError(f"{path} ends in an activation; `quantise` adds the softmax itself", "export the model with logits as its outputs")
+    return net
 
 def export_model(
     model:str,              # path of a `.tflite` or `.keras` file
@@ -235,13 +268,20 @@ def export_model(
     npu:str|None=None,      # an Ethos-U, like "ethos-u55-128"
 )->Path:                    # the folder
     "What the command does. Raises `DansError` for bad input before any work."
-    path, board = Path(model), DEVICES[device] if device else None
+    path, board = Path(model), DEVICES.get(device)
+    if device and not board:
+        raise DansError(f"the board {device!r} is unknown", f"use one of {', '.join(sorted(DEVICES))}")
+    _check_board(board, kernels)
+    if calibration < 1:
+        raise DansError(f"{calibration} images cannot calibrate a model", "use some hundred")
     if path.suffix not in (".tflite", ".keras") or not path.is_file():
         raise DansError(f"{path} is no .tflite or .keras file", "give the path of one")
     net, tflite = (_loaded(path), None) if path.suffix == ".keras" else (None, path.read_bytes())
     if net is not None and not data:
         raise DansError("a Keras model needs images for quantisation", "name them with --data")
-    config = _data_config(path, net.input_shape[1:] if net is not None else ports(tflite)[0].shape)
+    config = _data_config(path, net.input_shape[1:] if net is not None else _check_model(tflite, classes)[0].shape)
+    if (net.output_shape[-1] if net is not None else ports(tflite)[1].shape[-1]) < 2 and data:
+        raise DansError(f"{path} has one output, and accuracy needs one for each class", "leave --data out, or train with two outputs")
     if not data:
         side = config.resolution
         ramp = np.linspace(0, 255, side * side * config.channels).astype(np.uint8)
@@ -253,7 +293,7 @@ def export_model(
             tflite = quantise(net, prepared.view("train", config, calibration).images)
         full = None if net is None else float_accuracy(net, test.images, test.labels)
         measured = Measured(accuracy(tflite, test.images, test.labels), len(test.labels), full)
-        return export(folder, tflite, np.array(test.images[0]), measured, classes or prepared.classes, board, kernels, npu)
+        return export(folder, tflite, np.array(test.images[0]), measured, classes or prepared.classes, board, kernels, npu, prepared.meta["fit"])
 
 # %% ../nbs/16_deploy.ipynb #35e4bb03
 _HELP = """examples:

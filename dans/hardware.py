@@ -246,7 +246,7 @@ class Limits:
         axes = {name.lower(): axis for axis, (name, _) in _AXES.items()}
         bounds = {}
         for part in filter(None, (p.strip() for p in text.split(","))):
-            found = re.fullmatch(r"(\w+)\s*=?\s*([\d.]+)\s*(\w*)", part)
+            found = re.fullmatch(r"(\w+)\s*=?\s*(\d+\.?\d*)\s*(\w*)", part)
             if not found or found[1].lower() not in axes or found[3] not in _UNITS:
                 raise DansError(f"limit {part!r} cannot be read",
                                 'write "RAM 512 KiB, flash 2 MiB, MACs 60 M"')

@@ -28,7 +28,7 @@ class DansError(ValueError):
         self.what,self.remedy = what,remedy
 
     def __str__(self):
-        return f"{self.what}: {self.remedy}"
+        return " ".join(f"{self.what}: {self.remedy}".splitlines())     # a name from a file may hold a line break
 
 # %% ../nbs/01_space.ipynb #f16bef0b
 COLORS = ("rgb", "mono")    # three channels, or one channel of luma

@@ -107,12 +107,14 @@ def _names(table):
 def _tensor(number, t, buffers, types):
     "Tensor `number` of the generated reader, checked."
     shape, kind = _numbers(t.ShapeAsNumpy()), types[t.Type()]
+    if kind not in _TYPE_BYTES:
+        raise DansError(f"tensor {number} has the type {kind}, which is not known here", "quantise to int8")
     if min((*shape, *_numbers(t.ShapeSignatureAsNumpy())), default=1) < 1:
         raise DansError(f"tensor {number} has a shape that is only known when it runs",
                         "convert the model with a fixed batch of 1 and fixed image sizes")
     if t.IsVariable():
         raise DansError(f"tensor {number} keeps its value between images", "only models without state can be read")
-    held, nbytes = buffers[t.Buffer()].DataAsNumpy(), prod(shape) * _TYPE_BYTES.get(kind, 0)
+    held, nbytes = buffers[t.Buffer()].DataAsNumpy(), prod(shape) * _TYPE_BYTES[kind]
     constant = not isinstance(held, int) and len(held) > 0
     if constant and len(held) != nbytes:
         raise ValueError(f"tensor {number} should have {nbytes:,} bytes, has {len(held):,}")
@@ -166,10 +168,17 @@ def read(
     except Exception as error:  # damaged bytes make the generated reader fail in many ways
         raise DansError(f"{name}: not a whole .tflite file ({type(error).__name__}: {error})", "convert the model again, or copy the file again") from None
 
+def _is_int8(kind, i, tensor):
+    "Whether input `i` of an operator has the type that an int8 model has there: biases, axes and shapes are wider integers."
+    wider = tensor.constant and (i == 2 or i == 1 and kind in ("MEAN", "REDUCE_MAX", "RESHAPE", "PAD"))
+    return tensor.type == "INT8" or wider and tensor.type in ("INT32", "INT64")
+
 def _check_kinds(name, kinds, ops, tensors):
     "Raises `DansError` for an operator that is not known, or one that writes something else than int8."
     unknown = sorted(set(kinds) - set(OPERATORS))
-    float_at = [f"{kind} (operator {i})" for i, (kind, op) in enumerate(zip(kinds, ops)) if any(tensors[t].type != "INT8" for t in _numbers(op.OutputsAsNumpy()))]
+    float_at = [f"{kind} (operator {n})" for n, (kind, op) in enumerate(zip(kinds, ops))
+                if not all(_is_int8(kind, i, tensors[t]) for i, t in enumerate(_numbers(op.InputsAsNumpy())) if t >= 0)
+                or any(tensors[t].type != "INT8" for t in _numbers(op.OutputsAsNumpy()))]
     if float_at or {"QUANTIZE", "DEQUANTIZE"} & set(unknown):
         raise DansError(f"{name}: not int8 throughout: {(float_at or unknown)[0]}",
                         "convert it with int8 input and output, as `dans.deploy.quantise` does")
@@ -184,6 +193,8 @@ def _check_order(graph):
     numbers = [t for step in graph.steps for t in (*step.inputs, *step.outputs)] + [*graph.inputs, *graph.outputs]
     if not graph.steps or not graph.inputs or not graph.outputs or min(numbers) < 0 or max(numbers) >= len(graph.tensors):
         raise ValueError("it has no operators, inputs or outputs, or names tensors that it does not hold")
+    if any(graph.tensors[t].shape[:1] != (1,) for t in graph.inputs):
+        raise DansError("the model takes several images at once", "convert it with a batch of 1")
     there = {t for t, tensor in enumerate(graph.tensors) if tensor.constant} | set(graph.inputs)
     for i, step in enumerate(graph.steps):
         if len(step.inputs) < _READS.get(step.kind, 1) or len(step.outputs) != 1:
@@ -304,6 +315,8 @@ def tail_bytes(
     kernels:str="reference",    # library that asks for scratch memory
 )->int:                         # bytes
     "The runtime's records of the model. (On 64 bits within 16 bytes of the interpreter for the files that were tried.)"
+    if bits not in (32, 64):
+        raise DansError(f"pointers of {bits} bits are not known here", "use 32 (microcontrollers) or 64")
     column, top = (0 if bits == 32 else 1), 0
     def take(nbytes, alignment=16):     # records grow downwards; their ends are aligned
         nonlocal top

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from dans.boards import DEVICES
 from dans.deploy import Deployed, Measured, c_array, card_text, deploy, export, export_model, main
 from dans.quantise import pixel_table, quantise, scaled
-from dans.runtime import INTERPRETERS, accuracy, arena, float_accuracy, predict
+from dans.runtime import INTERPRETERS, accuracy, arena, float_accuracy, predict, smallest_arena
 from dans.tflite import Port, footprint_of, ports, slim
 from dans.hardware import footprint
 from dans.space import Architecture, DansError, DataConfig, System
@@ -158,13 +160,53 @@ def test_deploy_and_export(small, tmp_path):
     assert card["sha256"] == hashlib.sha256((folder / "model.tflite").read_bytes()).hexdigest()
     assert System.from_dict(card["system"]) == system and card["classes"] == ["no", "yes"] and card["macs"] == footprint(system).macs
     assert card["input"]["scale"] == ports(tflite)[0].scale and card["input"]["table"] == pixel_table(ports(tflite)[0]).tolist()
-    assert card["ram"]["arena_bytes"] == arena(tflite).total and card["ram"]["scratch_bytes"]["reference"] == 0
+    assert card["ram"]["arena_bytes"] >= max(smallest_arena(tflite), footprint_of(tflite, "cmsis-nn-mve", 64).arena_bytes - 32)
+    assert card["ram"]["head_bytes"]["reference"] == arena(tflite).head and "CONV_2D" in card["operators"]
+    assert "not recorded" in card["preprocessing"][0] and "probability" in card["output"]["meaning"]
     assert card["accuracy"]["int8"] == deployed.int8_accuracy and card["accuracy"]["test_images"] == len(images)
     assert 0 < card["latency"]["low_ms"] < card["latency"]["ms"] and card["latency"]["worst_error"] > 0 and card["latency"]["sources"]
     assert card["npu"]["accelerator"] == "ethos-u55-64" and card["npu"]["ms"] > 0 and "Vela" in card_text(card)
     assert card["energy"]["low_mj"] > 0 and "33px-mono" in card_text(card) == (folder / "model_card.md").read_text()
     answer = np.frombuffer((folder / "example_output.bin").read_bytes(), np.int8)
     assert (answer == predict(tflite, images[3:4], "micro", progress=False)[0]).all()
+
+
+def test_the_smallest_arena_loads_and_less_does_not(small):
+    from dans.runtime import _load
+    tflite = small[-1]
+    n = smallest_arena(tflite)
+    assert n % 16 == 0 and n >= arena(tflite).total
+    code = "import sys; from dans.runtime import _load; _load('micro', open(sys.argv[1], 'rb').read(), int(sys.argv[2]))"
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        file.write(tflite)
+        file.flush()
+        assert [subprocess.run([sys.executable, "-c", code, file.name, str(size)], capture_output=True).returncode == 0 for size in (n - 16, n)] == [False, True]
+
+
+def test_what_is_no_classifier_of_pixels_is_not_exported(tmp_path):
+    from graphs import convert, gate, two_inputs, two_outputs
+    image = np.zeros((16, 16, 3), np.uint8)
+    for make, words in ((two_inputs, "2 inputs and 1 outputs"), (two_outputs, "1 inputs and 2 outputs")):
+        with pytest.raises(DansError, match=words):
+            export(tmp_path / "out", convert(make), image)
+    card = json.loads((export(tmp_path / "gate", convert(gate), image) / "model_card.json").read_text())
+    assert "real value" in card["output"]["meaning"]      # it ends in a dense layer
+    unit = ports_changed(convert(gate), 1 / 255, -128)
+    with pytest.raises(DansError, match="covers 0 to 1, not -1 to 1"):
+        export(tmp_path / "out", unit, image)
+    assert not (tmp_path / "out").exists()
+
+
+def ports_changed(tflite, scale, zero_point):
+    "The same file with another input range."
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tflite))
+    q = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].quantization
+    q.scale, q.zeroPoint = [scale], [zero_point]
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def test_the_c_array_compiles_and_holds_the_model(small, tmp_path):
@@ -199,6 +241,7 @@ def test_c_array_of_signed_values():
 def test_nothing_is_written_where_something_is_wrong(small, tmp_path):
     _, _, images, tflite = small
     for wrong in (dict(image=images[0][:-1]), dict(classes=("one",)), dict(device=DEVICES["rp2040"], kernels="tflm+cmsis-nn"),
+                  dict(device=DEVICES["nrf52840"]), dict(kernels="tflm+cmsis-nn"),
                   dict(tflite=tflite[:3000])):
         with pytest.raises(DansError):
             export(**dict(folder=tmp_path / "out", tflite=tflite, image=images[0]) | wrong)

@@ -128,7 +128,7 @@ def test_impossible_limits_are_refused(bound):
 def test_limits_are_read_from_text():
     assert Limits.parse("ram 512 KiB,flash=2MiB, MACs 1.5 M") == Limits(512 * 1024, 2 * 1024**2, 1_500_000)
     assert Limits.parse("") == Limits()
-    for wrong in ("512 KiB", "ram 512 kb", "ram lots", "watts 3"):
+    for wrong in ("512 KiB", "ram 512 kb", "ram lots", "watts 3", "ram 1.2.3 KiB"):
         with pytest.raises(DansError, match="cannot be read"):
             Limits.parse(wrong)
 
