@@ -66,6 +66,7 @@ class Device:
             macs = in_time if macs is None else min(macs, in_time)
         return Limits(*bounds, macs)
 
+# %% ../nbs/07_boards.ipynb #3a7d2934
 def _clock(device):
     if device.clock_mhz is None:
         raise DansError(f"the clock of {device.board} is not known", "make a Device with the clock that yours runs at")
@@ -236,6 +237,7 @@ def speed_of(
                     f"for this core use {' or '.join(s.kernels for s in known)}" if known else
                     "measure on the board; a limit on MACs can stand in for one on latency")
 
+# %% ../nbs/07_boards.ipynb #57f34293
 @dataclass(frozen=True)
 class Latency:
     "An estimate, never without its error."

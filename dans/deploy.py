@@ -7,8 +7,9 @@ __all__ = ['Deployed', 'deploy', 'c_array', 'Measured', 'model_card', 'card_text
 
 # %% ../nbs/16_deploy.ipynb #d87f251e
 import argparse, hashlib, json, re, sys, tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,8 @@ def c_array(
     def array(kind, values):
         lines = (", ".join(values[i:i + 16]) for i in range(0, len(values), 16))
         return f"alignas(16) extern const {kind} = {{\n" + ",\n".join("  " + line for line in lines) + "\n};\n"
-    signed = lambda data: [str(v) for v in np.frombuffer(data, np.int8)]
+    def signed(data):
+        return [str(v) for v in np.frombuffer(data, np.int8)]
     return header, "\n".join(['#include "model_data.h"\n',
         array("unsigned char kModelData[kModelSize]", [f"0x{b:02x}" for b in model]),
         array("int8_t kModelExampleInput[kModelInputSize]", signed(given)),
@@ -111,10 +113,19 @@ class Measured:
     float_accuracy:float|None=None  # of the model that it was made from
     system:System|None=None
 
+# %% ../nbs/16_deploy.ipynb #95a15dbd
 def _data_config(name, shape):
     if len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3):
         raise DansError(f"{name} takes inputs of shape {tuple(shape)}", "images must be square with 1 or 3 channels")
     return DataConfig(int(shape[0]), "rgb" if shape[2] == 3 else "mono")
+
+def _versions():
+    "Versions of what made and checked the file; TensorFlow has two names."
+    found = {}
+    for name in ("dans", "tensorflow", "tensorflow-cpu", "keras", "numpy", "ai-edge-litert", "tflite-micro"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 def _signed(n):
     return f"{'-' if n < 0 else '+'} {abs(n)}"
@@ -127,6 +138,7 @@ def _preprocessing(port, fit):
             "keep red, green and blue" if channels == 3 else "keep luma only (ITU-R BT.601): 0.299 red + 0.587 green + 0.114 blue",
             f"int8 value = floor((pixel / 127.5 - 1) / {port.scale:.9g} {_signed(port.zero_point)} + 0.5), within -128 to 127"]
 
+# %% ../nbs/16_deploy.ipynb #0f35126b
 def model_card(
     tflite:bytes,               # an int8 `.tflite` file
     memory:Arena,               # as measured by `dans.runtime.arena`
@@ -160,7 +172,7 @@ def model_card(
                               measurements=time.speed.rows, networks=len(time.speed.errors), measured_on=time.speed.board, caveat=time.caveat, clock=time.speed.clock, sources=list(time.speed.sources)),
         energy=power and asdict(power), npu=npu and asdict(npu_estimate(tflite, npu)),
         system=measured and measured.system and measured.system.to_dict(), sha256=hashlib.sha256(tflite).hexdigest(),
-        versions={name: version(name) for name in ("dans", "keras", "numpy", "ai-edge-litert", "tflite-micro")})
+        versions=_versions())
 
 # %% ../nbs/16_deploy.ipynb #e8968078
 def card_text(
@@ -211,6 +223,7 @@ def _check_board(device, kernels):
     if device:
         speed_of(device, kernels)
 
+# %% ../nbs/16_deploy.ipynb #e7aa9e71
 def export(
     folder,                     # where to write; made if it is not there
     tflite:bytes,               # an int8 `.tflite` file, from `deploy` or `quantise`
@@ -257,6 +270,7 @@ def _loaded(path):
         raise DansError(f"{path} ends in an activation; `quantise` adds the softmax itself", "export the model with logits as its outputs")
     return net
 
+# %% ../nbs/16_deploy.ipynb #3834a654
 def export_model(
     model:str,              # path of a `.tflite` or `.keras` file
     folder:str,             # where to write

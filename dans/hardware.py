@@ -42,7 +42,7 @@ def operators(
     system:System,  # what to lay out
     classes:int=2,  # outputs of the model
 )->list[Operator]:  # in the order in which they run
-    "The operators of `system`, as the converter emits them for `dans.deploy.quantise`."
+    "The operators of `system`, as the converter emits them for `dans.quantise.quantise`."
     net, ops = network(system.arch), []
     def emit(name, kind, inputs, height, channels, **costs):
         ops.append(Operator(name, kind, inputs, height, channels, **costs))
@@ -180,7 +180,7 @@ def flash_bytes(
     system:System,  # any system
     classes:int=2,  # outputs of the model
 )->int:             # bytes
-    "Predicted size of the file that `dans.deploy.quantise` writes."
+    "Predicted size of the file that `dans.quantise.quantise` writes."
     return footprint(system, classes).flash_bytes
 
 def macs(

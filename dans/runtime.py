@@ -46,6 +46,7 @@ def _load(interpreter, tflite, arena_size=1 << 27):
         return lite.get_tensor(target)
     return run, None
 
+# %% ../nbs/15_runtime.ipynb #90223c66
 def _smallest(tflite):
     "The smallest arena, a multiple of 16 bytes, in which the model loads: found by halving."
     def loads(n):       # in a process of its own: too small an arena may end it
@@ -142,6 +143,7 @@ def _need_micro():
         raise DansError("tflite-micro is not installed",
                         "run `pip install tflite-micro` (there are wheels for Linux)")
 
+# %% ../nbs/15_runtime.ipynb #d31f18f3
 def arena(
     tflite:bytes,       # an int8 `.tflite` file
     limit_s:float=60.,  # longest time to wait, seconds
@@ -230,6 +232,7 @@ class NpuEstimate:
     flash_bytes:int     # for the compressed weights, where the memory mode keeps them in flash
     cpu_operators:int   # left to the processor, whose time is not in `ms`
 
+# %% ../nbs/15_runtime.ipynb #a5b19c8b
 def npu_estimate(
     tflite:bytes,                                   # an int8 `.tflite` file
     accelerator:str="ethos-u55-128",                # as Vela names it

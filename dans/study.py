@@ -406,6 +406,7 @@ def pieces(
         rows.append(row)
     return rows
 
+# %% ../nbs/17_study.ipynb #9fb3833f
 def whole(
     rows:list,          # from `Study.pieces`
     unit:str="piece",   # for the message

@@ -89,7 +89,7 @@ def _entries(table, name, size):
         raise ValueError(f"{n:,} {name.lower()} in {size:,} bytes")
     return [getattr(table, name)(i) for i in range(n)]
 
-def _root(name, data):
+def _root(data):
     "The root table of the file and its one graph."
     from ai_edge_litert import schema_py_generated as schema
     if data[4:8] != b"TFL3":
@@ -97,13 +97,14 @@ def _root(name, data):
     model = schema.Model.GetRootAs(data)
     graphs = _entries(model, "Subgraphs", len(data))
     if len(graphs) != 1:
-        raise DansError(f"{name} holds {len(graphs)} graphs", "convert a model without branches on values")
+        raise DansError(f"{len(graphs)} graphs instead of one", "convert a model without branches on values")
     return model, graphs[0]
 
 def _names(table):
     from ai_edge_litert import schema_py_generated as schema
     return {v: k for k, v in vars(getattr(schema, table)).items() if isinstance(v, int)}
 
+# %% ../nbs/13_tflite.ipynb #9e6603e4
 def _tensor(number, t, buffers, types):
     "Tensor `number` of the generated reader, checked."
     shape, kind = _numbers(t.ShapeAsNumpy()), types[t.Type()]
@@ -152,38 +153,39 @@ def read(
     data = path.read_bytes() if path else bytes(source)
     types, kinds_of = _names("TensorType"), _names("BuiltinOperator")
     try:
-        model, graph = _root(name, data)
+        model, graph = _root(data)
         buffers = _entries(model, "Buffers", len(data))
         tensors = tuple(_tensor(i, t, buffers, types) for i, t in enumerate(_entries(graph, "Tensors", len(data))))
         codes = [max(c.BuiltinCode(), c.DeprecatedBuiltinCode()) for c in _entries(model, "OperatorCodes", len(data))]
         ops = _entries(graph, "Operators", len(data))
         kinds = [kinds_of.get(codes[op.OpcodeIndex()], f"number {codes[op.OpcodeIndex()]}") for op in ops]
-        _check_kinds(name, kinds, ops, tensors)
+        _check_kinds(kinds, ops, tensors)
         steps = tuple(_step(kind, op, tensors) for kind, op in zip(kinds, ops))
         found = Graph(tensors, steps, _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy()), len(data))
         _check_order(found)
         return found
-    except DansError:
-        raise
+    except DansError as error:  # of the helpers below and above, which do not know the name
+        raise DansError(f"{name}: {error.what}", error.remedy) from None
     except Exception as error:  # damaged bytes make the generated reader fail in many ways
         raise DansError(f"{name}: not a whole .tflite file ({type(error).__name__}: {error})", "convert the model again, or copy the file again") from None
 
+# %% ../nbs/13_tflite.ipynb #cb87ad55
 def _is_int8(kind, i, tensor):
     "Whether input `i` of an operator has the type that an int8 model has there: biases, axes and shapes are wider integers."
     wider = tensor.constant and (i == 2 or i == 1 and kind in ("MEAN", "REDUCE_MAX", "RESHAPE", "PAD"))
     return tensor.type == "INT8" or wider and tensor.type in ("INT32", "INT64")
 
-def _check_kinds(name, kinds, ops, tensors):
+def _check_kinds(kinds, ops, tensors):
     "Raises `DansError` for an operator that is not known, or one that writes something else than int8."
     unknown = sorted(set(kinds) - set(OPERATORS))
     float_at = [f"{kind} (operator {n})" for n, (kind, op) in enumerate(zip(kinds, ops))
                 if not all(_is_int8(kind, i, tensors[t]) for i, t in enumerate(_numbers(op.InputsAsNumpy())) if t >= 0)
                 or any(tensors[t].type != "INT8" for t in _numbers(op.OutputsAsNumpy()))]
     if float_at or {"QUANTIZE", "DEQUANTIZE"} & set(unknown):
-        raise DansError(f"{name}: not int8 throughout: {(float_at or unknown)[0]}",
-                        "convert it with int8 input and output, as `dans.deploy.quantise` does")
+        raise DansError(f"not int8 throughout: {(float_at or unknown)[0]}",
+                        "convert it with int8 input and output, as `dans.quantise.quantise` does")
     if unknown:
-        raise DansError(f"{name}: the operator {unknown[0]} is not known here", f"known are {', '.join(OPERATORS)}")
+        raise DansError(f"the operator {unknown[0]} is not known here", f"known are {', '.join(OPERATORS)}")
 
 # %% ../nbs/13_tflite.ipynb #3d9204fc
 _READS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "ADD": 2, "SUB": 2, "MUL": 2, "MEAN": 2, "REDUCE_MAX": 2, "PAD": 2}
@@ -219,7 +221,7 @@ def ports(
     """The two ends of an int8 model. Raises `DansError` for bytes that are no whole `.tflite` file,
     and for a model of another type."""
     try:
-        model, graph = _root(f"these {len(tflite):,} bytes", tflite)
+        model, graph = _root(tflite)
         types, buffers, tensors = _names("TensorType"), _entries(model, "Buffers", len(tflite)), _entries(graph, "Tensors", len(tflite))
         ends = [_tensor(i, tensors[i], buffers, types) for i in (graph.Inputs(0), graph.Outputs(0))]
         if all(t.type == "INT8" for t in ends):
@@ -309,6 +311,7 @@ RECORDS = {     # what: (bytes with 32-bit pointers, bytes in the 64-bit Python 
 _PARAMETERS = {"CONV_2D": 28, "DEPTHWISE_CONV_2D": 28, "FULLY_CONNECTED": 16, "SOFTMAX": 4, "ADD": 8, "SUB": 8, "MUL": 4,
                "CONCATENATION": 8, "MEAN": 1, "REDUCE_MAX": 1, "AVERAGE_POOL_2D": 40, "MAX_POOL_2D": 40, "RESHAPE": 36}
 
+# %% ../nbs/13_tflite.ipynb #a9f95466
 def tail_bytes(
     graph:Graph,                # from `read`
     bits:int=32,                # of a pointer: 32 on microcontrollers, 64 in the Python wheel

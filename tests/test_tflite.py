@@ -92,7 +92,7 @@ def test_what_is_not_understood_is_refused(files):
         model.subgraphs[0].tensors[model.subgraphs[0].operators[2].outputs[0]].type = schema.TensorType.FLOAT32
     def state(model, schema):
         model.subgraphs[0].tensors[0].isVariable = True
-    for change, words in ((unknown, "operator TANH is not known"), (dynamic, "shape that is only known when it runs"), (two, "holds 2 graphs"),
+    for change, words in ((unknown, "operator TANH is not known"), (dynamic, "shape that is only known when it runs"), (two, "2 graphs instead of one"),
                           (one_float, r"not int8 throughout: \w+ \(operator 2\)"), (state, "keeps its value")):
         with pytest.raises(DansError, match=words):
             footprint_of(changed(data, change))
