@@ -30,6 +30,6 @@ setup(
     package_data={"dans": ["*.csv", "*.mplstyle"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=lines("requirements"),
-    extras_require={"dev": lines("dev_requirements"), "jax": lines("jax_requirements")},
+    extras_require={"dev": lines("dev_requirements"), "jax": lines("jax_requirements"), "ray": lines("ray_requirements")},
     entry_points={"console_scripts": lines("console_scripts")},
 )

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from . import scenes
 from .sources import (Source, check_disjoint, collage, decode, digest, folder, parquet, reader,
                           wake_vision)
-from .space import DansError, DataConfig
+from .space import DansError, DataConfig, stoppable
 
 # %% ../nbs/05_data.ipynb #662d575c
 _all_ = ["Source", "collage", "decode", "folder", "parquet", "wake_vision"]    # of `dans.sources`, here too
@@ -336,7 +336,8 @@ def prepare(
         need_space(Path(cache_dir), sum(source.sizes.values()) * (size * size * 3 + 8))
         if folder.exists() and read_meta(folder) is None:
             remove(folder)  # torn: its files are not as its meta.json says
-        with atomic(folder) as temp:
+        again = f"nothing of {source.name} is prepared yet; the same call starts it again"
+        with stoppable(lambda: again), atomic(folder) as temp:
             counts = write_source(source, size, fit, temp)
             files = {p.name: p.stat().st_size for p in sorted(temp.iterdir())}
             meta = dict(key=key, version=VERSION, source=source.name, source_key=source.key,

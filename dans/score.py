@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'parent', 'branches', 'children', 'list_macs', 'tree_macs', 'Tree', 'calibrate_tree', 'tree_logits',
-           'peak_bytes', 'predict_subnets', 'score_subnets', 'Scorer']
+           'peak_bytes', 'predict_subnets', 'score_subnets', 'Scorer', 'StandAlone']
 
 # %% ../nbs/10_score.ipynb #e635cbcb
 import functools
@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from .data import Prepared
 from .elastic import (EPSILON, block_name, block_of, conv2d, depthwise_conv2d, head_of, mean_of, moments_of, stem_of,
-                          weight_shapes)
+                          subnet_accuracy, tensors, weight_shapes)
 from .hardware import macs, operators
-from .space import Architecture, Block, DansError, DataConfig, System, network
-from .supernet import Supernet
+from .space import Architecture, Block, DansError, DataConfig, Diverged, System, network
+from .supernet import Recipe, Supernet, train_alone
 
 # %% ../nbs/10_score.ipynb #10fef479
 ROOT = (0,) * 7     # the stem, before any block
@@ -452,3 +452,33 @@ class Scorer:
     def tree_cost(self, systems:list[System])->int:
         "MACs to score `systems` together, as trees."
         return self.passes * tree_macs(systems, self.net.classes)
+
+# %% ../nbs/10_score.ipynb #233ba0bc
+@dataclass(frozen=True)
+class StandAlone:
+    "A callable that trains each system on its own and gives its validation accuracy, with its cost."
+    prepared:Prepared               # images
+    recipe:Recipe=Recipe()          # how each is trained
+    largest:Architecture=None       # whose trace to use, so that many systems share one; default: each system's own
+    calibration:int=1024            # training images for batch-norm statistics
+    images:int=None                 # validation images; default: all
+
+    def __call__(self, systems:list[System])->np.ndarray:
+        "Accuracies of `systems`, shape (len(systems),); NaN where a training diverges."
+        return np.array([self.one(system) for system in systems])
+
+    def one(self, system:System)->float:
+        "Accuracy of `system` after a training of its own."
+        try:
+            _, state = train_alone(system, self.prepared, self.recipe, self.largest, calibration=self.calibration, check_images=0)
+        except Diverged as error:
+            print(f"{system} has no score: {error}")
+            return float("nan")
+        train = self.prepared.view("train", system.data, self.calibration)
+        return subnet_accuracy(tensors(state.weights), system, train.images, self.prepared.view("val", system.data, self.images))
+
+    def cost(self, system:System)->float:
+        "MACs to train and score `system`: a training step costs three forward passes."
+        sizes = self.prepared.sizes
+        trained = 3 * self.recipe.steps(sizes["train"]) * self.recipe.batch
+        return (trained + min(self.calibration, sizes["train"]) + min(self.images or sizes["val"], sizes["val"])) * macs(system, len(self.prepared.classes))

@@ -23,7 +23,7 @@ from .data import Prepared, atomic, crops, draw_boxes
 from .elastic import (batch_norm, block_name, block_of, calibrate, extract, head_of, initial_weights, stem_of, subnet_accuracy, tensors,
                           weight_shapes)
 from .hardware import macs
-from .space import Architecture, DansError, DataConfig, SearchSpace, System, network
+from .space import Architecture, DansError, DataConfig, Diverged, SearchSpace, System, network, stoppable
 
 # %% ../nbs/09_supernet.ipynb #590e6454
 def _channels(largest:Architecture, width:float)->tuple[int, ...]:
@@ -336,6 +336,17 @@ class Average:
         return [np.array(self.count), self.mean] if self.count else None
 
 # %% ../nbs/09_supernet.ipynb #69913a4f
+def _resumed(state, checkpoint, settings):
+    "The state in `checkpoint`, where there is one, else `state`."
+    if checkpoint is None or not Path(checkpoint).exists():
+        return state
+    state, found = State.load(checkpoint)
+    if found != settings:
+        changed = ", ".join(k for k in settings if settings[k] != found.get(k))
+        raise DansError(f"{checkpoint} belongs to another training ({changed} differ)", "delete it or name another file")
+    return state
+
+
 def fit(
     train:Trainer,         # traces to use
     state:State,           # where to start; not changed
@@ -349,25 +360,24 @@ def fit(
     settings:dict=None,    # what else determines the result; a checkpoint with other settings is refused
     desc:str="training",   # label of the progress bar
 )->State:                  # the finished training
-    "Train, epoch by epoch. Raises `DansError` if the loss is not finite or the checkpoint belongs to another training."
+    "Train, epoch by epoch. Raises `Diverged` if the loss is not finite, `DansError` if the checkpoint belongs to another training."
     settings = json.loads(json.dumps(dict(recipe=asdict(recipe), data=prepared.key, **(settings or {}))))
-    if checkpoint is not None and Path(checkpoint).exists():
-        state, found = State.load(checkpoint)
-        if found != settings:
-            changed = ", ".join(k for k in settings if settings[k] != found.get(k))
-            raise DansError(f"{checkpoint} belongs to another training ({changed} differ)", "delete it or name another file")
+    state = _resumed(state, checkpoint, settings)
     steps, epoch = recipe.steps(prepared.sizes["train"]), max(1, prepared.sizes["train"] // recipe.batch)
     losses, cost, shown, history = [], 0, {}, list(state.history)
     train.load(state.weights, state.slots)
     average = Average(steps - round(recipe.average * steps), state.average)
-    with tqdm(total=steps, initial=state.step, desc=desc, unit="step", mininterval=1) as bar:
+    def kept():
+        where = f"its state after step {state.step} is in {checkpoint}, and the same call goes on from there"
+        return f"{desc} at step {bar.n} of {steps}; {where if checkpoint is not None and state.step else 'nothing of it is kept'}"
+    with tqdm(total=steps, initial=state.step, desc=desc, unit="step", mininterval=1) as bar, stoppable(kept):
         for t, networks, labels in _batches(prepared, recipe, draw, state.step, steps):
             networks = [(system, images, row(system.data)) for system, images in networks]
             losses.append(train.step(networks, labels, recipe.rate_at(t, steps), recipe.deep, recipe.distil, recipe.decay))
             cost += 3 * len(labels) * sum(macs(system, train.layout.classes) for system, *_ in networks)
             if not np.isfinite(losses[-1]):
                 kept = f"; its state after step {state.step} is in {checkpoint}" if checkpoint is not None and state.step else ""
-                raise DansError(f"{desc}: the loss is {losses[-1]} at step {t}{kept}", f"train with a rate below {recipe.rate}")
+                raise Diverged(f"{desc}: the loss is {losses[-1]} at step {t}{kept}", f"train with a rate below {recipe.rate}")
             average.add(t, train.vector)
             bar.update()
             bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", **shown, refresh=False)

@@ -80,7 +80,7 @@ def test_environment_yml_agrees_with_the_lock():
     } <= set(pins)
 
 
-@pytest.mark.parametrize("name", ["requirements", "dev_requirements", "jax_requirements"])
+@pytest.mark.parametrize("name", ["requirements", "dev_requirements", "jax_requirements", "ray_requirements"])
 def test_every_requirement_is_locked(name):
     linux = {"sys_platform": "linux", "platform_machine": "x86_64", "python_version": "3.11"}
     for requirement in requirements(name):
