@@ -1,4 +1,4 @@
-"Run the benchmarks, write their results, and draw the page from them."
+"Run the benchmarks, write their results, and draw the pages from them."
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "nbs" / "benchmarks.ipynb"
+PAGES = [ROOT / "nbs" / name for name in ("benchmarks.ipynb", "robustness.ipynb")]
 RESULTS = ROOT / "benchmarks" / "results.json"
 BENCHMARKS = {  # name -> module, and what is measured
     "tree_against_list": ("scoring", "all subnets of one data configuration and width: the tree, and a traced list of the same subnets"),
@@ -19,6 +19,11 @@ BENCHMARKS = {  # name -> module, and what is measured
     "quick_space": ("scoring", "seconds to score every system of the quick space"),
     "footprints": ("footprints", "seconds for RAM, flash and MACs of every system of the paper space"),
     "paper_space": ("scoring", "hours to score every system of the paper space, extrapolated from measured trees"),
+    "memory": ("memory", "peak memory of each stage, and what stays after each of many evaluations"),
+    "nodes": ("scaling", "pieces lost and pieces twice in the rows, where a worker and a machine of two die in the middle"),
+    "scaling": ("scaling", "hours of the paper preset on many GPUs, simulated from measured times"),
+    "kills": ("kills", "kills at random moments of every stage, and runs that then ended otherwise than an undisturbed one"),
+    "fuzz": ("fuzzing", "cases of broken input of each kind that end in a result or in one line of ours"),
 }
 
 
@@ -32,8 +37,8 @@ def arguments():
     parser.add_argument("--repeats", type=int, metavar="N", help="pairs of every contest")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), metavar="N",
                         help="threads of TensorFlow (default: every core that this process may use)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="results (default: benchmarks/results.json, from which the page is drawn)")
-    parser.add_argument("--page", action="store_true", help="only draw the page from the results that are there")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="results (default: benchmarks/results.json, from which the pages are drawn)")
+    parser.add_argument("--page", action="store_true", help="only draw the pages from the results that are there")
     args = parser.parse_args()
     if args.threads < 1 or (args.repeats or 1) < 1:
         parser.error("--threads and --repeats take whole numbers from 1")
@@ -65,14 +70,15 @@ def measure(args):
 
 
 def draw():
-    "Run the notebook of the page and keep its outputs."
+    "Run the notebooks of the pages and keep their outputs."
     import nbformat
     from nbclient import NotebookClient
-    page = nbformat.read(PAGE, as_version=4)
-    NotebookClient(page, kernel_name="python3", resources={"metadata": {"path": PAGE.parent}}).execute()
-    nbformat.write(page, PAGE)
-    subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", PAGE], cwd=ROOT, check=True)
-    print(f"page: {PAGE.relative_to(ROOT)}")
+    for path in PAGES:
+        page = nbformat.read(path, as_version=4)
+        NotebookClient(page, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+        nbformat.write(page, path)
+        subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", path], cwd=ROOT, check=True)
+        print(f"page: {path.relative_to(ROOT)}")
 
 
 def main():

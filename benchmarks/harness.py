@@ -4,7 +4,7 @@ import json
 import os
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,30 @@ class Sizes:
     paper_resolutions:tuple = (32, 96, 160, 224)    # of the trees measured for it
     paper_widths:tuple = (.1, .4, 1.)   # of these trees
     paper_macs:float = 4e11             # a tree is measured on as many images as take about so many MACs
+    memory:SearchSpace = SearchSpace.preset("quick")    # each stage's peak of memory is measured on it
+    memory_images:tuple = (4000, 1000, 1000)            # of train, val and test
+    memory_epochs:float = .5            # of the supernet, and of the largest system on its own
+    memory_searched:int = 40            # systems that the search evaluates
+    memory_fresh:bool = True            # a new process for each stage
+    evaluated:SearchSpace = SearchSpace.preset("smoke") # whose systems are evaluated one by one
+    evaluations:tuple = (2000, 300, 100)                # scored, trained, built as Keras models
+    pieces:int = 16                     # on two nodes, for each event
+    paper_images:int = 1_248_230        # training images of the simulated paper preset: train_quality of Wake Vision (TensorFlow Datasets 1.0.0)
+    paper_epochs:float = 10.            # of each supernet and of each stand-alone training there
+    paper_alone:int = 100               # systems trained on their own there
+    workers:tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) # GPUs simulated
+    faster:tuple = (1., 100.)           # how many times as fast a piece is there as here
+    fuzz_cases:int = 500                # of each test of tests/test_fuzz.py
+    kills:dict = field(default_factory=lambda: dict(scenes=19, folders=19, store=19, search=19, training=7, alone=7, scoring=7, export=7))  # of each stage
 
 
 QUICK = Sizes(resolution=16, max_depths=(1, 1, 1, 0, 0), calibration=16, images=24, widths=(.1,), model_widths=(.1,), every=2, every_model=2,
               repeats=2, train=SearchSpace(16, ("rgb", "mono"), .1, (1, 0, 0, 0, 0)), batch=8, pass_seconds=.05,
               space=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), space_calibration=16, space_images=24,
-              paper=SearchSpace((12, 16, 24), "rgb", (.1, .2), (1, 1, 0, 0, 0)), paper_resolutions=(12, 16), paper_widths=(.1, .2), paper_macs=1e7)
+              paper=SearchSpace((12, 16, 24), "rgb", (.1, .2), (1, 1, 0, 0, 0)), paper_resolutions=(12, 16), paper_widths=(.1, .2), paper_macs=1e7,
+              memory=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), memory_images=(64, 32, 16), memory_searched=4, memory_fresh=False,
+              evaluated=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), evaluations=(100, 10, 4), pieces=6, paper_alone=10, workers=(1, 4), fuzz_cases=5,
+              kills=dict(scenes=4, folders=4, store=4, search=5, training=3))
 
 
 def seconds_of(run)->float:

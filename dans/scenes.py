@@ -7,7 +7,7 @@ __all__ = ['VERSION', 'CLASSES', 'SPLITS', 'POOLS', 'HEIGHTS', 'COLLAGE_VERSION'
            'stream', 'make', 'flip', 'matched', 'draw_collage']
 
 # %% ../nbs/03_scenes.ipynb #8e25a41d
-import multiprocessing, os, sys
+import multiprocessing, os, sys, threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -218,6 +218,11 @@ def lighting(pixels):
     return {k: int(i == light) for i, k in enumerate(("dark", "normal_lighting", "bright"))}
 
 # %% ../nbs/03_scenes.ipynb #93a2dbea
+def _end_with_parent():
+    "End this helper when the process that started it is gone: after a kill -9 nothing else would."
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
 def _mapped(one, n, workers):
     """`one(i)` for i below `n`, in order, by `workers` processes. Forking is quickest, but not safe beside the threads of a backend, and a process
     started afresh would run a plain script again: there, one process."""
@@ -227,7 +232,7 @@ def _mapped(one, n, workers):
     if workers < 2 or script and not fork:
         yield from map(one, range(n))
     else:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork" if fork else "spawn")) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork" if fork else "spawn"), _end_with_parent) as pool:
             yield from pool.map(one, range(n), chunksize=32)
 
 def stream(

@@ -8,9 +8,10 @@ __all__ = ['RESULT_VERSIONS', 'RESTS_ON', 'PRESETS', 'TOO_SMALL', 'versions_of',
            'whole']
 
 # %% ../nbs/18_study.ipynb #a77d4717
-import hashlib, json, os, platform, shutil, sqlite3, subprocess, time
+import hashlib, json, os, platform, re, shutil, sqlite3, subprocess, time
 from contextlib import closing, contextmanager, suppress
 from difflib import get_close_matches
+from glob import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pandas as pd
 from fastcore.basics import patch
 from tqdm import tqdm
 
+from .data import alive, remove
 from .executor import executor as named_executor
 from .space import DansError, Diverged, stoppable, to_terminal
 
@@ -84,15 +86,32 @@ def cannot_write(
     return DansError(f"cannot write {path} ({getattr(err, 'strerror', None) or err})",
                      "free some space, or choose a folder that you may write to")
 
+def _mine():
+    "This process in the names of what it has not finished: machine and number."
+    return f"{sha256(platform.node())[:6]}.{os.getpid()}"
+
+def _sweep(
+    folder:Path,    # where to look
+    start:str,      # how the names begin that `_mine()` follows
+    keep:str="",    # a name that stays
+):
+    "Remove what processes of this machine that are no more have left unfinished."
+    host = sha256(platform.node())[:6]
+    for path in folder.glob(f"{escape(start)}{host}.*"):
+        number = re.match(r"\d+", path.name.removeprefix(f"{start}{host}."))
+        if number and path.name != keep and not alive(int(number[0])):
+            remove(path)
+
 @contextmanager
 def atomic(
     path:str|Path,  # where the file is to stand; its folder is made
 ):                  # yields a temporary path with the same ending, beside it
     "The file takes its name when the block ends well. Raises `DansError` if it cannot be written."
     path = Path(path)
-    tmp = path.parent/f".{path.stem}.{os.getpid()}.tmp{path.suffix}"
+    tmp = path.parent/f".{path.stem}.{_mine()}.tmp{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent, f".{path.stem}.")
         yield tmp
         with open(tmp, "rb") as f:
             os.fsync(f.fileno())
@@ -146,7 +165,7 @@ class Store:
 @patch
 def _keep(self:Store, key, files):
     "Copy `files` to a folder of their own; its name, and size and hash of each file."
-    folder = Path("files")/f"{key[:16]}-{os.urandom(4).hex()}"
+    folder = Path("files")/f"{key[:16]}-{_mine()}-{os.urandom(4).hex()}"
     facts = {}
     try:
         for name, source in files.items():
@@ -209,6 +228,7 @@ def record(
         raise
     if kept != folder:
         shutil.rmtree(self.folder/folder, ignore_errors=True)
+    _sweep(self.folder/"files", f"{key[:16]}-", keep=Path(kept).name)
     return self.find(kind, what)
 
 # %% ../nbs/18_study.ipynb #311d2690
@@ -359,7 +379,7 @@ def commit(
 )->str:         # 40 digits, "+" behind them where code differs from that commit
     "The commit of the code in `root`; \"unknown\" outside git."
     def git(*words):
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+        return subprocess.run(["git", "--no-optional-locks", "-C", str(root), *words], capture_output=True, text=True)
     try:
         head = git("rev-parse", "HEAD")
         if head.returncode:

@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.harness import contest, one_in, subnets, work_of
+from benchmarks.scaling import finish
 from dans.hardware import macs
 from dans.space import DataConfig, SearchSpace
 
@@ -43,6 +44,42 @@ def test_every_benchmark_runs_and_says_what_it_measured(results):
     for name in ("tree_against_list", "tree_against_models"):
         assert all(row["predictions"] > 0 for row in results[name]["rows"])
     assert len(results["paper_space"]["extrapolated"]) == 6
+    assert results["kills"]["kills"] == 20 and results["kills"]["differences"] == []
+
+
+def test_two_nodes_lose_a_worker_and_a_node_and_no_piece(results):
+    record = results["nodes"]
+    assert [row["event"] for row in record["rows"]] == ["worker_killed", "node_lost"]
+    for row in record["rows"]:
+        assert row["in_order"] == row["different"] == row["stored"] == row["pieces"] == 6 and row["begun"] > 6
+        assert row["nodes"] == 2 and (row["lost"], row["twice"]) == (0, 0)
+    assert record["bits"] == {"trainings": 2, "equal": 2}
+    assert record["wrong"] == ["DansError", "piece 0 is wrong: mend it"]
+    assert record["large"][0] == "DansError" and "no machine of the cluster has 64 cores" in record["large"][1]
+
+
+def test_scaling_is_simulated_from_what_was_measured(results):
+    rows = results["scaling"]["rows"]
+    assert results["scaling"]["simulated"] and all(0 < row["speedup"] <= row["workers"] * 1.001 for row in rows)
+
+
+@pytest.mark.parametrize("workers, hours", [(1, 10), (2, 6), (9, 6)])
+def test_a_schedule_keeps_the_order_and_takes_the_longest_first(workers, hours):
+    assert finish([4, 2, 2, 2], [[], [], [], [0]], workers) == hours
+
+
+def test_memory_is_measured_by_stage_and_along_evaluations(results):
+    record = results["memory"]
+    assert [row["stage"] for row in record["rows"]] == ["preparation", "supernet", "scoring", "search", "standalone", "quantisation"]
+    assert all(row["before_bytes"] > 0 and row["peak_bytes"] >= 0 for row in record["rows"])
+    assert [curve["after"][-1] for curve in record["curves"]] == [100, 10, 4]
+    for curve in record["curves"]:
+        assert len(curve["after"]) == len(curve["resident_bytes"]) and min(curve["resident_bytes"]) > 0
+
+
+def test_cases_of_broken_input_are_counted(results):
+    rows = results["fuzz"]["rows"]
+    assert len({row["input"] for row in rows}) == len(rows) >= 10 and all(row["cases"] >= 5 for row in rows)
 
 
 def test_a_contest_takes_turns():
@@ -82,8 +119,9 @@ def test_bad_input_is_refused_in_one_line(words, said):
     assert (ROOT / "Makefile").read_bytes() == before
 
 
-def test_the_page_is_drawn_from_the_committed_results():
-    page = nbformat.read(ROOT / "nbs/benchmarks.ipynb", as_version=4)
+@pytest.mark.parametrize("name", ["benchmarks", "robustness"])
+def test_the_page_is_drawn_from_the_committed_results(name):
+    page = nbformat.read(ROOT / f"nbs/{name}.ipynb", as_version=4)
     fresh = nbformat.from_dict(page)
     NotebookClient(fresh, kernel_name="python3", resources={"metadata": {"path": ROOT / "nbs"}}).execute()
 
