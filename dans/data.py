@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['VERSION', 'reduce', 'draw_boxes', 'crops', 'wake_scenes', 'key_of', 'source', 'atomic', 'alive', 'remove', 'flush',
            'raise_disk_error', 'need_space', 'ImageFile', 'native_size', 'square', 'write_source', 'Prepared',
-           'read_meta', 'prepare', 'split_file', 'Split', 'read_view', 'write_view', 'Source', 'collage', 'decode',
-           'folder', 'parquet', 'wake_vision']
+           'read_meta', 'prepare', 'split_file', 'attribute_file', 'Split', 'read_view', 'write_view', 'Source',
+           'collage', 'decode', 'folder', 'parquet', 'wake_vision']
 
 # %% ../nbs/05_data.ipynb #45849a01
 import errno, inspect, itertools, json, math, os, platform, shutil, uuid
@@ -254,7 +254,7 @@ def write_source(source, native, fit, temp):
     for i, (split, n) in enumerate(sizes.items()):
         order[split] = iter(np.random.default_rng([VERSION, i]).permutation(n))
     labels = {split: np.full(n, -1, np.int64) for split, n in sizes.items()}
-    attributes = {split: [{}] * n for split, n in sizes.items()}
+    attributes = {split: {} for split in sizes}     # name -> a value for each image: less than a dict for each
 
     def pixels(row):
         image = decode(row[2], row[1])
@@ -269,13 +269,15 @@ def write_source(source, native, fit, temp):
         while batch := list(itertools.islice(rows, 64)):
             for (split, _, _, label, values), done in zip(batch, pool.map(pixels, batch)):
                 i = next(order[split])
-                images[split][i], labels[split][i], attributes[split][i] = done, label, values
+                images[split][i], labels[split][i] = done, label
+                for name, value in values.items():
+                    attributes[split].setdefault(name, [None] * sizes[split])[i] = value
             bar.update(len(batch))
     for split in sizes:
         if next(order[split], None) is not None:
             raise DansError(f"{source.name} gave fewer images in {split} than it has", "start again")
         np.save(temp / f"{split}-labels.npy", labels[split])
-        if attributes[split][0]:
+        if attributes[split]:
             pd.DataFrame(attributes[split]).to_parquet(temp / f"{split}-attributes.parquet")
     return {split: np.bincount(numbers, minlength=len(source.classes)).tolist()
             for split, numbers in labels.items()}
@@ -356,6 +358,10 @@ def split_file(prepared, split, end):
         raise DansError(f"there is no split '{split}'", f"use one of {', '.join(prepared.sizes)}")
     return prepared.folder / f"{split}{end}"
 
+def attribute_file(prepared, split):
+    path = split_file(prepared, split, "-attributes.parquet")
+    return path if path.exists() else None
+
 @patch
 def images(self:Prepared,
     split:str,      # "train", "val" or "test"
@@ -375,8 +381,8 @@ def attributes(self:Prepared,
     split:str,      # "train", "val" or "test"
 )->pd.DataFrame:    # one row for each image; None if the source has no attributes
     "What else the source says about the images."
-    path = split_file(self, split, "-attributes.parquet")
-    return pd.read_parquet(path) if path.exists() else None
+    path = attribute_file(self, split)
+    return None if path is None else pd.read_parquet(path)
 
 @patch
 def summary(self:Prepared)->pd.DataFrame:   # one row for each class: train, val, test, share of all
@@ -396,10 +402,15 @@ class Split:
     "Images, labels and attributes of a split at one data configuration."
     images:np.ndarray               # uint8 (n, height, width, channels)
     labels:np.ndarray               # int64 (n,)
-    attributes:pd.DataFrame = None  # one row for each image, or None
+    table:Path = None               # file of the attributes, read when they are asked for
 
     def __len__(self):
         return len(self.labels)
+
+    @property
+    def attributes(self)->pd.DataFrame:     # one row for each image; None if the source has no attributes
+        "What else the source says about the images."
+        return None if self.table is None else pd.read_parquet(self.table)[:len(self)]
 
 @patch
 def view(self:Prepared,
@@ -420,8 +431,7 @@ def view(self:Prepared,
         images = next((v for v in map(read_view, paths) if v is not None), None)
     if images is None:
         images = write_view(paths[1], native[:n], data)
-    attributes = self.attributes(split)
-    return Split(images[:n], self.labels(split)[:n], None if attributes is None else attributes[:n])
+    return Split(images[:n], self.labels(split)[:n], attribute_file(self, split))
 
 # %% ../nbs/05_data.ipynb #7f045722
 def read_view(path):

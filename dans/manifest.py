@@ -62,7 +62,7 @@ def _item(id, entry, claims):
         raise DansError(f"{here} has no fields", f"give it {', '.join(fields)}")
     check_known(entry, fields, f"{here} field")
     for name in ("notebook", "title"):
-        if not isinstance(entry.get(name), str):
+        if not isinstance(entry.get(name), str) or not entry[name].strip():
             raise DansError(f"{here} has no {name}", f"add a line '{name}: ...'")
     lists = {n: entry.get(n) or [] for n in ("claim", "needs", "writes", "versions", "presets")}
     tables = {n: entry.get(n) or {} for n in ("parameters", "seconds")}

@@ -6,7 +6,8 @@
 __all__ = ['SPLITS', 'FORMATS', 'SUFFIXES', 'MAX_PIXELS', 'GIVEN', 'PERSON', 'SIMPLE', 'FEWEST', 'Source', 'unreadable', 'opened',
            'decode', 'digest', 'cut', 'limited', 'check_disjoint', 'check_splits', 'survey', 'again', 'subfolders',
            'split_folders', 'class_files', 'folder', 'parquet_files', 'parquet_schema', 'damaged', 'parquet_columns',
-           'parquet_classes', 'parquet_rows', 'parquet', 'wake_vision', 'reader', 'positives', 'squares', 'collage']
+           'parquet_classes', 'parquet_rows', 'parquet', 'check_features', 'wake_vision', 'reader', 'positives',
+           'squares', 'collage']
 
 # %% ../nbs/04_sources.ipynb #80656b86
 import hashlib, io, json, math, re
@@ -413,6 +414,19 @@ def parquet(
                   dict(train=max_train, val=max_val, test=max_test))
 
 # %% ../nbs/04_sources.ipynb #3cc283ef
+def check_features(path):
+    "Raises `DansError` where features.json in `path` names a class to import that is none of TensorFlow Datasets'."
+    file, names = path / "features.json", []
+    def note(entry):
+        names.extend(v for k, v in entry.items() if k in ("pythonClassName", "python_class_name"))
+    try:
+        json.loads(file.read_text(encoding="utf-8"), object_hook=note)
+    except (OSError, ValueError):
+        raise DansError(f"{file} is damaged", "build the data set again: tfds build wake_vision") from None
+    for name in names:
+        if not str(name).startswith("tensorflow_datasets."):
+            raise DansError(f"{file} names {name} to be imported", "build the data set again: tfds build wake_vision")
+
 def wake_vision(
     data_dir,                       # data folder of TensorFlow Datasets, which holds wake_vision/1.0.0
     train:str="train_quality",      # or "train_large"
@@ -428,6 +442,7 @@ def wake_vision(
         raise DansError(f"{data_dir} holds no wake_vision/1.0.0",
                         f"build it (239 GiB): tfds build wake_vision --data_dir={data_dir}, "
                         "or use its parquet files")
+    check_features(path)
     import tensorflow_datasets as tfds
     builder = tfds.builder_from_directory(path)
     given = {train: "train", "validation": "val", "test": "test"}

@@ -156,10 +156,22 @@ class Store:
                     return db.executemany(statement, rows)
                 return db.execute(statement, values).fetchall()
         except (sqlite3.OperationalError, OSError) as err:
+            if "locked" in str(err):
+                raise DansError(f"{self.path} is locked by another process",
+                                "wait until that has finished, or end it") from err
             raise cannot_write(self.path, err) from err
         except sqlite3.DatabaseError as err:
-            raise DansError(f"{self.path} is damaged ({err})",
-                            "delete it; its pieces are computed again") from err
+            raise self._damaged(err) from err
+
+    def _damaged(self, why):
+        return DansError(f"{self.path} is damaged ({why})", "delete it; its pieces are computed again")
+
+    def _parsed(self, *texts):
+        "What columns of JSON say."
+        try:
+            return [json.loads(text) for text in texts]
+        except (ValueError, TypeError) as err:      # SQLite keeps no checksums
+            raise self._damaged(err) from None
 
 # %% ../nbs/18_study.ipynb #720134f7
 @patch
@@ -169,6 +181,8 @@ def _keep(self:Store, key, files):
     facts = {}
     try:
         for name, source in files.items():
+            if Path(name).name != name:
+                raise DansError(f"{name!r} is no name of a file", "keep it under a name without folders")
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
             with atomic(self.folder/folder/name) as tmp:
                 tmp.write_bytes(data)
@@ -190,7 +204,8 @@ def _get(self:Store, kind, what):
     found = self._sql("select row, folder, files from pieces where key = ?", [key])
     if not found:
         return None
-    row, folder, files = json.loads(found[0][0]), self.folder/found[0][1], json.loads(found[0][2])
+    [[row, folder, files]] = found
+    (row, files), folder = self._parsed(row, files), self.folder/folder
     for name, (size, _) in files.items():
         if not (folder/name).is_file() or (folder/name).stat().st_size != size:
             self._sql("delete from pieces where key = ? and folder = ?", [key, found[0][1]])
@@ -287,7 +302,7 @@ def many(
                   rows=[(keys[i], kind, canonical(whats[i]), row, seconds, "", "{}")
                         for i, row in zip(numbers, made, strict=True)])
         return self.many(kind, whats, compute)      # as they stand in the store, whoever was first
-    return [json.loads(found[key]) for key in keys]
+    return self._parsed(*(found[key] for key in keys))
 
 @patch
 def rows(
@@ -299,7 +314,7 @@ def rows(
         return pd.DataFrame()
     found = self._sql("select key, what, row, seconds from pieces where kind = ? order by rowid",
                       [kind])
-    found = [(key, json.loads(what), json.loads(row), s) for key, what, row, s in found]
+    found = [(key, *self._parsed(what, row), s) for key, what, row, s in found]
     return pd.DataFrame([{**what, **row, "seconds": s} for key, what, row, s in found
                          if key == key_of(kind, what)])
 

@@ -1,7 +1,8 @@
-"Whatever comes in: it works, or ends in one line of ours. At least 150 cases of each kind."
+"Whatever comes in: it works, or ends in one line of ours. At least 150 cases of each kind (DANS_FUZZ_CASES: another number)."
 import contextlib
 import copy
 import io
+import os
 import shutil
 
 import numpy as np
@@ -23,7 +24,7 @@ from dans.sources import decode, folder, parquet
 from dans.space import DansError, SearchSpace, System
 from dans.tflite import footprint_of, ports
 
-fuzz = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+fuzz = settings(max_examples=int(os.environ.get("DANS_FUZZ_CASES", 150)), deadline=None, suppress_health_check=list(HealthCheck))
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 plain = st.none() | st.booleans() | st.integers(-5, 300) | st.floats() | words
 values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=6)
