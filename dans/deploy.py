@@ -19,7 +19,7 @@ from .data import atomic, prepare, source
 from .hardware import Footprint, footprint, show_bytes, show_macs
 from .quantise import check_images, pixel_table, quantise
 from .runtime import Arena, accuracy, arena, float_accuracy, npu_estimate, predict, smallest_arena
-from .space import DansError, DataConfig, System
+from .space import DansError, DataConfig, System, stoppable
 from .tflite import KERNELS, footprint_of, ports, read
 
 # %% ../nbs/16_deploy.ipynb #567b9807
@@ -328,8 +328,12 @@ def main(argv=None):
     add("--device", choices=sorted(DEVICES), help="board, for latency and energy")
     add("--kernels", help="kernel library on the board, like tflm+cmsis-nn")
     add("--npu", help="an Ethos-U as Vela names it, like ethos-u55-128")
+    asked = vars(parser.parse_args(argv))
     try:
-        print(f"written to {export_model(**vars(parser.parse_args(argv)))}/")
+        with stoppable(lambda: f"each file that stands in {asked['folder']} is whole; the same command writes all of them"):
+            print(f"written to {export_model(**asked)}/")
     except DansError as error:
         print(f"dans-export: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130

@@ -367,17 +367,18 @@ def fit(
     losses, cost, shown, history = [], 0, {}, list(state.history)
     train.load(state.weights, state.slots)
     average = Average(steps - round(recipe.average * steps), state.average)
+    saved = state.step if checkpoint is not None else 0     # the step that the checkpoint holds, if any
     def kept():
-        where = f"its state after step {state.step} is in {checkpoint}, and the same call goes on from there"
-        return f"{desc} at step {bar.n} of {steps}; {where if checkpoint is not None and state.step else 'nothing of it is kept'}"
+        where = f"its state after step {saved} is in {checkpoint}, and the same call goes on from there"
+        return f"{desc} at step {bar.n} of {steps}; {where if saved else 'nothing of it is kept'}"
     with tqdm(total=steps, initial=state.step, desc=desc, unit="step", mininterval=1) as bar, stoppable(kept):
         for t, networks, labels in _batches(prepared, recipe, draw, state.step, steps):
             networks = [(system, images, row(system.data)) for system, images in networks]
             losses.append(train.step(networks, labels, recipe.rate_at(t, steps), recipe.deep, recipe.distil, recipe.decay))
             cost += 3 * len(labels) * sum(macs(system, train.layout.classes) for system, *_ in networks)
             if not np.isfinite(losses[-1]):
-                kept = f"; its state after step {state.step} is in {checkpoint}" if checkpoint is not None and state.step else ""
-                raise Diverged(f"{desc}: the loss is {losses[-1]} at step {t}{kept}", f"train with a rate below {recipe.rate}")
+                last = f"; its state after step {saved} is in {checkpoint}" if saved else ""
+                raise Diverged(f"{desc}: the loss is {losses[-1]} at step {t}{last}", f"train with a rate below {recipe.rate}")
             average.add(t, train.vector)
             bar.update()
             bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", **shown, refresh=False)
@@ -393,6 +394,7 @@ def fit(
                     on_epoch(history[-1])
                 if checkpoint is not None:
                     state.save(checkpoint, settings)
+                    saved = state.step
     return state
 
 # %% ../nbs/09_supernet.ipynb #7fe3a82f

@@ -1,9 +1,4 @@
 "Pieces are computed where an executor says. What a cluster does to them: `nodes` in tests/test_bench.py."
-import signal
-import subprocess
-import sys
-import textwrap
-
 import pytest
 
 from dans.executor import Local, Ray, executor
@@ -60,23 +55,3 @@ def test_a_piece_that_diverges_is_a_row_and_is_not_computed_again(checkout):
         rows = study.pieces("standalone", whats, compute)
         assert rows == [{"n": 0}, {"diverged": "the loss is nan: train slower"}, {"n": 2}]
     assert calls == [0, 1, 2]
-
-
-def test_stopped_it_says_what_is_kept(checkout):
-    (checkout / "program.py").write_text(textwrap.dedent("""
-        import time
-        from dans.study import Study
-        def compute(i):
-            if i:
-                print("second", flush=True)
-                time.sleep(60)
-            return {"n": i}
-        Study("quick").pieces("search", [{"n": i} for i in range(3)], compute, "searches")
-    """))
-    for how, status in ((signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, -signal.SIGTERM)):
-        running = subprocess.Popen([sys.executable, "program.py"], cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert running.stdout.readline() == "second\n"
-        running.send_signal(how)
-        _, said = running.communicate(timeout=20)
-        assert running.returncode == status
-        assert "stopped: 1 of 3 searches are kept in runs/quick/store; the same run goes on from there" in said

@@ -193,6 +193,17 @@ def test_training_lowers_the_loss_and_goes_on_with_the_same_bits(prepared, tmp_p
     assert loaded.space == SPACE and loaded.state.step == 8
 
 
+def test_a_training_that_is_stopped_says_where_it_goes_on(prepared, tmp_path, capsys):
+    def stop(epoch):
+        if epoch["epoch"] == 2:
+            raise KeyboardInterrupt
+    for checkpoint, said in ((tmp_path / "net.npz", f"its state after step 4 is in {tmp_path / 'net.npz'}, and the same call goes on from there"),
+                             (None, "nothing of it is kept")):
+        with pytest.raises(KeyboardInterrupt):
+            Supernet(SPACE).train(prepared, SHORT, checkpoint, check_images=0, on_epoch=stop)
+        assert f"stopped: supernet at step 8 of 8; {said}" in capsys.readouterr().err
+
+
 def test_a_batch_is_a_function_of_seed_and_step(prepared):
     net = Supernet(SPACE)
     one, labels = batch_at(prepared, SHORT, 3, net.draw)
