@@ -6,7 +6,7 @@
 __all__ = ['THREADS', 'Local', 'Ray', 'executor']
 
 # %% ../nbs/17_executor.ipynb #12f5a133
-import os, sys, time
+import logging, os, time, warnings
 from dataclasses import dataclass, fields
 
 from .space import DansError, Diverged
@@ -88,8 +88,10 @@ def _connected(asked):
     "The module `ray`, connected to a cluster that has room for a piece."
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")           # nothing is sent anywhere
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced default: a piece without GPUs sees what its machine shows
+    logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)   # in a notebook it asks for widgets
     try:
-        import ray
+        with warnings.catch_warnings(action="ignore"):              # and tqdm, too
+            import ray
     except ImportError:
         raise DansError("executor ray needs Ray", "pip install 'dans[ray]'") from None
     if not ray.is_initialized():
