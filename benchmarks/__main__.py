@@ -62,7 +62,8 @@ def measure(args):
         module, what = BENCHMARKS[name]
         print(f"{name}: {what}", flush=True)
         about, start = dict(what=what, sizes=asdict(sizes), machine=machine(args.threads)), time.perf_counter()
-        for record, said in getattr(import_module(f"benchmarks.{module}"), name)(sizes):
+        run = getattr(import_module(f"benchmarks.{module}"), name)
+        for record, said in run(sizes, results) if name == "scaling" else run(sizes):
             print(f"  {time.perf_counter() - start:5.0f} s  {said}", flush=True)
         results[name] = dict(**record, **about, took_seconds=time.perf_counter() - start)
         write_json(args.out, {n: results[n] for n in BENCHMARKS if n in results})

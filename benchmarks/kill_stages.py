@@ -43,17 +43,24 @@ def pieces(store:Store, *kinds)->dict:      # kind -> rows in the order of recor
     return {kind: store.rows(kind).drop(columns="seconds").to_csv(index=False) for kind in kinds}
 
 
+def _study(folder):
+    return Study("quick", root=folder)
+
+
 # --- stages without a backend
 
 def given(name, folder):
-    "Class folders of small images for the stage that reads them."
+    "Class folders of small images for the stage that reads them; the backend for those that need it."
+    if name in WITH_BACKEND:
+        import dans.deploy
+        import dans.score   # noqa: F401
     if name != "folders":
         return
     for split in ("train", "val", "test"):
         for label in ("cat", "dog"):
             images = folder / "photographs" / split / label
             images.mkdir(parents=True, exist_ok=True)
-            for i in range(4):
+            for i in range(12):
                 rng = np.random.default_rng([i, *f"{split} {label}".encode()])
                 Image.fromarray(rng.integers(0, 256, (36, 32, 3), np.uint8)).save(images / f"{i}.png")
 
@@ -100,7 +107,7 @@ class _Drawn:
 
 def search(folder):
     "Three searches whose scores are kept, and their rows."
-    study, limits, chosen = Study("quick", root=folder), Limits(macs=40_000), {}
+    study, limits, chosen = _study(folder), Limits(macs=40_000), {}
     def kept(name):
         return Kept(_Drawn(), study.store, dict(search=name))
     logs = dict(evolution=evolution(SEARCHED, kept("evolution"), limits, Budget(evaluations=60)),
@@ -141,24 +148,27 @@ def training(folder):
 
 
 def alone(folder):
-    "One system trained by itself, with a checkpoint after each epoch."
+    "Systems trained by themselves through a study, each with a checkpoint after each epoch."
     from dans.supernet import Recipe, train_alone
-    model, state = train_alone(SMALL, _images(folder), Recipe(epochs=6, batch=8), checkpoint=folder / "partial" / "alone.npz",
-                               calibration=64, check_images=16)
-    return dict(_bits_of(state), model=digest_of((i, value) for i, value in enumerate(model.get_weights())))
+    study, prepared, recipe = _study(folder), _images(folder), Recipe(epochs=6, batch=8)
+    whats = [dict(system=system.to_dict(), data=prepared.key, recipe=asdict(recipe)) for system in (SMALL, SPACE[0])]
+
+    def train(i):
+        checkpoint = study.checkpoint("standalone", whats[i])
+        model, state = train_alone(System.from_dict(whats[i]["system"]), prepared, recipe, checkpoint=checkpoint, calibration=64, check_images=16)
+        return dict(_bits_of(state), model=digest_of((k, value) for k, value in enumerate(model.get_weights())))
+    return dict(trained=study.pieces("standalone", whats, train), rows=pieces(study.store, "standalone"))
 
 
 def scoring(folder):
-    "Every system, tree by tree, each tree's scores kept when it is done."
+    "Every system, tree by tree through a study."
     from dans.score import score_subnets
     from dans.supernet import Supernet
-    kept, prepared, net, scores = Store(folder / "store"), _images(folder), Supernet(SPACE), {}
-    for data in SPACE.data_configs:
-        for width in SPACE.widths:
-            systems = [s for s in SPACE.fix(data) if s.arch.width == width]
-            row = kept.once("score", dict(data=str(data), width=width), lambda: dict(scores=score_subnets(net, systems, prepared, 64, 32)))
-            scores |= dict(zip(map(str, systems), row["scores"]))
-    return dict(scores=scores, rows=pieces(kept, "score"))
+    study, prepared, net = _study(folder), _images(folder), Supernet(SPACE)
+    trees = [[s for s in SPACE.fix(data) if s.arch.width == width] for data in SPACE.data_configs for width in SPACE.widths]
+    whats = [dict(data=str(tree[0].data), width=tree[0].arch.width) for tree in trees]
+    found = study.pieces("score", whats, lambda i: dict(scores=score_subnets(net, trees[i], prepared, 64, 32)))
+    return dict(scores=found, rows=pieces(study.store, "score"))
 
 
 def exported(folder):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 KILL_BEFORE = "DANS_KILL_BEFORE"    # environment variable: the file operation before which the process kills itself, counted from 1; 0: none
@@ -29,11 +30,12 @@ def count_operations(
 
 def main(
     stages:dict,                    # name -> function of a folder, which gives what must be the same: a dictionary that JSON can hold
-    given=lambda name, folder: None,    # makes what a stage finds in its folder; not counted
+    given=lambda name, folder: None,    # makes what a stage finds in its folder, and loads what it needs; not counted
 ):
     "`STAGE FOLDER` on the command line: run a stage, and write FOLDER/result.json when it ends."
     name, folder = sys.argv[1], Path(sys.argv[2])
     given(name, folder)
-    seen = count_operations(int(os.environ.get(KILL_BEFORE, 0)))
+    seen, start = count_operations(int(os.environ.get(KILL_BEFORE, 0))), time.perf_counter()
     result = stages[name](folder)
-    (folder / "result.json").write_text(json.dumps(dict(operations=len(seen), result=result), allow_nan=False), encoding="utf-8")
+    found = dict(operations=len(seen), seconds=time.perf_counter() - start, result=result)
+    (folder / "result.json").write_text(json.dumps(found, allow_nan=False), encoding="utf-8")

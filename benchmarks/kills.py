@@ -22,11 +22,12 @@ import numpy as np
 from benchmarks.harness import ROOT, Sizes
 from benchmarks.kill_stages import STAGES, WITH_BACKEND
 from benchmarks.killable import KILL_BEFORE
+from dans.executor import Ray
 from dans.space import DansError
 
 COMMAND = (sys.executable, "-m", "benchmarks.kill_stages")
-QUIET = dict(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3", TQDM_DISABLE="1", KERAS_BACKEND="tensorflow")
-KINDS = ("moment", "operation")     # at a moment of the undisturbed run's time, or before one of its file operations
+QUIET = {**Ray().environment(), "KERAS_BACKEND": "tensorflow"}      # one thread, no bars
+KINDS = ("moment", "operation")     # at a moment of the undisturbed run's work, or before one of its file operations
 SEED = 2                            # of all chains; with 2, the first chain of `training` strikes three times: CI stays fast
 CHAIN = 3                           # most kills in a trial: from the second on they hit a run that goes on
 STORES = ("store", "runs")          # folders whose files are counted: a piece that a kill cut off may leave some behind
@@ -69,7 +70,7 @@ class Run:
         return struck
 
     def found(self)->dict:
-        "What the stage wrote when it ended: result, operations."
+        "What the stage wrote when it ended: result, operations, seconds of its work."
         return json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
 
 
@@ -78,7 +79,8 @@ class Undisturbed:
     "What a stage gives when nothing happens to it, and how long it is."
     result:dict
     operations:int
-    seconds:float
+    seconds:float   # of the whole command
+    work:float      # of these, after all modules are loaded: the last ones
     files:int   # in the folders of `STORES`
 
 
@@ -101,7 +103,7 @@ def undisturbed(stage:str, folder:Path, command=COMMAND)->Undisturbed:
     except Failed as failed:
         raise DansError(f"stage {stage} fails without any kill ({failed})", "mend it first: python -m benchmarks.kill_stages STAGE FOLDER") from None
     seconds, found = time.perf_counter() - start, run.found()
-    return Undisturbed(found["result"], found["operations"], seconds, files_of_stores(folder))
+    return Undisturbed(found["result"], found["operations"], seconds, found["seconds"], files_of_stores(folder))
 
 
 def chain(seed:list, number:int, most:int)->list[tuple[str, float]]:
@@ -145,7 +147,7 @@ def trial(
     done, run, sessions = Trial(number, seed), Run(stage, folder, command), []
     try:
         for kind, place in chain(seed, number, most):
-            struck = run(at=place * whole.seconds) if kind == "moment" else run(before=1 + int(place * whole.operations))
+            struck = run(at=whole.seconds - (1 - place) * whole.work) if kind == "moment" else run(before=1 + int(place * whole.operations))
             sessions.append(run.session)
             if not struck:
                 break
@@ -180,7 +182,7 @@ def trials(
 def row_of(stage:str, whole:Undisturbed, done:list)->dict:
     "What a stage's trials came to."
     kinds = [kind for t in done for kind in t.kills]
-    return dict(stage=stage, backend=stage in WITH_BACKEND, seconds=whole.seconds, operations=whole.operations, trials=len(done), kills=len(kinds),
+    return dict(stage=stage, backend=stage in WITH_BACKEND, seconds=whole.seconds, work_seconds=whole.work, operations=whole.operations, trials=len(done), kills=len(kinds),
                 **{f"kills_{kind}": kinds.count(kind) for kind in KINDS}, kills_of_resumed=sum(max(0, len(t.kills) - 1) for t in done),
                 differences=sum(bool(t.differences) for t in done), useless_files=sum(t.useless_files for t in done),
                 processes_left=sum(t.processes for t in done))

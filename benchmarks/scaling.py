@@ -9,19 +9,18 @@ import tempfile
 
 import numpy as np
 
-from benchmarks.harness import ROOT, Sizes, read
+from benchmarks.harness import ROOT, Sizes
+from dans.executor import Ray
 from dans.hardware import macs
+from dans.space import DansError
 from dans.supernet import Recipe, Supernet, extremes
-
-THREADS = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
-QUIET = dict(TF_CPP_MIN_LOG_LEVEL="3", TQDM_DISABLE="1", RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
 
 
 def nodes(sizes:Sizes):
     "Pieces on two nodes of one core each; a worker is killed, then a node is lost."
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([sys.executable, "-m", "benchmarks.two_nodes", folder, str(sizes.pieces)], cwd=ROOT, capture_output=True, text=True,
-                              env={**os.environ, **THREADS, **QUIET})
+                              env={**os.environ, **Ray().environment(), "RAY_USAGE_STATS_ENABLED": "0"})
     if done.returncode:
         raise RuntimeError(f"the two nodes ended with status {done.returncode}:\n{done.stderr[-3000:]}")
     record = json.loads(done.stdout.splitlines()[-1])
@@ -78,13 +77,11 @@ def tasks(sizes:Sizes, trees:list, per_mac:float):
     return seconds, needs, stages
 
 
-def scaling(sizes:Sizes):
-    "A simulation: times of trees and training steps as measured on this machine, and with all pieces so many times as fast."
-    found = read(ROOT / "benchmarks" / "results.json")     # what was measured before
+def scaling(sizes:Sizes, found:dict):
+    "A simulation from `found`, measured before: times of trees and training steps on this machine, and with all pieces so many times as fast."
     missing = [name for name in ("paper_space", "step_against_fit", "nodes") if name not in found]
     if missing:
-        yield dict(rows=[], missing=missing), f"needs {', '.join(missing)} first"
-        return
+        raise DansError(f"scaling needs {', '.join(missing)}", "measure them first: --only " + " ".join([*missing, "scaling"]))
     largest = next(row for row in found["step_against_fit"]["rows"] if row["network"] == "largest")
     per_mac = 1 / (3 * largest["ours_images_per_second"] * macs(extremes(sizes.train)[0]))
     seconds, needs, stages = tasks(sizes, found["paper_space"]["extrapolated"], per_mac)

@@ -6,7 +6,7 @@
 __all__ = ['THREADS', 'Local', 'Ray', 'executor']
 
 # %% ../nbs/17_executor.ipynb #12f5a133
-import logging, os, time, warnings
+import logging, os, signal, threading, time, warnings
 from dataclasses import dataclass, fields
 
 from .space import DansError, Diverged
@@ -42,7 +42,7 @@ class Ray:
     gpus:float=0        # GPUs of each piece; a fraction lets several share one
     address:str=""      # of the cluster, as "auto" or "ray://HEAD:10001"; default: RAY_ADDRESS, else one that runs here, else a new one
     retries:int=3       # how often a piece may be computed again after its worker died
-    recycle:int=20      # pieces after which a worker is replaced
+    recycle:int=20      # pieces after which a worker is replaced; with GPUs: after each, since it holds their memory
 
     def __post_init__(self):
         for name, least in dict(cpus=1, gpus=0, retries=-1, recycle=1).items():
@@ -57,7 +57,7 @@ class Ray:
         """Compute the pieces in any order. Raises what a piece raises, and `DansError` where Ray is not installed, no cluster
         answers, no machine is large enough, or workers die too often."""
         ray = _connected(self)
-        task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, max_calls=self.recycle,
+        task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, max_calls=1 if self.gpus else self.recycle,
                           runtime_env=dict(env_vars=self.environment()))(_timed)
         shared = ray.put(compute)
         waiting, lost = {task.remote(shared, i): i for i in numbers}, []
@@ -81,13 +81,13 @@ class Ray:
     def environment(self)->dict:    # name -> value
         "The environment variables of a worker."
         same = {name: os.environ[name] for name in ("KERAS_BACKEND", "DANS_PHOTOS") if name in os.environ}
-        return {**same, **dict.fromkeys(THREADS, str(self.cpus)), "TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1"}
+        gpus = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if self.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
+        return {**same, **gpus, **dict.fromkeys(THREADS, str(self.cpus)), "TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1"}
 
 # %% ../nbs/17_executor.ipynb #cc8f5431
 def _connected(asked):
     "The module `ray`, connected to a cluster that has room for a piece."
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")           # nothing is sent anywhere
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's announced default: a piece without GPUs sees what its machine shows
     logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)   # in a notebook it asks for widgets
     try:
         with warnings.catch_warnings(action="ignore"):              # and tqdm, too
@@ -95,11 +95,15 @@ def _connected(asked):
     except ImportError:
         raise DansError("executor ray needs Ray", "pip install 'dans[ray]'") from None
     if not ray.is_initialized():
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=asked.address or None, log_to_driver=False, logging_level="error")
         except (ConnectionError, RuntimeError, ValueError, AssertionError, OSError) as error:
             raise DansError(f"no Ray cluster answers at {asked.address or 'its usual address'} ({type(error).__name__})",
                             "start one (`ray start --head`), or leave the address out to start one here") from None
+        finally:    # Ray's own handler would end the process without a word
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(node.get("CPU", 0) >= asked.cpus and node.get("GPU", 0) >= asked.gpus for node in alive):
         most = {kind: max((node.get(kind, 0) for node in alive), default=0) for kind in ("CPU", "GPU")}

@@ -8,7 +8,8 @@ __all__ = ['ROOT', 'parent', 'branches', 'children', 'list_macs', 'tree_macs', '
 
 # %% ../nbs/10_score.ipynb #e635cbcb
 import functools
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -433,6 +434,12 @@ class Scorer:
     images:int=None         # validation images; default: all
     chunk:int=256           # images in one pass
     start:int=0             # first validation image
+    kind = "score"          # of the results that these scores are (see `dans.study`)
+
+    @property
+    def what(self)->dict:
+        "All that determines a score besides its system."
+        return dict(self.net.what, data=self.prepared.key, calibration=self.calibration, images=self.images, chunk=self.chunk, start=self.start)
 
     def __call__(self, systems:list[System])->np.ndarray:
         "Scores of `systems`, shape (len(systems),)."
@@ -462,6 +469,15 @@ class StandAlone:
     largest:Architecture=None       # whose trace to use, so that many systems share one; default: each system's own
     calibration:int=1024            # training images for batch-norm statistics
     images:int=None                 # validation images; default: all
+    folder:str=None                 # for checkpoints, from which a training goes on; default: none are kept
+    kind = "standalone"             # of the results that these scores are (see `dans.study`)
+    at_a_time = 1                   # systems whose scores are kept at once
+
+    @property
+    def what(self)->dict:
+        "All that determines an accuracy besides its system."
+        largest = self.largest and self.largest.to_dict()
+        return dict(data=self.prepared.key, recipe=asdict(self.recipe), largest=largest, calibration=self.calibration, images=self.images)
 
     def __call__(self, systems:list[System])->np.ndarray:
         "Accuracies of `systems`, shape (len(systems),); NaN where a training diverges."
@@ -469,8 +485,9 @@ class StandAlone:
 
     def one(self, system:System)->float:
         "Accuracy of `system` after a training of its own."
+        checkpoint = Path(self.folder) / f"{system}.npz" if self.folder else None
         try:
-            _, state = train_alone(system, self.prepared, self.recipe, self.largest, calibration=self.calibration, check_images=0)
+            _, state = train_alone(system, self.prepared, self.recipe, self.largest, checkpoint, self.calibration, check_images=0)
         except Diverged as error:
             print(f"{system} has no score: {error}")
             return float("nan")

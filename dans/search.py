@@ -27,14 +27,20 @@ class Kept:
     "`score`, asked once for each system: what it said is kept in `store`."
     score:Callable      # list of systems -> scores, as for every search
     store:Any           # a `dans.study.Store`
-    what:dict           # what else determines a score: numbers, text, lists and dictionaries
+    what:dict = field(default_factory=dict)     # what else determines a score: numbers, text, lists, dictionaries
 
     def __call__(self, systems):
-        "Scores of `systems`, an array; only those that are not in the store are computed."
-        def missing(numbers):
-            return [dict(score=value) for value in _scores(self.score, [systems[i] for i in numbers])]
-        whats = [dict(self.what, system=system.to_dict()) for system in systems]
-        return np.array([row["score"] for row in self.store.many("score", whats, missing)], float)
+        "Scores of `systems`, an array; only those that are not in the store are computed. Raises `DansError` where nothing says what determines them."
+        about = dict(getattr(self.score, "what", {}), **self.what)
+        if not about:
+            raise DansError("nothing says what determines these scores", 'name it: Kept(score, store, dict(data=..., weights=...))')
+        kind, at_a_time = getattr(self.score, "kind", "score"), getattr(self.score, "at_a_time", None) or len(systems)
+        found = []
+        for part in (systems[i:i + at_a_time] for i in range(0, len(systems), at_a_time)):
+            def missing(numbers):
+                return [dict(score=value) for value in _scores(self.score, [part[i] for i in numbers])]
+            found += self.store.many(kind, [dict(about, system=system.to_dict()) for system in part], missing)
+        return np.array([row["score"] for row in found], float)
 
     @property
     def cost(self):     # AttributeError, so no attribute, where `score` has none
@@ -163,17 +169,18 @@ def _run(batches, score, budget, setup_cost, setup_seconds, on_row, desc):
     start,cost = time.perf_counter() - setup_seconds,setup_cost if cost_of else math.nan
     rows,best = [],None
     def kept():
-        return f"{desc} after {len(rows)} systems; scores that `Kept` stores are found again, and the same call goes on"
+        how = "their scores are kept, and the same call goes on" if isinstance(score, Kept) else "wrap `score` in `Kept` to go on from where you stop"
+        return f"{desc} after {len(rows)} systems; {how}"
     with tqdm(total=1., desc=desc, bar_format=_BAR) as bar, stoppable(kept):
         proposals = next(batches)
         while proposals and time.perf_counter() - start < (budget.seconds or math.inf):
             costs = [float(cost_of(p.system)) if cost_of else math.nan for p in proposals]
-            kept = _affordable(proposals, costs, budget, len(rows), cost)
-            if not kept:
+            affordable = _affordable(proposals, costs, budget, len(rows), cost)
+            if not affordable:
                 break
-            scores = _scores(score, [p.system for p in kept])
+            scores = _scores(score, [p.system for p in affordable])
             seconds = time.perf_counter() - start
-            for p,c,value in zip(kept, costs, scores):
+            for p,c,value in zip(affordable, costs, scores):
                 merit = _merit(value, p.footprint)
                 is_best = math.isfinite(value) and (best is None or merit > best)
                 best,cost = merit if is_best else best,cost + c
@@ -188,7 +195,7 @@ def _run(batches, score, budget, setup_cost, setup_seconds, on_row, desc):
             share = budget.share(evaluations=len(rows), cost=cost, seconds=seconds)
             bar.update(min(share, 1.) - bar.n)
             bar.set_postfix_str(f"{len(rows)} systems, best {rows[-1]['best_score']:.3f}")
-            proposals = batches.send(scores) if len(kept) == len(proposals) else []
+            proposals = batches.send(scores) if len(affordable) == len(proposals) else []
     if not rows:
         raise DansError("the budget is spent before the first evaluation",
                         f"allow more than the setup takes: {budget}")

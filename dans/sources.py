@@ -419,6 +419,9 @@ def check_features(path):
     file, names = path / "features.json", []
     def note(entry):
         names.extend(v for k, v in entry.items() if k in ("pythonClassName", "python_class_name"))
+        names.extend(k for k in ("jsonFeature", "json_feature") if k in entry)      # JSON in a text, which may name others
+        names.extend(v for k, v in entry.items() if k == "type" and isinstance(v, str))     # an older form
+        return entry
     try:
         json.loads(file.read_text(encoding="utf-8"), object_hook=note)
     except (OSError, ValueError):

@@ -156,7 +156,7 @@ class Store:
                     return db.executemany(statement, rows)
                 return db.execute(statement, values).fetchall()
         except (sqlite3.OperationalError, OSError) as err:
-            if "locked" in str(err):
+            if isinstance(err, sqlite3.OperationalError) and "locked" in str(err):
                 raise DansError(f"{self.path} is locked by another process",
                                 "wait until that has finished, or end it") from err
             raise cannot_write(self.path, err) from err
@@ -447,6 +447,15 @@ def write(
 
 # %% ../nbs/18_study.ipynb #63d983ed
 @patch
+def checkpoint(
+    self:Study,
+    kind:str,   # a step, one of `RESULT_VERSIONS`
+    what:dict,  # what determines the piece, as for `key_of`
+)->Path:        # removed when `pieces` has recorded the piece
+    "Where the training of a piece keeps its state, to go on from there."
+    return self.work/"partial"/f"{kind}-{key_of(kind, what)[:16]}.npz"
+
+@patch
 def pieces(
     self:Study,
     kind:str,           # a step, one of `RESULT_VERSIONS`
@@ -463,6 +472,8 @@ def pieces(
     if not 0 <= first < step:
         raise DansError(f"share {list(share)} is not possible", "write [i, n] with i from 0 to n - 1, such as [0, 2] and [1, 2] for two processes")
     rows = [(known or {}).get(key_of(kind, what)[:16]) or self.store.find(kind, what) for what in whats]
+    for what in (what for what, row in zip(whats, rows) if row is not None):
+        self.checkpoint(kind, what).unlink(missing_ok=True)     # of a run that was killed just after it had recorded
     def there():
         return len(rows) - rows.count(None)
     def missing():
@@ -481,6 +492,7 @@ def pieces(
                 made = dict(diverged=str(made))
             row, files = made if isinstance(made, tuple) else (made, None)
             rows[i] = self.store.record(kind, whats[i], row, seconds, files)
+            self.checkpoint(kind, whats[i]).unlink(missing_ok=True)
             bar.update(there() - bar.n)
     return rows
 

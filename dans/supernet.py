@@ -8,6 +8,7 @@ __all__ = ['Layout', 'with_scale', 'Trainer', 'trainer', 'Recipe', 'as_rgb', 'ba
 
 # %% ../nbs/09_supernet.ipynb #69bccf7b
 import functools
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -367,7 +368,7 @@ def fit(
     losses, cost, shown, history = [], 0, {}, list(state.history)
     train.load(state.weights, state.slots)
     average = Average(steps - round(recipe.average * steps), state.average)
-    saved = state.step if checkpoint is not None else 0     # the step that the checkpoint holds, if any
+    saved = state.step if checkpoint is not None and Path(checkpoint).exists() else 0     # the step that the checkpoint holds
     def kept():
         where = f"its state after step {saved} is in {checkpoint}, and the same call goes on from there"
         return f"{desc} at step {bar.n} of {steps}; {where if saved else 'nothing of it is kept'}"
@@ -376,14 +377,16 @@ def fit(
             networks = [(system, images, row(system.data)) for system, images in networks]
             losses.append(train.step(networks, labels, recipe.rate_at(t, steps), recipe.deep, recipe.distil, recipe.decay))
             cost += 3 * len(labels) * sum(macs(system, train.layout.classes) for system, *_ in networks)
+            last = f"; its state after step {saved} is in {checkpoint}" if saved else ""
             if not np.isfinite(losses[-1]):
-                last = f"; its state after step {saved} is in {checkpoint}" if saved else ""
                 raise Diverged(f"{desc}: the loss is {losses[-1]} at step {t}{last}", f"train with a rate below {recipe.rate}")
             average.add(t, train.vector)
             bar.update()
             bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", **shown, refresh=False)
             if (t + 1) % epoch == 0 or t + 1 == steps:
                 weights, slots = train.state()
+                if not all(np.isfinite(value).all() for value in weights.values()):     # the last update is in no loss yet
+                    raise Diverged(f"{desc}: weights are no numbers after step {t}{last}", f"train with a rate below {recipe.rate}")
                 if t + 1 == steps and average.count:
                     weights = train.layout.unpack(average.mean)
                 found = check(weights) if check else {}
@@ -423,6 +426,14 @@ class Supernet:
     def weights(self)->dict:
         "The shared weights: name -> float32 array."
         return self.state.weights
+
+    @property
+    def what(self)->dict:
+        "What its scores depend on: the space and a hash of the weights."
+        found = hashlib.sha256()
+        for name, value in sorted(self.weights.items()):
+            found.update(name.encode() + np.ascontiguousarray(value).tobytes())
+        return dict(space=asdict(self.space), classes=self.classes, weights=found.hexdigest())
 
     def row(self, data:DataConfig)->int:
         "The row of gamma and beta that `data` uses, where each data configuration has its own."
@@ -498,6 +509,11 @@ class PerConfig:
     def weights_for(self, data:DataConfig)->dict:
         "The weights that subnets at `data` use: name -> float32 array."
         return self.of(data).weights_for(data)
+
+    @property
+    def what(self)->dict:
+        "What its scores depend on: all that determines the trainings."
+        return dict(space=asdict(self.space), classes=self.classes, data=self.prepared.key, recipe=asdict(self.recipe), first_weights=self.seed)
 
     @property
     def cost_macs(self)->int:

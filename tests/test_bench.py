@@ -77,9 +77,14 @@ def test_memory_is_measured_by_stage_and_along_evaluations(results):
         assert len(curve["after"]) == len(curve["resident_bytes"]) and min(curve["resident_bytes"]) > 0
 
 
+def test_memory_does_not_grow_with_evaluations_in_the_committed_results():
+    scored = next(c for c in json.loads((ROOT / "benchmarks/results.json").read_text())["memory"]["curves"] if c["evaluation"] == "scored")
+    assert scored["after"][-1] == 2000 and abs(scored["resident_bytes"][-1] - scored["resident_bytes"][0]) < 32 * 2**20
+
+
 def test_cases_of_broken_input_are_counted(results):
     rows = results["fuzz"]["rows"]
-    assert len({row["input"] for row in rows}) == len(rows) >= 10 and all(row["cases"] >= 5 for row in rows)
+    assert len({row["input"] for row in rows}) == len(rows) >= 10 and all(row["cases"] >= 5 and not row["failed"] for row in rows)
 
 
 def test_a_contest_takes_turns():

@@ -106,7 +106,7 @@ def test_only_kills_that_strike_count(tmp_path):
     assert Run("whole", tmp_path / "operation", COMMAND)(before=3)
     assert [p.name for p in (tmp_path / "operation").iterdir()] == [".aside"]
     assert not Run("whole", tmp_path / "late", COMMAND)(at=60, before=100)
-    whole = Undisturbed(Run("whole", tmp_path / "late", COMMAND).found()["result"], operations=1000, seconds=600., files=0)
+    whole = Undisturbed(Run("whole", tmp_path / "late", COMMAND).found()["result"], operations=1000, seconds=600., work=600., files=0)
     late = trial("whole", 0, whole, tmp_path / "trial", command=COMMAND)    # its first kill would come after minutes
     assert late.kills == late.differences == []
 

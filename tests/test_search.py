@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from dans.hardware import Limits, footprint
-from dans.search import Budget, ExhaustiveSearch, evolution, front, random_search, winner
+from dans.search import Budget, ExhaustiveSearch, Kept, evolution, front, random_search, winner
 from dans.space import DansError, DataConfig, SearchSpace, System
+from dans.study import Store
 
 SEARCHES = [random_search, evolution]
 SPACE = SearchSpace.preset("quick")
@@ -615,3 +616,49 @@ def test_two_stages_are_less_optimistic_than_one():
         finals = search.select(Limits(), Seen(4_000, [seed, 1]))
         two = finals[finals.is_winner].iloc[0]
         assert optimism(two, two.rescore) < optimism(one, one.score)
+
+
+class Asked:
+    "A score that notes what it is asked, and can be stopped in the middle of a batch."
+    what, at_a_time = dict(weights="a"), 1
+
+    def __init__(self, stop_at=None):
+        self.systems, self.stop_at = [], stop_at
+
+    def __call__(self, systems):
+        if len(self.systems) == self.stop_at:
+            raise KeyboardInterrupt
+        self.systems += systems
+        return [System.from_dict(s.to_dict()).arch.width for s in systems]
+
+
+def test_a_kept_score_is_asked_for_once_whichever_search_asks(tmp_path):
+    store, whole = Store(tmp_path), Asked()
+    log = random_search(SMALL, Kept(whole, store), Limits(), Budget(evaluations=12), seed=3)
+    again = Asked()
+    same = random_search(SMALL, Kept(again, store), Limits(), Budget(evaluations=12), seed=3)
+    assert again.systems == [] and len(whole.systems) == 12
+    pd.testing.assert_frame_equal(log.drop(columns="seconds"), same.drop(columns="seconds"))
+    other = evolution(SMALL, Kept(again, store), Limits(), Budget(evaluations=12), seed=1)
+    assert not set(again.systems) & set(whole.systems)
+    assert {System.from_dict(row) for row in other.to_dict("records")} <= set(again.systems) | set(whole.systems)
+
+
+def test_a_score_that_is_stopped_in_a_batch_keeps_what_was_finished(tmp_path):
+    store, stopped, goes_on = Store(tmp_path), Asked(stop_at=4), Asked()
+    with pytest.raises(KeyboardInterrupt):
+        random_search(SMALL, Kept(stopped, store), Limits(), Budget(evaluations=10))
+    log = random_search(SMALL, Kept(goes_on, store), Limits(), Budget(evaluations=10))
+    assert len(stopped.systems) == 4 and len(goes_on.systems) == 6
+    pd.testing.assert_frame_equal(log.drop(columns="seconds"), random_search(SMALL, Asked(), Limits(), Budget(evaluations=10)).drop(columns="seconds"))
+
+
+def test_what_determines_a_score_is_part_of_its_key(tmp_path):
+    store, first, second = Store(tmp_path), Asked(), Asked()
+    random_search(SMALL, Kept(first, store), Limits(), Budget(evaluations=5))
+    second.what = dict(weights="b")
+    random_search(SMALL, Kept(second, store), Limits(), Budget(evaluations=5))
+    random_search(SMALL, Kept(second, store, dict(images=9)), Limits(), Budget(evaluations=5))
+    assert len(second.systems) == 10
+    with pytest.raises(DansError, match="nothing says what determines these scores"):
+        random_search(SMALL, Kept(lambda systems: [.5] * len(systems), store), Limits(), Budget(evaluations=5))

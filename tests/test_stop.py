@@ -75,7 +75,7 @@ def test_a_search(capsys):
     calls = []
     with pytest.raises(KeyboardInterrupt):
         random_search(SearchSpace.preset("smoke"), score, Limits(), Budget(evaluations=30))
-    assert "stopped: random search after 10 systems; scores that `Kept` stores are found again" in capsys.readouterr().err
+    assert "stopped: random search after 10 systems; wrap `score` in `Kept` to go on from where you stop" in capsys.readouterr().err
 
 
 def test_preparation(tmp_path, capsys):

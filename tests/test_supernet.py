@@ -7,7 +7,7 @@ import pytest
 
 from dans.data import prepare, wake_scenes
 from dans.elastic import EPSILON, batch_norm, calibrate, extract, initial_weights, keras_model, moving_statistics, subnet_logits, tensors, weight_shapes
-from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
+from dans.space import Architecture, DansError, Diverged, DataConfig, SearchSpace, System
 from dans.supernet import Average, Layout, PerConfig, Recipe, State, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
@@ -197,6 +197,12 @@ def test_a_training_that_is_stopped_says_where_it_goes_on(prepared, tmp_path, ca
     def stop(epoch):
         if epoch["epoch"] == 2:
             raise KeyboardInterrupt
+    trained = Supernet(SPACE).train(prepared, dataclasses.replace(SHORT, epochs=1), check_images=0)
+    def at_once(epoch):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):      # what was trained before is in no checkpoint of this name
+        trained.train(prepared, SHORT, tmp_path / "new.npz", check_images=0, on_epoch=at_once)
+    assert "nothing of it is kept" in capsys.readouterr().err
     for checkpoint, said in ((tmp_path / "net.npz", f"its state after step 4 is in {tmp_path / 'net.npz'}, and the same call goes on from there"),
                              (None, "nothing of it is kept")):
         with pytest.raises(KeyboardInterrupt):
@@ -251,6 +257,23 @@ def test_the_last_good_state_is_kept_where_the_loss_stops_being_a_number(prepare
     monkeypatch.setattr(supernet.Trainer, "step", step)
     again = Supernet(SPACE).train(prepared, SHORT, path, check_images=0)      # the same command goes on from there
     assert len(again.state.history) == 2
+
+
+def test_weights_that_are_no_numbers_are_never_kept(prepared, tmp_path, monkeypatch):
+    "An update may break the weights after the last loss of an epoch was looked at."
+    import dans.supernet as supernet
+    step, calls, path = supernet.Trainer.step, [], tmp_path / "net.npz"
+    per_epoch = prepared.sizes["train"] // SHORT.batch
+    def breaks(self, *args):
+        loss = step(self, *args)
+        calls.append(1)
+        if len(calls) == 2 * per_epoch:
+            self.vector.assign(np.full(self.vector.shape, np.nan, np.float32))
+        return loss
+    monkeypatch.setattr(supernet.Trainer, "step", breaks)
+    with pytest.raises(Diverged, match=f"weights are no numbers after step {2 * per_epoch - 1}; its state after step {per_epoch} is in .*net.npz"):
+        Supernet(SPACE).train(prepared, SHORT, path, check_images=0)
+    assert all(np.isfinite(w).all() for w in Supernet.load(path).weights.values())
 
 
 RECIPES = dict(one_configuration=dict(across=False), largest=dict(networks="largest"), drawn=dict(networks="drawn", distil=False),

@@ -285,7 +285,7 @@ def test_links_in_class_folders_are_read_at_most(tmp_path):
     assert tree(outside) == before
 
 
-@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type", "jsonFeature"])
 def test_a_tfds_folder_does_not_name_code_to_import(tmp_path, monkeypatch, mark, key):
     wake_vision_tfds(tmp_path / "data", dict(train_quality=14, validation=7, test=7))
     (tmp_path / "evil.py").write_text(f"import os\nos.mkdir({str(mark)!r})\n")
@@ -293,6 +293,7 @@ def test_a_tfds_folder_does_not_name_code_to_import(tmp_path, monkeypatch, mark,
     monkeypatch.delitem(sys.modules, "evil", raising=False)
     path = tmp_path / "data/wake_vision/1.0.0/features.json"
     features = json.loads(path.read_text())
-    features["featuresDict"]["features"]["young"] = {key: "evil.Feature"}
+    inner = {"json": json.dumps({"type": "evil.Feature"})}
+    features["featuresDict"]["features"]["young"] = {key: inner if key == "jsonFeature" else "evil.Feature"}
     path.write_text(json.dumps(features))
-    refused(lambda: wake_vision(tmp_path / "data"), "features.json names evil.Feature", "tfds build")
+    refused(lambda: wake_vision(tmp_path / "data"), f"features.json names {key if key == 'jsonFeature' else 'evil.Feature'}", "tfds build")
