@@ -304,7 +304,7 @@ def plot_recipes(
     ax.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - .5, -.5))
     if len(columns) > 1:
         ax.axvline(0, color=".6", lw=.8)
-        ax.legend(loc="lower right")
+        ax.legend(loc="upper right")
     return ax
 
 # %% ../nbs/19_plot.ipynb #776f0dff
