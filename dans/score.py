@@ -489,7 +489,7 @@ class StandAlone:
         try:
             _, state = train_alone(system, self.prepared, self.recipe, self.largest, checkpoint, self.calibration, check_images=0)
         except Diverged as error:
-            print(f"{system} has no score: {error}")
+            print(f"no score: {error}")
             return float("nan")
         train = self.prepared.view("train", system.data, self.calibration)
         return subnet_accuracy(tensors(state.weights), system, train.images, self.prepared.view("val", system.data, self.images))
