@@ -14,9 +14,10 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from dans.data import prepare, wake_scenes
-from dans.space import Architecture, DansError, DataConfig, System
+from dans.score import score_subnets
+from dans.space import DansError, SearchSpace
 from dans.study import Study
-from dans.supernet import Recipe, train_alone
+from dans.supernet import Recipe, Supernet, train_alone
 
 FOLDER, PIECES = Path(sys.argv[1]).resolve(), int(sys.argv[2])
 
@@ -65,16 +66,24 @@ def a_node_is_lost(cluster, node):
 
 
 def same_bits():
-    "Weights of trainings here and on the cluster."
+    "Weights of a system on its own and of a supernet, and the scores of its tree, computed here and on the cluster."
+    space, recipe = SearchSpace(16, "rgb", (.1, .2), (1, 0, 0, 0, 0)), Recipe(epochs=2, batch=32)
     prepared = prepare(wake_scenes(96, 32, 32, native=32), [16], FOLDER / "cache")
-    systems = [System(DataConfig(16), Architecture((0, 0, 0, 0, 0), width)) for width in (.1, .2)]
 
-    def compute(i):
-        _, state = train_alone(systems[i], prepared, Recipe(epochs=2, batch=32), check_images=0)
-        return dict(weights=hashlib.sha256(b"".join(state.weights[name].tobytes() for name in sorted(state.weights))).hexdigest())
-    whats = [system.to_dict() for system in systems]
-    here, there = (study(f"bits-{e}", e).pieces("standalone", whats, compute) for e in ("local", "ray"))
-    return dict(trainings=len(systems), equal=sum(a == b for a, b in zip(here, there)))
+    def of(weights):
+        return hashlib.sha256(b"".join(weights[name].tobytes() for name in sorted(weights))).hexdigest()
+
+    def alone():
+        return dict(weights=of(train_alone(space[0], prepared, recipe, check_images=0)[1].weights))
+
+    def supernet():
+        return dict(weights=of(Supernet(space).train(prepared, recipe, check_images=0).weights))
+
+    def tree():
+        return dict(scores=score_subnets(Supernet(space), [s for s in space if s.arch.width == .1], prepared))
+    pieces = dict(alone=alone, supernet=supernet, tree=tree)
+    here, there = (study(f"bits-{e}", e).pieces("standalone", [dict(piece=name) for name in pieces], lambda i: list(pieces.values())[i]()) for e in ("local", "ray"))
+    return dict(pieces=list(pieces), equal=[name for name, a, b in zip(pieces, here, there) if a == b])
 
 
 def refused(executor, compute):

@@ -334,3 +334,17 @@ def test_interrupted_it_says_what_is_kept_and_goes_on_from_there(checkout, how):
         pytest.fail("the kernel lives on")
     notebook(checkout, "fig_toy", GIVEN, FIGURE)
     assert reproduce() == 0
+
+
+def test_where_pieces_are_computed_reaches_the_notebook_and_decides_nothing(checkout):
+    notebook(checkout, "run_toy", GIVEN + 'steps:int = 3\nexecutor:str = "local"', RUN.replace("Study(preset, out_dir)", "Study(preset, out_dir, executor=executor)"))
+    assert reproduce(["run_toy"]) == 0
+    moved = Reproduction("quick", root=checkout, executor="ray:cpus=2")
+    assert moved.parameters(moved.items["run_toy"])["executor"] == "ray:cpus=2"
+    assert moved.why_not(moved.items["run_toy"]) == ""
+    listed = LIST.replace("quick: {steps: 5}", "quick: {steps: 5, executor: ray}")
+    (checkout / "paper.yml").write_text(listed)
+    same = Reproduction("quick", root=checkout)
+    assert same.parameters(same.items["run_toy"])["executor"] == "ray" and same.why_not(same.items["run_toy"]) == ""
+    with pytest.raises(DansError, match="executor 'slurm' is unknown"):
+        reproduce(["run_toy"], executor="slurm")
