@@ -33,6 +33,7 @@ class Counter:
 def counted(cases:int)->list[dict]:
     "The rows of all tests in tests/test_fuzz.py, run in this process with `cases` cases each."
     os.environ["DANS_FUZZ_CASES"], counter = str(cases), Counter()
+    os.environ.pop("PYTEST_ADDOPTS", None)      # of the pytest that may have started this one
     pytest.main([str(ROOT / "tests/test_fuzz.py"), f"--rootdir={ROOT}", "-p", "no:terminal", "-p", "no:cacheprovider"], plugins=[counter])
     return list(counter.rows.values())
 
