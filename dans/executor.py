@@ -52,6 +52,7 @@ def _there(compute, i, wanted):
             raise DansError(f"a worker has {name} {here}, this process has {wanted[name]}", "install the versions of constraints.txt on every machine")
     return _timed(compute, i)
 
+# %% ../nbs/17_executor.ipynb #9c9e6083
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")   # what says so to TensorFlow
 
 @dataclass(frozen=True)
