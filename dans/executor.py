@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 
+from fastcore.basics import patch
+
 from .space import DansError, Diverged
 
 # %% ../nbs/17_executor.ipynb #554d4ba4
@@ -76,6 +78,9 @@ class Ray:
     ):              # yields (number, what it made or the `Diverged` that it ended in, seconds)
         """Compute the pieces in any order. Raises what a piece raises, and `DansError` where Ray is not installed, no cluster
         answers, no machine is large enough, or workers die too often."""
+        numbers = list(numbers)
+        if not numbers:     # nothing to do needs no cluster
+            return
         ray = _connected(self)
         task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, max_calls=1 if self.gpus else self.recycle,
                           runtime_env=dict(env_vars=self.environment()))(_there)
@@ -98,11 +103,13 @@ class Ray:
             raise DansError(f"{len(lost)} pieces were lost, the first is number {lost[0][0]} ({type(lost[0][1]).__name__})",
                             "run this again; if it dies again, ask for more cores per piece, so that fewer share a machine's memory")
 
-    def environment(self)->dict:    # name -> value
-        "The environment variables of a worker."
-        same = {name: os.environ[name] for name in ("KERAS_BACKEND", "DANS_PHOTOS") if name in os.environ}
-        gpus = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if self.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
-        return {**same, **gpus, **dict.fromkeys(THREADS, str(self.cpus)), "TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1"}
+# %% ../nbs/17_executor.ipynb #b5d5a121
+@patch
+def environment(self:Ray)->dict:    # name -> value
+    "The environment variables of a worker."
+    same = {name: os.environ[name] for name in ("KERAS_BACKEND", "DANS_PHOTOS") if name in os.environ}
+    gpus = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if self.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
+    return {**same, **gpus, **dict.fromkeys(THREADS, str(self.cpus)), "TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1"}
 
 # %% ../nbs/17_executor.ipynb #cc8f5431
 def _connected(asked):

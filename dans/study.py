@@ -455,6 +455,7 @@ def checkpoint(
     "Where the training of a piece keeps its state, to go on from there."
     return self.work/"partial"/f"{kind}-{key_of(kind, what)[:16]}.npz"
 
+# %% ../nbs/18_study.ipynb #e6196294
 @patch
 def pieces(
     self:Study,

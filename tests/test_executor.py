@@ -55,3 +55,14 @@ def test_a_piece_that_diverges_is_a_row_and_is_not_computed_again(checkout):
         rows = study.pieces("standalone", whats, compute)
         assert rows == [{"n": 0}, {"diverged": "the loss is nan: train slower"}, {"n": 2}]
     assert calls == [0, 1, 2]
+
+
+def test_nothing_to_compute_needs_no_cluster(checkout, monkeypatch):
+    whats = [{"n": i} for i in range(2)]
+    Study("quick", root=checkout).pieces("search", whats, lambda i: {"n": i})
+
+    def connected(asked):
+        raise AssertionError("a cluster is asked for")
+
+    monkeypatch.setattr("dans.executor._connected", connected)
+    assert Study("quick", root=checkout, executor="ray").pieces("search", whats, None) == whats
