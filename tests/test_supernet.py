@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dans.data import prepare, wake_scenes
-from dans.elastic import EPSILON, batch_norm, calibrate, extract, initial_weights, keras_model, moving_statistics, subnet_logits, tensors, weight_shapes
+from dans.elastic import (EPSILON, batch_norm, calibrate, depthwise_conv2d, extract, initial_weights, keras_model, moving_statistics,
+                          subnet_logits, tensors, weight_shapes)
 from dans.space import Architecture, DansError, Diverged, DataConfig, SearchSpace, System
 from dans.supernet import Average, Layout, PerConfig, Recipe, State, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale
 
@@ -323,6 +324,24 @@ def test_an_average_is_the_mean_of_the_last_steps():
     for t in range(6):
         average.add(t, np.full(3, t, np.float32))
     np.testing.assert_allclose(average.mean, 3.5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_convolution_in_bfloat16(size, stride):
+    "The same output and gradients as in float32, but for bfloat16's 8 bits: of maps of one pixel, too."
+    import tensorflow as tf
+    def outputs(precision, x, kernel, dy):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = depthwise_conv2d(tf.cast(x, precision), kernel, stride)
+        return [y, *tape.gradient(y, [x, kernel], tf.cast(dy, precision))]
+    rng, n = np.random.default_rng(size), -(-size // stride)
+    for channels in [7, 40, 96, 200] * 4:  # what is not written shows only where the memory held something before
+        shapes = [(8, size, size, channels), (3, 3, channels, 1), (8, n, n, channels)]
+        values = [tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes]
+        for exact, found in zip(outputs("float32", *values), outputs("bfloat16", *values)):
+            np.testing.assert_allclose(tf.cast(found, tf.float32), exact, rtol=0, atol=0.02 * np.abs(exact).max())
 
 
 def test_bfloat16_trains(prepared):
