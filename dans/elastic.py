@@ -146,7 +146,7 @@ def moments_of(x):
     mean = mean_of(x)
     return mean, mean_of(ops.square(x - mean))
 
-
+# %% ../nbs/08_elastic.ipynb #45d66c59
 def _normalise(x, gamma, beta, mean, variance):
     return ops.cast(ops.batch_normalization(ops.cast(x, "float32"), mean, variance, -1, beta, gamma, EPSILON), x.dtype)
 
@@ -179,7 +179,7 @@ def batch_norm(name, x, gamma, beta):
         return _batch_norm_tensorflow()(x, gamma, beta)
     return _normalise(x, gamma, beta, *moments_of(x))
 
-
+# %% ../nbs/08_elastic.ipynb #29ec0637
 @dataclass
 class Calibrating:
     "Normalise by the statistics of the batch itself, and keep them in `found`: name -> (mean, variance)."
@@ -198,7 +198,7 @@ class Calibrated:
     def __call__(self, name, x, gamma, beta):
         return _normalise(x, gamma, beta, *self.found[name])
 
-# %% ../nbs/08_elastic.ipynb #45d66c59
+# %% ../nbs/08_elastic.ipynb #b327de16
 def _norm(weights, name, x, channels, norm):
     return norm(name, x, weights[f"{name}/gamma"][:channels], weights[f"{name}/beta"][:channels])
 
@@ -216,7 +216,7 @@ def stem_of(
         kernel = ops.sum(kernel, 2, keepdims=True)
     return ops.relu6(_norm(weights, "stem", conv2d(x, kernel, 2), channels, norm))
 
-
+# %% ../nbs/08_elastic.ipynb #10dc9a09
 def block_of(
     weights:dict,  # shared weights
     x,             # features (n, h, w, block.c_in)
@@ -272,7 +272,7 @@ def subnet_logits(
         x = block_of(weights, x, block, norm)
     return head_of(weights, x, system.arch.ending, net.blocks[-1].c_out, net.last, norm)
 
-
+# %% ../nbs/08_elastic.ipynb #61ca3210
 def calibrate(
     weights:dict,       # shared weights
     system:System,      # which subnet
@@ -295,7 +295,7 @@ def moving_statistics(
     return Calibrated({name: tuple(old * was[:now.shape[0]] + (1 - old) * now for was, now in zip(start.found[name], pair))
                        for name, pair in own.found.items()})
 
-
+# %% ../nbs/08_elastic.ipynb #79d9187f
 def subnet_predictions(
     weights:dict,       # shared weights
     system:System,      # which subnet

@@ -178,7 +178,7 @@ def _to_end(residual, x, start, project, moments):
     x = x + start if residual else x
     return x, _covariance(x), (scale, shift)
 
-
+# %% ../nbs/10_score.ipynb #329ba287
 def _scored(block, ending, x, layers, found, head):
     "The block's output, and the logits of a subnet that ends with it (`ending` 0: none does)."
     def named(parts):
@@ -285,7 +285,7 @@ def _calibrate_block(tree, node, xs, seen):
         found["last"] = _compiled(_through)(layers["last"], *seen)
     return found, ys, seen
 
-
+# %% ../nbs/10_score.ipynb #d5d5176e
 def calibrate_tree(
     tree:Tree,              # its `found` is filled
     images:np.ndarray,      # uint8 (m, r, r, c) training images, evaluation preprocessing
@@ -381,7 +381,7 @@ def _check(net, systems, prepared, start, **counts):
     if not 0 <= start < prepared.sizes["val"]:
         raise DansError(f"start {start} of {prepared.sizes['val']} validation images", "start at one that is there")
 
-
+# %% ../nbs/10_score.ipynb #7339b943
 def predict_subnets(
     net:Supernet,              # trained supernet; never written to
     systems:list[System],      # subnets, any order

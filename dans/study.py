@@ -102,6 +102,7 @@ def _sweep(
         if number and path.name != keep and not alive(int(number[0])):
             remove(path)
 
+# %% ../nbs/18_study.ipynb #b97694ed
 @contextmanager
 def atomic(
     path:str|Path,  # where the file is to stand; its folder is made
@@ -222,6 +223,7 @@ def find(
     found = self._get(kind, what)
     return found[0] if found else None
 
+# %% ../nbs/18_study.ipynb #bdaaa702
 @patch
 def record(
     self:Store,
@@ -280,6 +282,7 @@ def once(
     row, files = made if isinstance(made, tuple) else (made, None)
     return self.record(kind, what, row, time.perf_counter() - start, files)
 
+# %% ../nbs/18_study.ipynb #abc03893
 @patch
 def many(
     self:Store,

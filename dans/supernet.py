@@ -208,7 +208,7 @@ def step(
     self.update(total, rate, decay)
     return float(first)
 
-
+# %% ../nbs/09_supernet.ipynb #a3cc76a4
 _trainer = functools.lru_cache(maxsize=4)(Trainer)
 
 
@@ -247,7 +247,7 @@ class Recipe:
         rise = max(1, round(self.warmup * steps))
         return self.rate * ((t + 1) / rise if t < rise else 0.5 * (1 + np.cos(np.pi * (t - rise) / max(1, steps - rise))))
 
-
+# %% ../nbs/09_supernet.ipynb #f8fb248d
 @functools.lru_cache(maxsize=2)
 def _order(seed:int, epoch:int, n:int):
     return np.random.default_rng([seed, 0, epoch]).permutation(n)
@@ -347,7 +347,7 @@ def _resumed(state, checkpoint, settings):
         raise DansError(f"{checkpoint} belongs to another training ({changed} differ)", "delete it or name another file")
     return state
 
-
+# %% ../nbs/09_supernet.ipynb #2a6527ea
 def fit(
     train:Trainer,         # traces to use
     state:State,           # where to start; not changed
@@ -409,7 +409,7 @@ def extremes(
     return (System(DataConfig(max(space.resolutions), colors[-1]), Architecture(space.max_depths, max(space.widths), space.rounding)),
             System(DataConfig(min(space.resolutions), colors[0]), Architecture((0,) * 5, min(space.widths), space.rounding)))
 
-
+# %% ../nbs/09_supernet.ipynb #4203f850
 class Supernet:
     "Shared weights for every system of `space`. Nothing but `train` changes them."
     def __init__(
