@@ -25,7 +25,7 @@ from .executor import executor as named_executor
 from .space import DansError, Diverged, stoppable, to_terminal
 
 # %% ../nbs/18_study.ipynb #8e4dc45e
-RESULT_VERSIONS = {"data": 1, "supernet": 2, "score": 2, "search": 1, "standalone": 2, "deploy": 1}
+RESULT_VERSIONS = {"data": 1, "supernet": 2, "score": 2, "search": 1, "standalone": 3, "deploy": 1}
 RESTS_ON = {"supernet": ["data"], "score": ["supernet"], "search": ["score"],
             "standalone": ["data"], "deploy": ["standalone"]}
 

@@ -553,7 +553,7 @@ def load(cls:Supernet, path)->"Supernet":
 def train_alone(
     system:System,              # what to train
     prepared:Prepared,          # images
-    recipe:Recipe=Recipe(),     # how to train (`deep` and `distil` do not apply)
+    recipe:Recipe=Recipe(),     # how to train (what concerns several networks does not apply)
     largest:Architecture=None,  # whose trace to use, so that many systems share one; default: the system's own
     checkpoint=None,            # file to go on from and to write after each epoch
     calibration:int=1024,       # training images for the statistics
@@ -561,7 +561,7 @@ def train_alone(
 )->tuple[keras.Model, State]:   # float images in [-1, 1] -> logits, and the training's state
     "`system` trained on its own from fresh weights, as a Keras model with re-estimated statistics."
     largest, classes = largest or system.arch, len(prepared.classes)
-    recipe = replace(recipe, deep=0.0, distil=False)
+    recipe = replace(recipe, distil=False)
     first = State(initial_weights(system.arch, classes, recipe.seed, largest))
     images = prepared.view("train", system.data, calibration).images
     def check(weights):

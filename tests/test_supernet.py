@@ -237,6 +237,17 @@ def test_stand_alone_training_learns(prepared):
     assert model.input_shape == (None, 24, 24, 3)
 
 
+@pytest.mark.parametrize("deep", [0.0, 1.0])
+def test_earlier_endings_train_along_where_they_weigh_something(prepared, deep):
+    system = System(DataConfig(16, "mono"), Architecture((1, 1, 0, 0, 0), 0.1))
+    recipe = Recipe(epochs=0.5, batch=32, deep=deep)
+    model, state = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
+    first = initial_weights(system.arch, 2, recipe.seed, SPACE.architectures[-1])
+    moved = [ending for ending in (2, 3, 4, 5) if np.any(state.weights[f"head{ending}/kernel"] != first[f"head{ending}/kernel"])]
+    assert moved == ([2, 3, 4] if deep else [4])
+    assert [layer.name for layer in model.layers if layer.name.startswith("head")] == ["head4"]
+
+
 def test_a_loss_that_is_not_a_number_stops_training(prepared):
     net = Supernet(SPACE)
     net.weights["head2/bias"][:] = np.nan
