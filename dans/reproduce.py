@@ -78,6 +78,7 @@ def made_of(
                  "stale": [id for id in item.needs if self.why_not(self.items[id])]}
     return json.loads(canonical(made))
 
+# %% ../nbs/21_reproduce.ipynb #d4ce0e33
 _CHANGED = {"notebook": "its notebook has changed", "rows": "the rows that it reads have changed",
             "drawing": "the code that draws has changed",
             "stale": "rows that it reads have become stale, or current"}
@@ -117,6 +118,7 @@ def why_not(
             return why
     return ""
 
+# %% ../nbs/21_reproduce.ipynb #8935024d
 @patch
 def sign(
     self:Reproduction,
@@ -172,6 +174,7 @@ def check(
         check_parameters(path, item.parameters.get(self.preset, {}), f"paper.yml: {item.id}")
         check_parameters(path, {n: v for n, v in self.changes.items() if n in known[item.id]}, "-p")
 
+# %% ../nbs/21_reproduce.ipynb #3de08648
 @patch
 def decide(
     self:Reproduction,
@@ -249,6 +252,7 @@ def _drop_stderr(path):
                 cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
         write_json(path, executed)
 
+# %% ../nbs/21_reproduce.ipynb #7152a673
 @patch
 def execute(
     self:Reproduction,
@@ -304,6 +308,7 @@ def check_room(self:Reproduction):
         raise DansError(f"only {free/1e6:.0f} MB are free for {self.show(self.out)}",
                         f"free {FREE_BYTES/1e6:.0f} MB, or choose another folder: --out DIR")
 
+# %% ../nbs/21_reproduce.ipynb #5669269d
 @patch
 def run_all(
     self:Reproduction,
@@ -411,6 +416,7 @@ def _parser():
         help="run the given ids (default: all) even where they are current")
     return parser
 
+# %% ../nbs/21_reproduce.ipynb #9afaada2
 def _changes(pairs):
     "NAME=VALUE texts as a dictionary; a value that is no Python literal is text."
     changes = {}
