@@ -230,6 +230,16 @@ def test_an_epoch_sees_every_image_once(prepared):
     assert np.bincount(np.concatenate(seen)).tolist() == np.bincount(prepared.labels("train")).tolist()
 
 
+def test_a_trace_of_its_own_gives_the_same_weights(prepared, monkeypatch):
+    system, recipe = System(DataConfig(24, "rgb"), Architecture((1, 1, 0, 0, 0), 0.2)), Recipe(epochs=2, batch=32, average=0.5, seed=3)
+    _, shared = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
+    monkeypatch.setattr("dans.supernet.TRACED", 1)
+    _, own = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
+    assert shared.history[-1]["loss"] == pytest.approx(own.history[-1]["loss"], rel=1e-4)
+    for name, value in own.weights.items():
+        assert np.allclose(shared.weights[name][tuple(map(slice, value.shape))], value, atol=1e-4), name
+
+
 def test_stand_alone_training_learns(prepared):
     system = System(DataConfig(24, "rgb"), Architecture((1, 0, 0, 0, 0), 0.2))
     model, state = train_alone(system, prepared, Recipe(epochs=6, batch=32, seed=3), largest=SPACE.architectures[-1], check_images=0)
