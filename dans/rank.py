@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEYS', 'NEAR', 'LEVELS', 'FEATURES', 'STRENGTHS', 'LEAST', 'Judged', 'judge', 'ram_class', 'matched', 'statistics',
            'bias', 'resample', 'difference', 'intervals', 'components', 'ceiling', 'plateau', 'Corrector', 'proxy',
-           'corrected', 'targets', 'Summary', 'summary', 'rank_table']
+           'corrected', 'refitted', 'costs_of', 'targets', 'Summary', 'summary', 'rank_table']
 
 # %% ../nbs/12_rank.ipynb #aca42ef9
 from dataclasses import dataclass
@@ -80,9 +80,10 @@ def judge(
     found = {"macs": rows["macs"].to_numpy(float)[None], "parameters": rows["parameters"].to_numpy(float)[None]}
     for maker, part in scores.groupby("maker", sort=False):
         table = _wide(part[part["system"].isin(rows.index)], "supernet", "system", "score").reindex(columns=rows.index)
-        if table.isna().any(axis=None):
-            raise DansError(f"{maker} has no score of {table.columns[table.isna().any()][0]} by one of its supernets",
-                            "score every system with every supernet")
+        bad = table.isna() | (table == np.inf)
+        if bad.any(axis=None):
+            raise DansError(f"{maker} has no score of {table.columns[bad.any()][0]} by one of its supernets",
+                            "score every system with every supernet; only -inf, worse than all, need not be finite")
         found[maker] = table.to_numpy()
     by_seed = _wide(truth, "system", "seed", accuracy).reindex(rows.index)
     about = rows[[*KEYS, "ram_bytes", "macs", "parameters"]].assign(ending=[s.arch.ending for s in rows.index])
@@ -110,12 +111,19 @@ def matched(
 
 # %% ../nbs/12_rank.ipynb #1b46d9d1
 def _signs(values):
-    return np.sign(values[:, None] - values)
+    "1 where the first is higher, -1 where it is lower: (..., n, n)."
+    first, second = values[..., :, None], values[..., None, :]
+    return (first > second).astype(float) - (first < second)
 
 
 def _pairs(matrix, counts):
     "Sum over pairs of each draw: (draws,)."
-    return ((counts @ matrix) * counts).sum(1)
+    return (_per_system(matrix, counts) * counts).sum(1)
+
+
+def _per_system(matrix, counts):
+    "Sum over the second of each pair: (draws, n). The matrix is one for all draws or one for each."
+    return counts @ matrix.T if matrix.ndim == 2 else (matrix @ counts[:, :, None])[:, :, 0]
 
 
 def _tau(s, t, counts):
@@ -123,7 +131,7 @@ def _tau(s, t, counts):
 
 
 def _spearman(s, t, counts):
-    a, b = counts @ s.T, counts @ t.T      # twice the ranks, centred
+    a, b = _per_system(s, counts), _per_system(t, counts)      # twice the ranks, centred
     def sum_of(x):
         return (x * counts).sum(1)
     return sum_of(a * b) / np.sqrt(sum_of(a * a) * sum_of(b * b))
@@ -143,8 +151,13 @@ def _loss(x, y, allowed):
     return best[:, 0] - (y * picked).sum(1) / picked.sum(1)
 
 
+def _drawn(values, draws):
+    "`values` (n,), or (draws, n) with a row for each draw, of the systems that each draw holds: (draws, n)."
+    return np.take_along_axis(np.broadcast_to(values, draws.shape), draws, 1)
+
+
 def statistics(
-    score:np.ndarray,       # (n,), higher is better
+    score:np.ndarray,       # (n,), higher is better; or (draws, n), one score for each draw
     truth:np.ndarray,       # (n,) accuracies
     rows:pd.DataFrame,      # the n systems: ram_bytes, macs
     limits:list=(),         # on MACs
@@ -152,10 +165,10 @@ def statistics(
 )->dict:                    # (statistic, at) -> (draws,)
     """How well `score` ranks by `truth`: `tau` and `spearman` over all systems, `matched_tau`, `precision` at the best
     20 %, and `loss` at each limit, in accuracy. NaN where a draw holds no matched pair or nothing within a limit."""
-    draws = np.arange(len(score))[None] if draws is None else draws
-    counts = (draws[:, :, None] == np.arange(len(score))).sum(1).astype(float)
+    draws = np.arange(len(truth))[None] if draws is None else draws
+    counts = (draws[:, :, None] == np.arange(len(truth))).sum(1).astype(float)
     s, t, m, cost = _signs(score), _signs(truth), matched(rows), rows["macs"].to_numpy()
-    x, y = score[draws], truth[draws]
+    x, y = _drawn(score, draws), truth[draws]
     with np.errstate(invalid="ignore", divide="ignore"):
         found = {("tau", ""): _tau(s, t, counts), ("matched_tau", ""): _tau(s * m, t * m, counts),
                  ("spearman", ""): _spearman(s, t, counts), ("precision", ""): _precision(x, y)}
@@ -163,14 +176,14 @@ def statistics(
 
 # %% ../nbs/12_rank.ipynb #8072d558
 def bias(
-    score:np.ndarray,       # (n,), in accuracy
+    score:np.ndarray,       # (n,), in accuracy; or (draws, n), one score for each draw
     truth:np.ndarray,       # (n,) accuracies
     rows:pd.DataFrame,      # the n systems: ending, resolution, width
     draws:np.ndarray=None,  # (draws, n) system numbers; default: each system once
 )->dict:                    # ("bias", "ending=2") -> (draws,)
     "Mean of score less truth in each group, centred over all systems; NaN for a draw that holds none of the group."
-    draws = np.arange(len(score))[None] if draws is None else draws
-    error = (score - truth)[draws]
+    draws = np.arange(len(truth))[None] if draws is None else draws
+    error = _drawn(score - truth, draws)
     error, found = error - error.mean(1, keepdims=True), {}
     with np.errstate(invalid="ignore"):
         for by in ("ending", "resolution", "width"):
@@ -189,6 +202,7 @@ def resample(
     draws:int=2000,     # resamples
     seed:int=0,
     proxies:list=(),    # makers that are not in accuracy, besides MACs and parameters: no bias is computed
+    refitted:dict=None, # maker -> (supernets, draws + 1, n): scores that were themselves fitted anew for each draw
 )->pd.DataFrame:        # row 0 the estimate, then one row a draw; columns (maker, statistic, at)
     "`statistics` and `bias` of every maker, and of resampled systems and supernets."
     n, found = len(judged.systems), {}
@@ -196,7 +210,7 @@ def resample(
         rng = np.random.default_rng([seed, *key])
         return np.vstack([np.arange(size), rng.integers(size, size=(draws, size))])
     systems = drawn(n, 0)
-    for maker, scores in judged.scores.items():
+    for maker, scores in (judged.scores | (refitted or {})).items():
         k, each = len(scores), []
         for score in scores:
             each.append(statistics(score, judged.truth, judged.rows, limits, systems))
@@ -233,12 +247,14 @@ def _truth_parts(judged):
     "Trend with MACs, residuals of the means, mean of 1/trainings; variance of a training, and its degrees of freedom."
     if len(judged.systems) < 5:
         raise DansError(f"{len(judged.systems)} systems are too few for variance components", "train at least 5")
-    free = int((judged.trainings - 1).sum())
+    spread, free = judged.accuracies - judged.truth[:, None], int((judged.trainings - 1).sum())
     if not free:
         raise DansError("every system was trained once, so the noise of training is unknown", "train some with two seeds or more")
     x = np.log2(judged.rows["macs"].to_numpy(float))
     trend = np.polynomial.Polynomial.fit(x, judged.truth, 2)(x)
-    noise = np.nansum((judged.accuracies - judged.truth[:, None])**2) / free
+    if not np.isnan(spread).any():      # every system with the same seeds
+        spread, free = spread - spread.mean(0), (len(spread) - 1) * (spread.shape[1] - 1)
+    noise = np.nansum(spread**2) / free
     return trend, judged.truth - trend, (1 / judged.trainings).mean(), noise, free
 
 
@@ -320,6 +336,16 @@ def _features(systems, scores):
                      for s, score in zip(systems, scores)], float).reshape(-1, len(FEATURES))
 
 
+def _design(systems, scores):
+    "Features of mean 0 and spread 1 behind a column of ones; their means and spreads; which are shrunk: neither intercept nor score."
+    x = _features(systems, scores)
+    mean, sd = x.mean(0), x.std(0)
+    varies = sd > 1e-9
+    sd = np.where(varies, sd, 1.)
+    z = np.column_stack([np.ones(len(x)), np.where(varies, (x - mean) / sd, 0.)])
+    return z, mean, sd, np.array([0., not varies[0], *[1.] * (len(FEATURES) - 1)])
+
+
 @dataclass(frozen=True)
 class Corrector:
     "From score and system to accuracy: `intercept` and one coefficient for each of `FEATURES`."
@@ -361,14 +387,9 @@ def fit(cls:Corrector,
     "Ridge on the corrections, its strength by leave-one-out. Raises `DansError` for fewer than 6 systems."
     if len(set(systems)) < LEAST:
         raise DansError(f"{len(set(systems))} systems are too few to fit a correction on", f"train at least {LEAST}, better 20")
-    x, y = _features(systems, scores), np.asarray(accuracies, float)
-    if y.shape != (len(x),) or not np.isfinite(y).all():
-        raise DansError(f"{len(x)} systems come with {y.size} accuracies", "give one finite accuracy for each system")
-    mean, sd = x.mean(0), x.std(0)
-    varies = sd > 1e-9
-    sd = np.where(varies, sd, 1.)
-    z = np.column_stack([np.ones(len(x)), np.where(varies, (x - mean) / sd, 0.)])
-    shrunk = np.array([0., not varies[0], *[1.] * (len(FEATURES) - 1)])     # neither intercept nor score
+    (z, mean, sd, shrunk), y = _design(systems, scores), np.asarray(accuracies, float)
+    if y.shape != (len(z),) or not np.isfinite(y).all():
+        raise DansError(f"{len(z)} systems come with {y.size} accuracies", "give one finite accuracy for each system")
     fits = []
     for strength in STRENGTHS:
         to_weights = np.linalg.solve(z.T @ z + np.diag(strength * shrunk), z.T)
@@ -377,7 +398,7 @@ def fit(cls:Corrector,
         fits.append((np.sqrt((error**2).mean()), strength, to_weights @ y))
     error, strength, weights = min(fits, key=lambda f: f[0])
     slopes = weights[1:] / sd
-    return cls(float(weights[0] - slopes @ mean), tuple(map(float, slopes)), float(strength), float(error), len(x))
+    return cls(float(weights[0] - slopes @ mean), tuple(map(float, slopes)), float(strength), float(error), len(z))
 
 # %% ../nbs/12_rank.ipynb #76ad453a
 def proxy(
@@ -415,6 +436,42 @@ def corrected(
     return np.stack([Corrector.fit(fitted.systems, a, fitted.truth).predict(judged.systems, b) for a, b in zip(ours, theirs)])
 
 
+def refitted(
+    fitted:Judged,      # as for `corrected`
+    judged:Judged,
+    maker:str,
+    draws:int=2000,     # resamples of the fitted systems
+    seed:int=0,
+)->np.ndarray:          # (supernets, draws + 1, n), in accuracy
+    "`corrected`, then again for each draw of the fitted systems (the same for all makers)."
+    m, found = len(fitted.systems), []
+    picked = np.random.default_rng([seed, 3]).integers(m, size=(draws, m))
+    counts = (picked[:, :, None] == np.arange(m)).sum(1)
+    estimates = corrected(fitted, judged, maker)
+    ours, theirs = ([np.zeros(len(j.systems))] if maker is None else j.scores[maker] for j in (fitted, judged))
+    for estimate, a, b in zip(estimates, ours, theirs):
+        z, mean, sd, shrunk = _design(fitted.systems, a)
+        strength = Corrector.fit(fitted.systems, a, fitted.truth).strength
+        left = np.einsum("dm,mi,mj->dij", counts, z, z) + np.diag(strength * shrunk + 1e-9)
+        weights = np.linalg.solve(left, np.einsum("dm,mi,m->di", counts, z, fitted.truth)[:, :, None])[:, :, 0]
+        again = weights[:, :1] + weights[:, 1:] @ ((_features(judged.systems, b) - mean) / sd).T
+        found.append(np.vstack([estimate, again]))
+    return np.stack(found)
+
+
+def costs_of(
+    scores:pd.DataFrame,    # rows of scores: maker, supernet, and, where they say so: net (which of its networks), cost_macs (of training it), tuning_macs (of this system)
+    fitting_macs:float,     # of the trainings that corrections are fitted on
+)->pd.Series:               # maker -> images x MACs, of one run of it; 0 for what trains nothing, NaN where the rows do not say
+    "What a maker costs: all its networks, the fine-tuning of all candidates, and for a corrected one the trainings behind the correction."
+    found = dict.fromkeys(scores["maker"].unique(), np.nan)
+    if {"net", "cost_macs", "tuning_macs"} <= set(scores):
+        nets = scores.drop_duplicates(["maker", "supernet", "net"]).groupby(["maker", "supernet"])["cost_macs"].sum()
+        found = (nets + scores.groupby(["maker", "supernet"])["tuning_macs"].sum()).groupby("maker").mean().to_dict()
+    corrections = {f"{maker}, corrected": cost + fitting_macs for maker, cost in found.items()}
+    return pd.Series({"macs": 0., "parameters": 0., **found, **corrections, "no score, fitted": fitting_macs}, name="cost_macs")
+
+
 def targets(
     statistics:pd.DataFrame,    # of all makers, of what `shared` reaches above others, of the ceiling and of `plateau`
 )->pd.DataFrame:                # columns target, maker, value, low, high, met (None: cannot be told)
@@ -448,7 +505,7 @@ class Summary:
     targets:pd.DataFrame        # from `targets`
     components:pd.DataFrame     # from `components`; empty where no system was trained twice
     points:pd.DataFrame         # maker, the systems' columns, score (mean over supernets), accuracy
-    fitting_macs:float          # what the trainings cost that the corrections were fitted on
+    costs:pd.Series             # maker -> images x MACs, from `costs_of`
 
 
 def summary(
@@ -463,14 +520,16 @@ def summary(
     "Every statistic of every maker with its interval, raw and corrected, and the targets. Raises `DansError` as `judge` does."
     base, fitted = judge(truth, scores), judge(truth, scores[~scores["maker"].isin(proxies)], of=fitted_on, accuracy="val")
     limits = np.quantile(base.rows["macs"], [.25, .5, .75, 1]).round() if limits is None else limits
-    makers = {}
-    for maker, of_maker in base.scores.items():
-        makers[maker] = of_maker
+    makers, fits = {}, {}
+    for maker, of_maker in (base.scores | {None: None}).items():
+        if maker:
+            makers[maker] = of_maker
         if maker not in ("macs", "parameters", *proxies):
-            makers[f"{maker}, corrected"] = corrected(fitted, base, maker)
-    makers["no score, fitted"] = corrected(fitted, base, None)
+            name = f"{maker}, corrected" if maker else "no score, fitted"
+            fits[name] = refitted(fitted, base, maker, draws, seed)
+            makers[name] = fits[name][:, 0]
     judged = Judged(base.systems, base.rows, base.accuracies, makers, base.cost_macs)
-    found, repeated = [resample(judged, limits, draws, seed, proxies)], (judged.trainings > 1).any()
+    found, repeated = [resample(judged, limits, draws, seed, proxies, fits)], (judged.trainings > 1).any()
     if repeated:
         found.append(ceiling(judged, limits, draws, seed))
     found = pd.concat(found, axis=1)
@@ -480,11 +539,12 @@ def summary(
         table.append(plateau(truth, draws=draws, seed=seed))
     table = pd.concat(table, ignore_index=True)
     points = pd.concat([judged.rows.assign(maker=m, score=s.mean(0), accuracy=judged.truth) for m, s in makers.items()], ignore_index=True)
-    return Summary(table, targets(table), components(judged) if repeated else pd.DataFrame(), points, fitted.cost_macs)
+    return Summary(table, targets(table), components(judged) if repeated else pd.DataFrame(), points, costs_of(scores, fitted.cost_macs))
 
 # %% ../nbs/12_rank.ipynb #b2b159f1
 def rank_table(
     statistics:pd.DataFrame,    # of a `Summary`
+    costs:pd.Series=None,       # of a `Summary`: what each maker costs, told in units of what `shared` does
     columns:list=("tau", "matched_tau", "spearman", "precision", "loss"),
 )->pd.DataFrame:                # one row a maker, text: "0.71 [0.60, 0.80]"; loss is that of the worst limit, in points
     "The main statistics of each maker, differences left out."
@@ -494,4 +554,7 @@ def rank_table(
         factor, digits = (100, 1) if row["statistic"] == "loss" else (1, 2)
         return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*(factor * row[k] for k in ("value", "low", "high")), d=digits)
     wide = df.assign(text=df.apply(text, axis=1)).pivot(index="maker", columns="statistic", values="text")
-    return wide.reindex(index=statistics["maker"].unique()).dropna(how="all").reindex(columns=list(columns)).reset_index().fillna("")
+    wide = wide.reindex(index=statistics["maker"].unique()).dropna(how="all").reindex(columns=list(columns))
+    if costs is not None:
+        wide["cost"] = (costs / costs.get("shared", np.nan)).map("{:.2f}".format, na_action="ignore")
+    return wide.reset_index().fillna("")

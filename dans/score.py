@@ -497,5 +497,5 @@ class StandAlone:
     def cost(self, system:System)->float:
         "MACs to train and score `system`: a training step costs three forward passes."
         sizes = self.prepared.sizes
-        trained = 3 * self.recipe.steps(sizes["train"]) * self.recipe.batch
+        trained = 3 * self.recipe.steps(sizes["train"]) * min(self.recipe.batch, sizes["train"])
         return (trained + min(self.calibration, sizes["train"]) + min(self.images or sizes["val"], sizes["val"])) * macs(system, len(self.prepared.classes))

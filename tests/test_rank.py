@@ -29,6 +29,7 @@ from dans.rank import (
     proxy,
     ram_class,
     rank_table,
+    refitted,
     resample,
     statistics,
     summary,
@@ -139,6 +140,26 @@ def test_decision_loss_is_the_price_of_the_pick_within_each_limit():
     assert found["loss", "macs<=2"] == pytest.approx(0.1) and found["loss", "macs<=3"] == 0
     tied = statistics(np.ones(3), np.array([0.6, 0.7, 0.9]), rows, limits=[2])
     assert tied["loss", "macs<=2"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_score_of_minus_infinity_is_worse_than_all_and_spoils_nothing(lost):
+    judged = judge(TRUTH, SCORES)
+    score = judged.scores["shared"][0].copy()
+    score[:lost] = -np.inf
+    finite = np.where(np.isinf(score), -1, score)
+    found, expected = (statistics(s, judged.truth, judged.rows, [1e6]) for s in (score, finite))
+    assert found == expected
+
+
+def test_one_score_for_each_draw_is_judged_draw_by_draw():
+    judged = judge(TRUTH, SCORES)
+    draws = np.random.default_rng(0).integers(40, size=(3, 40))
+    scores = np.random.default_rng(1).random((3, 40))
+    found = statistics(scores, judged.truth, judged.rows, [1e6], draws) | bias(scores, judged.truth, judged.rows, draws)
+    for d in range(3):
+        one = statistics(scores[d], judged.truth, judged.rows, [1e6], draws[d:d + 1]) | bias(scores[d], judged.truth, judged.rows, draws[d:d + 1])
+        assert {k: v[0] for k, v in one.items()} == pytest.approx({k: v[d] for k, v in found.items()}, nan_ok=True)
 
 
 def test_bias_is_centred_and_by_group():
@@ -373,6 +394,38 @@ def test_a_correction_is_judged_on_systems_that_it_has_not_seen():
         corrected(judge(TRUTH, fewer, of="choosing", accuracy="val"), judged, "shared")
 
 
+def test_a_correction_is_fitted_again_for_each_draw():
+    fitted, judged = judge(TRUTH, SCORES, of="choosing", accuracy="val"), judge(TRUTH, SCORES)
+    for maker in ("shared", None):
+        again = refitted(fitted, judged, maker, draws=30)
+        assert again.shape == (3 if maker else 1, 31, 40)
+        assert np.array_equal(again[:, 0], corrected(fitted, judged, maker))
+        assert np.isfinite(again).all() and again[:, 1:].std(1).min() > 0
+    again = refitted(fitted, judged, "shared", draws=2000)
+    assert np.allclose(again[:, 1:].mean(1), again[:, 0], atol=0.02)
+
+
+def test_fewer_fitted_systems_widen_the_interval_of_a_corrected_score():
+    def width(name):
+        truth = TRUTH[(TRUTH["set"] != "choosing") | TRUTH.depths.isin(name)]
+        table = summary(truth, SCORES[SCORES["maker"] == "shared"], draws=200).statistics
+        return table[(table["maker"] == "shared, corrected") & (table.statistic == "tau")].eval("high - low").iloc[0]
+    few = TRUTH[TRUTH["set"] == "choosing"].depths.unique()
+    assert width(few[:5]) > width(few)
+
+
+def test_costs_add_networks_tuning_and_fitted_trainings():
+    rows = SCORES[SCORES["maker"].isin(["shared", "largest_only"])].assign(
+        net=lambda df: np.where(df["maker"] == "shared", "all", df.resolution.astype(str)), cost_macs=100.0,
+        tuning_macs=lambda df: np.where(df["maker"] == "shared", 0, 1)
+    )
+    found = summary(TRUTH, rows, draws=20)
+    nets = rows.resolution.nunique()
+    assert found.costs[["shared", "largest_only"]].tolist() == [100, 100 * nets + 56]
+    assert found.costs["shared, corrected"] == 100 + 16 * 2 * 10
+    assert rank_table(found.statistics, found.costs).set_index("maker").loc["shared, corrected", "cost"] == "4.20"
+
+
 # The proxy
 
 
@@ -413,7 +466,7 @@ def test_summary_has_every_maker_raw_and_corrected_and_every_verdict():
     assert makers == modes | {f"{m}, corrected" for m in modes} | {"macs", "parameters", "proxy", "no score, fitted"}
     assert set(found.statistics["at"]) >= {"", "macs<=1000000", "ending=2", "resolution=32", "width=0.1"}
     assert found.targets["met"].notna().all() and len(found.targets) == 13
-    assert found.fitting_macs == 16 * 2 * 10
+    assert found.costs["no score, fitted"] == 16 * 2 * 10 and np.isnan(found.costs["shared"]) and found.costs["macs"] == 0
     value = found.statistics.set_index(["maker", "statistic", "at"])["value"]
     assert value["shared, corrected - macs", "tau", ""] == pytest.approx(value["shared, corrected", "tau", ""] - value["macs", "tau", ""])
     assert (found.statistics.dropna()["low"] <= found.statistics.dropna()["high"]).all()
