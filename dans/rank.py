@@ -345,7 +345,7 @@ def _design(systems, scores):
     z = np.column_stack([np.ones(len(x)), np.where(varies, (x - mean) / sd, 0.)])
     return z, mean, sd, np.array([0., not varies[0], *[1.] * (len(FEATURES) - 1)])
 
-
+# %% ../nbs/12_rank.ipynb #5583ff92
 @dataclass(frozen=True)
 class Corrector:
     "From score and system to accuracy: `intercept` and one coefficient for each of `FEATURES`."
@@ -422,18 +422,23 @@ def proxy(
     return float(np.linalg.slogdet(kernel)[1])
 
 # %% ../nbs/12_rank.ipynb #25920567
+def _both(fitted, judged, maker):
+    "Scores of both sets by each supernet of `maker`."
+    if set(fitted.systems) & set(judged.systems):
+        raise DansError("a correction would be judged on systems that it was fitted on", "use two sets without a common system")
+    ours, theirs = ([np.zeros(len(j.systems))] if maker is None else j.scores[maker] for j in (fitted, judged))
+    if len(ours) != len(theirs):
+        raise DansError(f"{maker} has {len(ours)} supernets on one set and {len(theirs)} on the other", "score all systems with the same")
+    return list(zip(ours, theirs))
+
+
 def corrected(
     fitted:Judged,      # trained systems to fit on
     judged:Judged,      # others
     maker:str,          # whose scores; None: no score, from the system alone
 )->np.ndarray:          # (supernets, n), in accuracy
     "Scores of `judged` as correctors fitted on `fitted` give them, one corrector for each supernet."
-    if set(fitted.systems) & set(judged.systems):
-        raise DansError("a correction would be judged on systems that it was fitted on", "use two sets without a common system")
-    ours, theirs = ([np.zeros(len(j.systems))] if maker is None else j.scores[maker] for j in (fitted, judged))
-    if len(ours) != len(theirs):
-        raise DansError(f"{maker} has {len(ours)} supernets on one set and {len(theirs)} on the other", "score all systems with the same")
-    return np.stack([Corrector.fit(fitted.systems, a, fitted.truth).predict(judged.systems, b) for a, b in zip(ours, theirs)])
+    return np.stack([Corrector.fit(fitted.systems, a, fitted.truth).predict(judged.systems, b) for a, b in _both(fitted, judged, maker)])
 
 
 def refitted(
@@ -447,18 +452,16 @@ def refitted(
     m, found = len(fitted.systems), []
     picked = np.random.default_rng([seed, 3]).integers(m, size=(draws, m))
     counts = (picked[:, :, None] == np.arange(m)).sum(1)
-    estimates = corrected(fitted, judged, maker)
-    ours, theirs = ([np.zeros(len(j.systems))] if maker is None else j.scores[maker] for j in (fitted, judged))
-    for estimate, a, b in zip(estimates, ours, theirs):
+    for a, b in _both(fitted, judged, maker):
         z, mean, sd, shrunk = _design(fitted.systems, a)
-        strength = Corrector.fit(fitted.systems, a, fitted.truth).strength
-        left = np.einsum("dm,mi,mj->dij", counts, z, z) + np.diag(strength * shrunk + 1e-9)
+        first = Corrector.fit(fitted.systems, a, fitted.truth)
+        left = np.einsum("dm,mi,mj->dij", counts, z, z) + np.diag(first.strength * shrunk + 1e-9)
         weights = np.linalg.solve(left, np.einsum("dm,mi,m->di", counts, z, fitted.truth)[:, :, None])[:, :, 0]
         again = weights[:, :1] + weights[:, 1:] @ ((_features(judged.systems, b) - mean) / sd).T
-        found.append(np.vstack([estimate, again]))
+        found.append(np.vstack([first.predict(judged.systems, b), again]))
     return np.stack(found)
 
-
+# %% ../nbs/12_rank.ipynb #ec187c13
 def costs_of(
     scores:pd.DataFrame,    # rows of scores: maker, supernet, and, where they say so: net (which of its networks), cost_macs (of training it), tuning_macs (of this system)
     fitting_macs:float,     # of the trainings that corrections are fitted on
@@ -471,7 +474,7 @@ def costs_of(
     corrections = {f"{maker}, corrected": cost + fitting_macs for maker, cost in found.items()}
     return pd.Series({"macs": 0., "parameters": 0., **found, **corrections, "no score, fitted": fitting_macs}, name="cost_macs")
 
-
+# %% ../nbs/12_rank.ipynb #cc9365ba
 def targets(
     statistics:pd.DataFrame,    # of all makers, of what `shared` reaches above others, of the ceiling and of `plateau`
 )->pd.DataFrame:                # columns target, maker, value, low, high, met (None: cannot be told)
