@@ -259,6 +259,7 @@ def dog(p, rng, look, c, ink):
     tail = -.65 * long, leg + between(rng, .2, .4)
     bar(p, (-.45 * long, leg + .2), tail, .06, .04, c[2])
 
+# %% ../nbs/02_drawing.ipynb #c565f61f
 def chair(p, rng, look, c, ink):
     w = between(look, .2, .28)
     for u in (-w, w):
@@ -315,6 +316,7 @@ def plant(p, rng, look, c, ink):
                shade(c[0], green))
     panel(p, (0, 0), (0, .36), .15, .22, c[1], ink.pattern, c[2])
 
+# %% ../nbs/02_drawing.ipynb #6b6fc7ec
 def parasol(p, rng, look, c, ink):
     bar(p, (0, 0), (0, .95), .03, .03, c[1])
     w, low = pick(look, ((.1, .35), (.3, .66), (.4, .64), (.45, .7)))    # closed, or open
@@ -383,6 +385,7 @@ def sky(p, look, v0):
         for k in (-1, 0, 1):
             p.oval(u + k * r, v, r * 1.2, r * .45, (250, 250, 252, 150))
 
+# %% ../nbs/02_drawing.ipynb #580f2a23
 def room(p, look):
     f, wood = between(look, .22, .38), cloth(look)
     paint = hsv(look.random(), between(look, .03, .4), between(look, .5, .95))
@@ -404,6 +407,7 @@ def room(p, look):
     p.box(0, f, 1, f + .025, shade(paint, .7))
     return 1 - f
 
+# %% ../nbs/02_drawing.ipynb #80436d6e
 def street(p, look):
     f, u = between(look, .38, .5), -.05
     sky(p, look, f)
@@ -461,6 +465,7 @@ def beach(p, look):
         p.oval(u, v, .012, .006, shade(sand, between(look, .7, 1.1)))
     return 1 - f + sea
 
+# %% ../nbs/02_drawing.ipynb #157631b8
 def wall(p, look):
     f, hue = between(look, .08, .25), pick(look, (.15, 1), (.6, .4)) * look.random()
     base = hsv(hue, between(look, .05, .6), between(look, .3, .9))

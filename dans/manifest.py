@@ -78,6 +78,7 @@ def _item(id, entry, claims):
     return Item(id, entry["notebook"], entry["title"],
                 **{n: tuple(v) for n, v in lists.items()}, **tables)
 
+# %% ../nbs/20_manifest.ipynb #f8ad1bce
 def _check_item(item, items):
     "Raises `DansError` for values that an item cannot have."
     here = f"paper.yml: {item.id}:"

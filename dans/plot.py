@@ -400,6 +400,7 @@ def stamp_figure(
             ax.set_position([box.x0, share + box.y0*(1 - share), box.width, box.height*(1 - share)])
     fig.text(.995, .2*share, text, ha="right", va="bottom", fontsize=6, color=".5", gid="stamp")
 
+# %% ../nbs/19_plot.ipynb #90ac941e
 def _four(stack, path, *endings):
     "Temporary paths that take their names, last to first, when `stack` closes without an error."
     return [stack.enter_context(atomic(f"{path}.{ending}")) for ending in endings]

@@ -253,6 +253,7 @@ def stream(
     for i, (image, label, row) in enumerate(_mapped(one, n, workers)):
         yield image, label ^ (split != "test" and flip(seed, split, i, label_noise)), row
 
+# %% ../nbs/03_scenes.ipynb #5701d584
 def make(
     n:int,       # images
     split:str,   # train, val or test

@@ -84,6 +84,7 @@ class Proposal(NamedTuple):
     over_limits:int     # proposals dropped just before this one because they break a limit
     repeats:int         # proposals dropped just before this one because they were proposed earlier
 
+# %% ../nbs/11_search.ipynb #dfc6d31b
 @dataclass
 class _Gate:
     "Lets each system of `space` within `limits` through once."

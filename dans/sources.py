@@ -430,6 +430,7 @@ def check_features(path):
         if not str(name).startswith("tensorflow_datasets."):
             raise DansError(f"{file} names {name} to be imported", "build the data set again: tfds build wake_vision")
 
+# %% ../nbs/04_sources.ipynb #8df259aa
 def wake_vision(
     data_dir,                       # data folder of TensorFlow Datasets, which holds wake_vision/1.0.0
     train:str="train_quality",      # or "train_large"

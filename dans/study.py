@@ -213,6 +213,7 @@ def _get(self:Store, kind, what):
             return None
     return row, folder, files
 
+# %% ../nbs/18_study.ipynb #201cbf05
 @patch
 def find(
     self:Store,
