@@ -261,11 +261,11 @@ def plot_rank(
 def plot_makers(
     df:pd.DataFrame,        # columns maker, statistic, value, low, high; a maker "a - b" is a difference, left out
     statistic:str="tau",    # which one; it has one row for each maker
-    front:list=(),          # makers in colour, the others grey
     ceiling:str="ceiling",  # the maker that is drawn as a band
+    legend:bool=True,       # whether to say which mark is which, where makers have variants
     ax=None,                # axes to draw on; default: new ones
 ):                          # the axes
-    "One statistic of each maker with its interval, first row on top; the ceiling as a band across."
+    "One statistic of each maker with its interval, first row on top, its variants (\"maker, variant\") on the same line; the ceiling as a band across."
     _need(df, "maker", "statistic", "value", "low", "high")
     df = df[(df.statistic == statistic) & ~df.maker.str.contains(" - ")]
     _need(df)
@@ -273,17 +273,22 @@ def plot_makers(
         raise DansError(f"{statistic} has several rows for one maker", "choose those of one limit or level")
     ax = ax or subplots()[1]
     label, f, _ = quantity(statistic)
-    rows = df[df.maker != ceiling].reset_index(drop=True)
-    for i, row in rows.iterrows():
-        color = "C0" if row.maker in front else ".45"
-        ax.plot([row.low*f, row.high*f], [i, i], color=color, lw=1.4, ls="-", marker="")
-        ax.plot(row.value*f, i, color=color, marker="o", ms=4, mec="white", mew=.5)
+    names = df.maker.str.partition(", ")
+    rows = df.assign(name=names[0], variant=names[2].replace("", "raw"))[df.maker != ceiling]
+    names, variants = list(rows.name.unique()), sorted(rows.variant.unique(), key="raw".__ne__)    # raw first
+    for i, variant in enumerate(variants):
+        part, color = rows[rows.variant == variant], ".45" if variant == "raw" else f"C{i - ('raw' in variants)}"
+        y = [names.index(name) + .24*(i - (len(variants) - 1)/2) for name in part.name]
+        ax.hlines(y, part.low*f, part.high*f, color=color, lw=1.4)
+        ax.plot(part.value*f, y, color=color, marker="osD^v"[i % 5], ms=4, mec="white", mew=.5, ls="", label=variant)
     for _, row in df[df.maker == ceiling].iterrows():
         ax.axvspan(row.low*f, row.high*f, color="C2", alpha=.18, lw=0)
         ax.text((row.low + row.high)*f/2, 1.01, ceiling, transform=ax.get_xaxis_transform(), ha="center",
                 va="bottom", fontsize=7, color="C2")
-    ax.set(xlabel=label, yticks=range(len(rows)), yticklabels=rows.maker, ylim=(len(rows) - .5, -.5))
+    ax.set(xlabel=label, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - .5, -.5))
     ax.grid(axis="y", visible=False)
+    if legend and len(variants) > 1:
+        ax.legend(fontsize=7, loc="lower left")
     return ax
 
 # %% ../nbs/19_plot.ipynb #e66579d8

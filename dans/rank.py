@@ -77,7 +77,7 @@ def judge(
         scores = scores[scores["data"] == truth["data"].iloc[0]]
     truth, scores = (df.assign(system=_systems(df)) for df in (truth, scores))
     rows = truth.drop_duplicates("system").set_index("system")
-    found = {"macs": rows["macs"].to_numpy(float)[None], "parameters": rows["parameters"].to_numpy(float)[None]}
+    found = {}
     for maker, part in scores.groupby("maker", sort=False):
         table = _wide(part[part["system"].isin(rows.index)], "supernet", "system", "score").reindex(columns=rows.index)
         bad = table.isna() | (table == np.inf)
@@ -85,6 +85,7 @@ def judge(
             raise DansError(f"{maker} has no score of {table.columns[bad.any()][0]} by one of its supernets",
                             "score every system with every supernet; only -inf, worse than all, need not be finite")
         found[maker] = table.to_numpy()
+    found |= {cost: rows[cost].to_numpy(float)[None] for cost in ("macs", "parameters")}
     by_seed = _wide(truth, "system", "seed", accuracy).reindex(rows.index)
     about = rows[[*KEYS, "ram_bytes", "macs", "parameters"]].assign(ending=[s.arch.ending for s in rows.index])
     cost = truth["cost_macs"].sum() if "cost_macs" in truth else np.nan
@@ -464,15 +465,15 @@ def refitted(
 # %% ../nbs/12_rank.ipynb #ec187c13
 def costs_of(
     scores:pd.DataFrame,    # rows of scores: maker, supernet, and, where they say so: net (which of its networks), cost_macs (of training it), tuning_macs (of this system)
-    fitting_macs:float,     # of the trainings that corrections are fitted on
+    fitting_macs:dict,      # correction -> images x MACs of the trainings that it is fitted on
 )->pd.Series:               # maker -> images x MACs, of one run of it; 0 for what trains nothing, NaN where the rows do not say
     "What a maker costs: all its networks, the fine-tuning of all candidates, and for a corrected one the trainings behind the correction."
     found = dict.fromkeys(scores["maker"].unique(), np.nan)
     if {"net", "cost_macs", "tuning_macs"} <= set(scores):
         nets = scores.drop_duplicates(["maker", "supernet", "net"]).groupby(["maker", "supernet"])["cost_macs"].sum()
         found = (nets + scores.groupby(["maker", "supernet"])["tuning_macs"].sum()).groupby("maker").mean().to_dict()
-    corrections = {f"{maker}, corrected": cost + fitting_macs for maker, cost in found.items()}
-    return pd.Series({"macs": 0., "parameters": 0., **found, **corrections, "no score, fitted": fitting_macs}, name="cost_macs")
+    corrections = {f"{maker}, {by}": cost + fitting for by, fitting in fitting_macs.items() for maker, cost in {**found, "no score": 0.}.items()}
+    return pd.Series({**found, "macs": 0., "parameters": 0., **corrections}, name="cost_macs")
 
 # %% ../nbs/12_rank.ipynb #cc9365ba
 def targets(
@@ -485,8 +486,8 @@ def targets(
     reach = min(.8, of("ceiling", "tau")["low"])    # 0.8 where there is no ceiling: nan < .8 is False
     rivals = [m for m in statistics["maker"].unique() if m.startswith("largest_only") and "," not in m]
     wanted = [("tau of longer trainings at least 0.9", "trained longer", "plateau", "value", .9)]
-    for end in (", corrected", ""):
-        us = f"shared{end}"
+    for us in sorted({m for m in statistics["maker"] if m.startswith("shared, ") and " - " not in m}) + ["shared"]:
+        end = us.removeprefix("shared")
         wanted += [("tau at least 0.8 or within the ceiling's interval", us, "tau", "value", reach),
                    ("matched tau at least 0.5", us, "matched_tau", "value", .5),
                    ("tau above that of MACs by 0.15", f"{us} - macs", "tau", "value", .15),
@@ -515,34 +516,30 @@ def summary(
     truth:pd.DataFrame,         # trainings, as for `judge`: the sets "choosing", "judging" and, if it is there, "long"
     scores:pd.DataFrame,        # scores of all systems of both sets, as for `judge`
     limits:list=None,           # on MACs; default: quartiles of the judged systems
-    proxies:list=("proxy",),    # makers in `scores` that are no accuracies: neither corrected nor given a bias
-    fitted_on:str="choosing",   # the set whose validation accuracies corrections are fitted on
+    uncorrected:list=("proxy",),    # makers in `scores` that are judged as they are, and given no bias: proxies, which are no accuracies, and what one likes
+    fitted_on:dict=None,        # correction -> the set whose validation accuracies it is fitted on; default: "corrected" on "choosing"
     draws:int=2000,
     seed:int=0,
 )->Summary:
     "Every statistic of every maker with its interval, raw and corrected, and the targets. Raises `DansError` as `judge` does."
-    base, fitted = judge(truth, scores), judge(truth, scores[~scores["maker"].isin(proxies)], of=fitted_on, accuracy="val")
+    base, fitted_on = judge(truth, scores), fitted_on or {"corrected": "choosing"}
+    fitted = {by: judge(truth, scores[~scores["maker"].isin(uncorrected)], of=name, accuracy="val") for by, name in fitted_on.items()}
     limits = np.quantile(base.rows["macs"], [.25, .5, .75, 1]).round() if limits is None else limits
-    makers, fits = {}, {}
-    for maker, of_maker in (base.scores | {None: None}).items():
-        if maker:
-            makers[maker] = of_maker
-        if maker not in ("macs", "parameters", *proxies):
-            name = f"{maker}, corrected" if maker else "no score, fitted"
-            fits[name] = refitted(fitted, base, maker, draws, seed)
-            makers[name] = fits[name][:, 0]
+    fits = {f"{maker or 'no score'}, {by}": refitted(of, base, maker, draws, seed)
+            for maker in [*base.scores, None] if maker not in ("macs", "parameters", *uncorrected) for by, of in fitted.items()}
+    makers = base.scores | {name: fit[:, 0] for name, fit in fits.items()}
     judged = Judged(base.systems, base.rows, base.accuracies, makers, base.cost_macs)
-    found, repeated = [resample(judged, limits, draws, seed, proxies, fits)], (judged.trainings > 1).any()
+    found, repeated = [resample(judged, limits, draws, seed, uncorrected, fits)], (judged.trainings > 1).any()
     if repeated:
         found.append(ceiling(judged, limits, draws, seed))
     found = pd.concat(found, axis=1)
-    above = [difference(found, us, other) for us in ("shared, corrected", "shared") if us in makers for other in makers if other != us]
+    above = [difference(found, us, other) for us in makers if us.split(", ")[0] == "shared" for other in makers if other != us]
     table = [intervals(pd.concat([found, *above], axis=1))]
     if (truth["set"] == "long").any():
         table.append(plateau(truth, draws=draws, seed=seed))
     table = pd.concat(table, ignore_index=True)
     points = pd.concat([judged.rows.assign(maker=m, score=s.mean(0), accuracy=judged.truth) for m, s in makers.items()], ignore_index=True)
-    return Summary(table, targets(table), components(judged) if repeated else pd.DataFrame(), points, costs_of(scores, fitted.cost_macs))
+    return Summary(table, targets(table), components(judged) if repeated else pd.DataFrame(), points, costs_of(scores, {by: of.cost_macs for by, of in fitted.items()}))
 
 # %% ../nbs/12_rank.ipynb #b2b159f1
 def rank_table(

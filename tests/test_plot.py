@@ -188,13 +188,24 @@ def test_ranks_are_drawn_for_one_maker_at_a_time():
 
 
 def test_makers_stand_in_order_before_the_ceiling_and_differences_are_left_out():
-    ax = plot_makers(makers(), front=["shared"])
+    ax = plot_makers(makers())
     assert [t.get_text() for t in ax.get_yticklabels()] == ["macs", "shared"]
     assert ax.get_ylim() == (1.5, -0.5), "the first row is on top"
-    assert ax.lines[0].get_xdata().tolist() == [0.4, 0.6] and ax.lines[0].get_color() != "C0"
-    assert ax.lines[2].get_color() == "C0" and ax.get_xlabel() == "Kendall's tau"
+    assert [segment[:, 0].tolist() for segment in ax.collections[0].get_segments()] == [[0.4, 0.6], [0.7, 0.9]]
+    assert ax.get_xlabel() == "Kendall's tau" and ax.get_legend() is None
     assert [p.get_x() for p in ax.patches] == [0.8] and [t.get_text() for t in ax.texts] == ["ceiling"]
-    assert math.isclose(plot_makers(makers(), "loss").lines[1].get_xdata()[0], 1)
+    assert math.isclose(plot_makers(makers(), "loss").lines[0].get_xdata()[0], 1)
+
+
+def test_variants_of_a_maker_share_its_line_and_are_told_apart():
+    two = makers().replace({"maker": {"macs": "shared, corrected"}})
+    ax = plot_makers(two)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["shared"]
+    raw, corrected = ax.lines
+    assert (raw.get_label(), corrected.get_label()) == ("raw", "corrected")
+    assert raw.get_xdata() == [0.8] and corrected.get_xdata() == [0.5] and raw.get_ydata()[0] < 0 < corrected.get_ydata()[0]
+    assert raw.get_color() != corrected.get_color() and raw.get_marker() != corrected.get_marker()
+    assert ax.get_legend() and plot_makers(two, legend=False).get_legend() is None
 
 
 def test_makers_with_several_rows_each_are_refused():

@@ -414,6 +414,23 @@ def test_fewer_fitted_systems_widen_the_interval_of_a_corrected_score():
     assert width(few[:5]) > width(few)
 
 
+def test_corrections_on_several_sets_are_fitted_costed_and_judged_apart():
+    short = TRUTH[(TRUTH["set"] == "choosing") & (TRUTH.seed == 0)].assign(set="short", cost_macs=2.0)
+    both = {"corrected": "choosing", "corrected cheaply": "short"}
+    found = summary(pd.concat([TRUTH, short]), SCORES, fitted_on=both, draws=20)
+    alone = summary(TRUTH, SCORES, draws=20)
+    value, other = (f.statistics.set_index(["maker", "statistic", "at"])["value"] for f in (found, alone))
+    assert value["shared, corrected", "tau", ""] == other["shared, corrected", "tau", ""] != value["shared, corrected cheaply", "tau", ""]
+    assert (found.costs["no score, corrected"], found.costs["no score, corrected cheaply"]) == (320, 32)
+    assert len(found.targets) - len(alone.targets) == 6 and found.targets.maker.str.contains("cheaply").sum() == 6
+    assert "shared, corrected - shared, corrected cheaply" in set(found.statistics["maker"])
+
+
+def test_what_is_left_uncorrected_is_judged_as_it_is():
+    found = summary(TRUTH, SCORES, uncorrected=["per_config"], draws=20)
+    assert {m for m in found.points["maker"] if m.startswith("per_config")} == {"per_config"}
+
+
 def test_costs_add_networks_tuning_and_fitted_trainings():
     rows = SCORES[SCORES["maker"].isin(["shared", "largest_only"])].assign(
         net=lambda df: np.where(df["maker"] == "shared", "all", df.resolution.astype(str)), cost_macs=100.0,
@@ -463,10 +480,10 @@ def test_summary_has_every_maker_raw_and_corrected_and_every_verdict():
     found = summary(rows, pd.concat([SCORES, guess]), limits=[1e6], draws=100)
     makers = set(found.points["maker"])
     modes = {"shared", "per_config", "largest_only"}
-    assert makers == modes | {f"{m}, corrected" for m in modes} | {"macs", "parameters", "proxy", "no score, fitted"}
+    assert makers == modes | {f"{m}, corrected" for m in modes} | {"macs", "parameters", "proxy", "no score, corrected"}
     assert set(found.statistics["at"]) >= {"", "macs<=1000000", "ending=2", "resolution=32", "width=0.1"}
     assert found.targets["met"].notna().all() and len(found.targets) == 13
-    assert found.costs["no score, fitted"] == 16 * 2 * 10 and np.isnan(found.costs["shared"]) and found.costs["macs"] == 0
+    assert found.costs["no score, corrected"] == 16 * 2 * 10 and np.isnan(found.costs["shared"]) and found.costs["macs"] == 0
     value = found.statistics.set_index(["maker", "statistic", "at"])["value"]
     assert value["shared, corrected - macs", "tau", ""] == pytest.approx(value["shared, corrected", "tau", ""] - value["macs", "tau", ""])
     assert (found.statistics.dropna()["low"] <= found.statistics.dropna()["high"]).all()
