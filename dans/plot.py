@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WIDTHS', 'QUANTITIES', 'ENDINGS', 'STRIP', 'subplots', 'quantity', 'spread', 'label_ends', 'plot_slopes',
-           'plot_progress', 'plot_limits', 'plot_footprint', 'plot_rank', 'plot_makers', 'plot_recipes',
+           'plot_progress', 'plot_limits', 'plot_footprint', 'plot_rank', 'plot_makers', 'plot_bias', 'plot_recipes',
            'plot_agreement', 'plot_fits', 'plot_memory', 'stamp_figure', 'save_figure', 'show_table', 'save_table']
 
 # %% ../nbs/19_plot.ipynb #a6d9fe51
@@ -59,6 +59,7 @@ QUANTITIES = {    # column -> (what readers see, factor, digits)
     "width": ("width", 1, 1),
     "step": ("evaluations", 1, 0),
     "images": ("test images", 1, 0),
+    "ending": ("ends after stage", 1, None),
     "tau": ("Kendall's tau", 1, 2),
     "matched_tau": ("Kendall's tau, pairs of equal cost", 1, 2),
     "spearman": ("Spearman's correlation", 1, 2),
@@ -289,6 +290,29 @@ def plot_makers(
     ax.grid(axis="y", visible=False)
     if legend and len(variants) > 1:
         ax.legend(fontsize=7, loc="lower left")
+    return ax
+
+# %% ../nbs/19_plot.ipynb #b078bec0
+def plot_bias(
+    df:pd.DataFrame,    # columns maker, statistic ("bias"), at ("ending=2"), value, low, high
+    by:str,             # groups: ending, resolution or width
+    makers:list,        # which makers, one colour and mark each
+    ax=None,            # axes to draw on; default: new ones
+):                      # the axes
+    "Mean score less accuracy of each group, centred over all systems, with its interval."
+    _need(df, "maker", "statistic", "at", "value", "low", "high")
+    df = df[(df.statistic == "bias") & df["at"].str.startswith(f"{by}=")]
+    _need(df)
+    ax = ax or subplots()[1]
+    levels = sorted(df["at"].unique(), key=lambda at: float(at.partition("=")[2]))
+    for i, maker in enumerate(makers):
+        part = df[df.maker == maker].set_index("at").reindex(levels)
+        x = np.arange(len(levels)) + .16*(i - (len(makers) - 1)/2)
+        ax.vlines(x, 100*part.low, 100*part.high, color=f"C{i}", lw=1.2)
+        ax.plot(x, 100*part.value, color=f"C{i}", marker="osD^v"[i % 5], ms=4, mec="white", mew=.5, ls="", label=maker)
+    ax.axhline(0, color=".6", lw=.8, zorder=0)
+    ax.set(xticks=range(len(levels)), xticklabels=[at.partition("=")[2] for at in levels], xlabel=quantity(by)[0], ylabel="bias (points)")
+    ax.grid(axis="x", visible=False)
     return ax
 
 # %% ../nbs/19_plot.ipynb #e66579d8

@@ -18,6 +18,7 @@ from dans.plot import (
     QUANTITIES,
     plot_footprint,
     plot_limits,
+    plot_bias,
     plot_makers,
     plot_progress,
     plot_rank,
@@ -119,6 +120,15 @@ def makers():
     )
 
 
+def biases():
+    rows = [("shared", 10, 0.01), ("shared", 9, -0.02), ("macs", 9, 0.03), ("shared", 2, 0.0)]
+    return pd.DataFrame([(m, "bias", f"ending={e}", b, b - 0.01, b + 0.01) for m, e, b in rows], columns=["maker", "statistic", "at", "value", "low", "high"])
+
+
+def bias_by_ending(df, ax=None):
+    return plot_bias(df, "ending", ["shared"], ax=ax)
+
+
 # What is drawn
 
 
@@ -208,6 +218,14 @@ def test_variants_of_a_maker_share_its_line_and_are_told_apart():
     assert ax.get_legend() and plot_makers(two, legend=False).get_legend() is None
 
 
+def test_bias_of_each_group_is_in_points_and_groups_are_in_numerical_order():
+    ax = plot_bias(biases(), "ending", ["shared", "macs"])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["2", "9", "10"]
+    shared, macs = ax.lines[:2]
+    assert np.allclose(shared.get_ydata(), [0, -2, 1]) and np.isnan(macs.get_ydata()[[0, 2]]).all()
+    assert shared.get_xdata()[0] < 0 < macs.get_xdata()[1] - 1 and shared.get_color() != macs.get_color()
+
+
 def test_makers_with_several_rows_each_are_refused():
     with pytest.raises(DansError, match="tau has several rows for one maker"):
         plot_makers(pd.concat([makers(), makers()]))
@@ -225,6 +243,7 @@ def test_makers_with_several_rows_each_are_refused():
         (plot_footprint, systems, "ram_bytes"),
         (plot_rank, ranked, "ending"),
         (plot_makers, makers, "low"),
+        (bias_by_ending, biases, "at"),
     ],
 )
 def test_missing_columns_and_no_rows_are_one_line(draw, rows, column):
@@ -243,6 +262,7 @@ def test_missing_columns_and_no_rows_are_one_line(draw, rows, column):
         (plot_footprint, systems),
         (plot_rank, ranked),
         (plot_makers, makers),
+        (bias_by_ending, biases),
     ],
 )
 def test_plots_draw_on_the_axes_given_and_leave_the_rows_alone(draw, rows):
