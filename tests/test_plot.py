@@ -396,6 +396,6 @@ def test_a_table_is_one_frame(tmp_path):
 
 def test_each_quantity_has_a_unit_or_needs_none():
     for name, (label, factor, digits) in QUANTITIES.items():
-        assert "(" in label or name in ("width", "step", "images", "tau", "matched_tau", "spearman"), f"{name} is shown without a unit"
+        assert "(" in label or name in ("width", "step", "images", "tau", "matched_tau", "spearman", "ending"), f"{name} is shown without a unit"
         assert factor > 0 and digits >= 0
     assert show_table(pd.DataFrame({"far_share": [0.3]})).columns[0] == "far share"
