@@ -59,7 +59,7 @@ QUANTITIES = {    # column -> (what readers see, factor, digits)
     "width": ("width", 1, 1),
     "step": ("evaluations", 1, 0),
     "images": ("test images", 1, 0),
-    "ending": ("ends after stage", 1, None),
+    "ending": ("ends after stage", 1, 0),
     "tau": ("Kendall's tau", 1, 2),
     "matched_tau": ("Kendall's tau, pairs of equal cost", 1, 2),
     "spearman": ("Spearman's correlation", 1, 2),
