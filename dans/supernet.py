@@ -561,7 +561,6 @@ def load(cls:Supernet, path)->"Supernet":
 # %% ../nbs/09_supernet.ipynb #43abc7e5
 TRACED = 1000    # steps from which a training is worth a trace of its own
 
-
 def train_alone(
     system:System,              # what to train
     prepared:Prepared,          # images
