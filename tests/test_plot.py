@@ -16,9 +16,9 @@ from matplotlib.colors import to_rgb
 
 from dans.plot import (
     QUANTITIES,
+    plot_bias,
     plot_footprint,
     plot_limits,
-    plot_bias,
     plot_makers,
     plot_progress,
     plot_rank,
