@@ -316,6 +316,14 @@ def test_plateau_compares_the_same_systems_only():
     assert turned.set_index("maker").loc["trained longer", "value"] == -1
 
 
+@pytest.mark.parametrize("systems", [1, 2, 4])
+def test_a_plateau_of_few_systems_leaves_all_else_as_it_is(systems):
+    longer = TRUTH[TRUTH["set"] == "judging"].iloc[: 2 * systems].assign(set="long")
+    found = summary(pd.concat([TRUTH, longer]), SCORES, draws=20).targets.set_index("maker")
+    assert found.loc["trained longer", "met"] is (True if systems > 1 else None)
+    assert found.loc["the same again", "met"] is None and found.loc["shared", "value"].notna().all()
+
+
 # The corrected score
 
 
