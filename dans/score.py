@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'parent', 'branches', 'children', 'list_macs', 'tree_macs', 'Tree', 'calibrate_tree', 'tree_logits',
-           'peak_bytes', 'predict_subnets', 'score_subnets', 'Scorer', 'StandAlone']
+           'peak_bytes', 'predict_subnets', 'score_subnets', 'Scorer', 'CorrectedScorer', 'StandAlone']
 
 # %% ../nbs/10_score.ipynb #e635cbcb
 import functools
@@ -456,9 +456,34 @@ class Scorer:
         "MACs to score `system` by itself: an upper bound, since a tree shares prefixes."
         return self.passes * macs(system, self.net.classes)
 
-    def tree_cost(self, systems:list[System])->int:
+    def shared_cost(self, systems:list[System])->int:
         "MACs to score `systems` together, as trees."
         return self.passes * tree_macs(systems, self.net.classes)
+
+# %% ../nbs/10_score.ipynb #670ded90
+@dataclass(frozen=True)
+class CorrectedScorer:
+    "A callable like `score`, and at its cost, whose scores are corrected. What the correction was fitted on is paid before (a search's `setup_cost`)."
+    score:Scorer            # or any other callable with a cost
+    corrector:object        # what has `predict(systems, scores)` and `to_dict()`, such as `dans.rank.Corrector`
+    kind = "score"          # of the results that these scores are (see `dans.study`)
+
+    @property
+    def what(self)->dict:
+        "All that determines a score besides its system."
+        return dict(self.score.what, corrector=self.corrector.to_dict())
+
+    def __call__(self, systems:list[System])->np.ndarray:
+        "Corrected scores of `systems`, shape (len(systems),)."
+        return self.corrector.predict(systems, self.score(systems))
+
+    def cost(self, system:System)->int:
+        "MACs to score `system` by itself."
+        return self.score.cost(system)
+
+    def shared_cost(self, systems:list[System])->int:
+        "MACs to score `systems` together."
+        return self.score.shared_cost(systems)
 
 # %% ../nbs/10_score.ipynb #233ba0bc
 @dataclass(frozen=True)

@@ -466,7 +466,7 @@ class Supernet:
 def train(
     self:Supernet,
     prepared:Prepared,      # images, prepared for the resolutions of the space
-    recipe:Recipe=Recipe(), # how to train
+    recipe:Recipe=None,     # how to train; default: `shared_recipe` for so many images
     checkpoint=None,        # file to go on from and to write after each epoch
     check_images:int=500,   # training images for statistics, and validation images, of the check after each epoch; 0: none
     on_epoch=None,          # called with the record of each epoch: epoch, step, loss, cost, the two scores
@@ -474,7 +474,7 @@ def train(
     "Train all subnets together; progress bar with loss and validation score of the largest and the smallest subnet."
     if prepared.sizes["train"] < 2:
         raise DansError(f"{prepared.sizes['train']} training images", "give at least 2")
-    settings = dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed)
+    recipe, settings = recipe or shared_recipe(prepared.sizes["train"]), dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed)
     check = functools.partial(self._check, prepared, check_images) if check_images else None
     layout = Layout(self.largest.arch, self.classes, len(self.space.data_configs) if recipe.own_scale else 1)
     if recipe.zero_last and self.state.step == 0:
@@ -497,13 +497,13 @@ class PerConfig:
         self,
         space:SearchSpace,      # the systems that they hold together
         prepared:Prepared,      # images
-        recipe:Recipe=Recipe(), # how each is trained
+        recipe:Recipe=None,     # how each is trained; default: `shared_recipe` for so many images
         seed:int=0,             # of the first weights
         folder=None,            # for checkpoints, one for each supernet; default: none are kept
         check_images:int=500,   # as in `Supernet.train`
     ):
         self.space, self.classes = space, len(prepared.classes)
-        self.prepared, self.recipe, self.seed, self.folder, self.check_images = prepared, recipe, seed, folder, check_images
+        self.prepared, self.recipe, self.seed, self.folder, self.check_images = prepared, recipe or shared_recipe(prepared.sizes["train"]), seed, folder, check_images
         self.largest, self.smallest = extremes(space)
         self.nets = {}  # data configuration -> its supernet, so far
 

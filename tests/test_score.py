@@ -279,8 +279,8 @@ def test_scorer_is_what_a_search_takes(net, prepared):
     assert scorer([]).shape == (0,)
     assert scorer.cost(SPACE[-1]) > scorer.cost(SPACE[0]) > 0
     assert scorer.cost(SPACE[0]) == 96 * macs(SPACE[0])
-    assert scorer.tree_cost([SPACE[0]]) == scorer.cost(SPACE[0])
-    assert scorer.tree_cost(SPACE) < sum(map(scorer.cost, SPACE)) / 5
+    assert scorer.shared_cost([SPACE[0]]) == scorer.cost(SPACE[0])
+    assert scorer.shared_cost(SPACE) < sum(map(scorer.cost, SPACE)) / 5
 
 
 def test_the_progress_bar_ends_full(net, prepared, capsys):

@@ -1,11 +1,13 @@
 "Searches: limits and budgets hold, nothing is scored twice, a seed decides all, exact is exact."
 import itertools, math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from dans.hardware import Limits, footprint
+from dans.score import CorrectedScorer, Scorer
 from dans.search import Budget, ExhaustiveSearch, Kept, evolution, front, random_search, winner
 from dans.space import DansError, DataConfig, SearchSpace, System
 from dans.study import Store
@@ -428,6 +430,18 @@ def test_what_is_shared_is_counted_once():
                       1e9 + sum(score.shared_cost(batch) for batch in score.batches))
     plain = ExhaustiveSearch(SMOKE, lambda systems: score(systems)).log
     assert plain.cost_macs.isna().all()
+
+def test_a_scorer_is_charged_for_its_trees():
+    prepared = SimpleNamespace(sizes=dict(train=100, val=50))
+    class Counted(Scorer):
+        def __call__(self, systems):
+            return np.array([Smooth().one(s) for s in systems])
+    score = Counted(SimpleNamespace(classes=2), prepared, calibration=64)
+    paid = ExhaustiveSearch(SMOKE, score).log.cost_macs.iloc[-1]
+    assert np.isclose(paid, score.shared_cost(list(SMOKE))) and paid < sum(map(score.cost, SMOKE)) / 2
+    half = CorrectedScorer(score, SimpleNamespace(predict=lambda systems, scores: scores / 2))
+    halved = ExhaustiveSearch(SMOKE, half).log
+    assert halved.cost_macs.iloc[-1] == paid and np.allclose(halved.score, score(list(SMOKE))[[list(SMOKE).index(System.from_dict(row)) for row in halved.to_dict("records")]] / 2)
 
 def test_a_search_that_was_stopped_goes_on():
     rows = []
