@@ -16,6 +16,7 @@ BENCHMARKS = {  # name -> module, and what is measured
     "tree_against_list": ("scoring", "all subnets of one data configuration and width: the tree, and a traced list of the same subnets"),
     "tree_against_models": ("scoring", "the same subnets: the tree, and a new Keras model for each"),
     "step_against_fit": ("training", "images/s of one network's training step: the supernet's trace, and `fit` of a plain Keras model"),
+    "backends": ("backends", "seconds of the first training step and the first scoring, compilation included, and of later ones: TensorFlow and JAX"),
     "quick_space": ("scoring", "seconds to score every system of the quick space"),
     "footprints": ("footprints", "seconds for RAM, flash and MACs of every system of the paper space"),
     "paper_space": ("scoring", "hours to score every system of the paper space, extrapolated from measured trees"),
@@ -58,10 +59,11 @@ def measure(args):
     tf.get_logger().setLevel("ERROR")
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(args.threads)
+    here = machine(args.threads)
     for name in args.only:
         module, what = BENCHMARKS[name]
         print(f"{name}: {what}", flush=True)
-        about, start = dict(what=what, sizes=asdict(sizes), machine=machine(args.threads)), time.perf_counter()
+        about, start = dict(what=what, sizes=asdict(sizes), machine=here), time.perf_counter()
         run = getattr(import_module(f"benchmarks.{module}"), name)
         for record, said in run(sizes, results) if name == "scaling" else run(sizes):
             print(f"  {time.perf_counter() - start:5.0f} s  {said}", flush=True)
