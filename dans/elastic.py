@@ -132,7 +132,18 @@ def depthwise_conv2d(x, kernel, stride):
             x = tf.pad(x, [[0, 0], [before[0], 1], [before[1], 1], [0, 0]])
             return tf.nn.depthwise_conv2d(x, kernel, [1, 2, 2, 1], "VALID")
         return tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], "SAME")
+    if keras.backend.backend() == "jax":
+        return _by_shifts(x, kernel, stride)
     return ops.depthwise_conv(x, kernel, stride, "same")
+
+
+def _by_shifts(x, kernel, stride):
+    "Depthwise convolution as a sum of shifted images: on CPUs, XLA takes long for a grouped convolution, and longer for its gradient."
+    side, sizes = kernel.shape[0], [-(-n // stride) for n in x.shape[1:3]]
+    missing = [max((size - 1) * stride + side - n, 0) for size, n in zip(sizes, x.shape[1:3])]
+    padded = ops.cast(ops.pad(x, [(0, 0), *[(m // 2, m - m // 2) for m in missing], (0, 0)]), "float32")
+    height, width = [(size - 1) * stride + 1 for size in sizes]
+    return ops.cast(sum(padded[:, i:i + height:stride, j:j + width:stride] * kernel[i, j, :, 0] for i in range(side) for j in range(side)), x.dtype)
 
 # %% ../nbs/08_elastic.ipynb #83664579
 def mean_of(x):
