@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.harness import Sizes, noise, seconds_of, subnets
+from benchmarks.harness import Sizes, check_equal, noise, seconds_of, subnets
 from dans.space import DataConfig, SearchSpace
 
 
@@ -19,8 +19,8 @@ def first_and_again(run, repeats):
     return dict(first_seconds=seconds_of(run), seconds=[seconds_of(run) for _ in range(repeats)])
 
 
-def measured(sizes:Sizes)->list[dict]:
-    "Training steps of the largest and the smallest system, and all subnets of one width scored, on the backend of this process."
+def measured(sizes:Sizes)->tuple[list[dict], np.ndarray]:
+    "Training steps of the largest and the smallest system, and all subnets of one width scored, on the backend of this process; some of their logits."
     import keras  # takes KERAS_BACKEND as it finds it
     from benchmarks.scoring import CHUNK, random_supernet
     from dans.elastic import initial_weights
@@ -37,13 +37,18 @@ def measured(sizes:Sizes)->list[dict]:
     space = SearchSpace(data.resolution, data.color, width, sizes.max_depths)
     net, calibration, images = random_supernet(space), noise(sizes.calibration, data, 1), noise(sizes.images, data, 2)
     wanted = {system.arch.depths for system in subnets(space, data, width)}
-    found = first_and_again(lambda: tree_logits(net, data, width, wanted, calibration, images, CHUNK), sizes.repeats)
-    return [*rows, dict(**about, what=f"scoring {len(wanted)} subnets of width {width}", system="", of=len(wanted), **found)]
+    logits = []
+    found = first_and_again(lambda: logits.append(tree_logits(net, data, width, wanted, calibration, images, CHUNK)), sizes.repeats)
+    rows.append(dict(**about, what=f"scoring {len(wanted)} subnets of width {width}", system="", of=len(wanted), **found))
+    return rows, np.stack([logits[0][depths] for depths in sorted(wanted)])
 
 
 def backends(sizes:Sizes):
-    rows = []
+    rows, logits = [], []
     for backend in filter(find_spec, ("tensorflow", "jax")):
         with patch.dict(os.environ, KERAS_BACKEND=backend), ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            rows += pool.submit(measured, sizes).result()
+            found, by_backend = pool.submit(measured, sizes).result()
+        rows += found
+        logits.append(by_backend)
+        check_equal(logits[0], by_backend, 1e-3, backend)
         yield dict(rows=rows), "; ".join(f"{row['backend']}, {row['what']}: {row['first_seconds']:.2f} s, then {median(row['seconds']):.2g} s" for row in rows[-3:])

@@ -132,9 +132,16 @@ def depthwise_conv2d(x, kernel, stride):
             x = tf.pad(x, [[0, 0], [before[0], 1], [before[1], 1], [0, 0]])
             return tf.nn.depthwise_conv2d(x, kernel, [1, 2, 2, 1], "VALID")
         return tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], "SAME")
-    if keras.backend.backend() == "jax":
+    if _jax_on_cpu():
         return _by_shifts(x, kernel, stride)
     return ops.depthwise_conv(x, kernel, stride, "same")
+
+
+def _jax_on_cpu()->bool:
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+    return jax.default_backend() == "cpu"
 
 
 def _by_shifts(x, kernel, stride):

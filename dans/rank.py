@@ -329,7 +329,7 @@ def plateau(
     draws:int=2000,
     seed:int=0,
 )->pd.DataFrame:            # columns maker, statistic, at, value, low, high
-    "Tau between usual and longer trainings, and (where systems were trained twice, and five of them longer) what noise alone would leave of it."
+    "Tau between usual and longer trainings, and (where systems were trained twice, and `FEWEST` of them longer) what noise alone would leave of it."
     longer = truth[truth["set"] == "long"]
     usual = truth[(truth["set"] == "judging") & pd.Series(_systems(truth), truth.index).isin(_systems(longer))]
     means = longer.groupby(KEYS, as_index=False)[accuracy].mean().rename(columns={accuracy: "score"})

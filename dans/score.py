@@ -464,9 +464,12 @@ class Scorer:
 @dataclass(frozen=True)
 class CorrectedScorer:
     "A callable like `score`, and at its cost, whose scores are corrected. What the correction was fitted on is paid before (a search's `setup_cost`)."
-    score:Scorer            # or any other callable with a cost
+    score:object            # a `Scorer`, or another callable that says `what` determines its scores
     corrector:object        # what has `predict(systems, scores)` and `to_dict()`, such as `dans.rank.Corrector`
-    kind = "score"          # of the results that these scores are (see `dans.study`)
+
+    def __post_init__(self):
+        if not hasattr(self.score, "what"):
+            raise DansError("nothing says what determines the scores to correct", "correct a `Scorer`, or a callable with a dictionary `what`")
 
     @property
     def what(self)->dict:
@@ -474,16 +477,17 @@ class CorrectedScorer:
         return dict(self.score.what, corrector=self.corrector.to_dict())
 
     def __call__(self, systems:list[System])->np.ndarray:
-        "Corrected scores of `systems`, shape (len(systems),)."
-        return self.corrector.predict(systems, self.score(systems))
+        "Corrected scores of `systems`, shape (len(systems),); one that is no number stays so."
+        scores = np.array(self.score(systems), float)
+        there = np.isfinite(scores)
+        if there.any():
+            scores[there] = self.corrector.predict([s for s, known in zip(systems, there) if known], scores[there])
+        return scores
 
-    def cost(self, system:System)->int:
-        "MACs to score `system` by itself."
-        return self.score.cost(system)
-
-    def shared_cost(self, systems:list[System])->int:
-        "MACs to score `systems` together."
-        return self.score.shared_cost(systems)
+    def __getattr__(self, name):
+        if name in ("cost", "shared_cost", "kind", "at_a_time"):    # as far as `score` has them
+            return getattr(self.score, name)
+        raise AttributeError(name)
 
 # %% ../nbs/10_score.ipynb #233ba0bc
 @dataclass(frozen=True)

@@ -47,6 +47,11 @@ class Kept:
         "What one evaluation costs, as `score` says it; a score that is found again is charged in full."
         return self.score.cost
 
+    @property
+    def shared_cost(self):
+        "What several cost in one call, likewise."
+        return self.score.shared_cost
+
 # %% ../nbs/11_search.ipynb #a0b519dc
 @dataclass(frozen=True)
 class Budget:

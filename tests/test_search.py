@@ -431,17 +431,33 @@ def test_what_is_shared_is_counted_once():
     plain = ExhaustiveSearch(SMOKE, lambda systems: score(systems)).log
     assert plain.cost_macs.isna().all()
 
-def test_a_scorer_is_charged_for_its_trees():
-    prepared = SimpleNamespace(sizes=dict(train=100, val=50))
+def test_a_scorer_is_charged_for_its_trees(tmp_path):
+    prepared = SimpleNamespace(sizes=dict(train=100, val=50), key="images")
     class Counted(Scorer):
         def __call__(self, systems):
             return np.array([Smooth().one(s) for s in systems])
-    score = Counted(SimpleNamespace(classes=2), prepared, calibration=64)
+    score = Counted(SimpleNamespace(classes=2, what={}), prepared, calibration=64)
     paid = ExhaustiveSearch(SMOKE, score).log.cost_macs.iloc[-1]
     assert np.isclose(paid, score.shared_cost(list(SMOKE))) and paid < sum(map(score.cost, SMOKE)) / 2
-    half = CorrectedScorer(score, SimpleNamespace(predict=lambda systems, scores: scores / 2))
+    kept = ExhaustiveSearch(SMOKE, Kept(score, Store(tmp_path))).log
+    assert kept.cost_macs.iloc[-1] == paid
+    half = CorrectedScorer(score, HALF)
     halved = ExhaustiveSearch(SMOKE, half).log
     assert halved.cost_macs.iloc[-1] == paid and np.allclose(halved.score, score(list(SMOKE))[[list(SMOKE).index(System.from_dict(row)) for row in halved.to_dict("records")]] / 2)
+
+HALF = SimpleNamespace(predict=lambda systems, scores: scores / 2, to_dict=lambda: dict(factor=.5))
+
+def test_a_corrected_score_is_no_more_than_the_score(tmp_path):
+    with pytest.raises(DansError, match="what determines"):
+        CorrectedScorer(Smooth(), HALF)
+    score, store, some = Smooth(), Store(tmp_path), list(SMOKE)[:4]
+    score.what = dict(of="smooth")
+    half = CorrectedScorer(score, HALF)
+    assert not hasattr(half, "shared_cost") and half.cost(some[0]) == score.cost(some[0])
+    raw = Kept(score, store)(some)
+    assert np.allclose(Kept(half, store)(some), raw / 2) and np.array_equal(Kept(score, store)(some), raw), "each under its own key"
+    score.one = lambda system: np.nan if system == some[1] else 1.
+    assert np.array_equal(half(some), [.5, np.nan, .5, .5], equal_nan=True)
 
 def test_a_search_that_was_stopped_goes_on():
     rows = []

@@ -1,12 +1,13 @@
 "The supernet against ordinary Keras models, and against itself after an interruption."
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
 import pytest
 
 from dans.data import prepare, wake_scenes
-from dans.elastic import (EPSILON, batch_norm, calibrate, depthwise_conv2d, extract, initial_weights, keras_model, moving_statistics,
+from dans.elastic import (EPSILON, _by_shifts, batch_norm, calibrate, depthwise_conv2d, extract, initial_weights, keras_model, moving_statistics,
                           subnet_logits, tensors, weight_shapes)
 from dans.space import Architecture, DansError, Diverged, DataConfig, SearchSpace, System
 from dans.supernet import Average, Layout, PerConfig, Recipe, State, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale
@@ -423,3 +424,10 @@ def test_one_supernet_for_each_data_configuration_is_trained_when_needed(prepare
     assert nets.cost_macs == sum(e["cost_macs"] for e in net.state.history)
     again = PerConfig(SPACE, prepared, SHORT, folder=tmp_path, check_images=0).weights_for(data)
     assert all(np.array_equal(again[n], w) for n, w in net.weights.items())
+
+
+@pytest.mark.parametrize("side,stride", itertools.product(range(1, 6), (1, 2)))
+def test_a_sum_of_shifted_images_is_the_depthwise_convolution(side, stride):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, side, side + 1, 5)).astype("f"), rng.normal(size=(3, 3, 5, 1)).astype("f")
+    np.testing.assert_allclose(_by_shifts(x, kernel, stride), depthwise_conv2d(x, kernel, stride), atol=1e-5)
