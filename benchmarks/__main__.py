@@ -79,6 +79,8 @@ def draw():
     for path in PAGES:
         page = nbformat.read(path, as_version=4)
         NotebookClient(page, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+        for cell in page.cells:     # warnings of libraries are no part of the page
+            cell.get("outputs", [])[:] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
         nbformat.write(page, path)
         subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", path], cwd=ROOT, check=True)
         print(f"page: {path.relative_to(ROOT)}")
