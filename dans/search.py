@@ -18,7 +18,7 @@ import pandas as pd
 from fastcore.basics import patch
 from tqdm import tqdm
 
-from .hardware import Footprint, Limits, check_limits, footprint
+from .hardware import Footprint, Limits, check_limits
 from .space import DansError, SearchSpace, System, stoppable
 
 # %% ../nbs/11_search.ipynb #df7e9a8e
@@ -105,7 +105,7 @@ class _Gate:
         check_limits(self.space, self.limits, self.classes)
 
     def admits(self, system):
-        return self.limits.admits(footprint(system, self.classes))
+        return self.limits.admits(self.limits.cost(system, self.classes))
 
     def draw(self, generation, operator=None, make=None):
         "The first new system that `make` gives, else a random one, else None."
@@ -129,7 +129,7 @@ class _Gate:
 
     def _let_through(self, system, *how):
         self.seen.add(system)
-        return Proposal(system, footprint(system, self.classes), *how)
+        return Proposal(system, self.limits.cost(system, self.classes), *how)
 
 def _until_none(draws):
     "The draws of one batch, up to where no system is left."
@@ -138,11 +138,11 @@ def _until_none(draws):
 # %% ../nbs/11_search.ipynb #d4df28a7
 def _merit(
     score:float,
-    cost,           # anything with `ram_bytes`, `flash_bytes`, `macs`
+    cost,           # anything with `arena_bytes`, `flash_bytes`, `macs`
 ):
     "What is compared: the score, then less RAM, less flash, fewer MACs. NaN loses to all."
     return (score if math.isfinite(score) else -math.inf,
-            -cost.ram_bytes, -cost.flash_bytes, -cost.macs)
+            -cost.arena_bytes, -cost.flash_bytes, -cost.macs)
 
 def _scores(score, systems):
     "What `score` gives, as a list of floats, one for each system."
@@ -192,8 +192,7 @@ def _run(batches, score, budget, setup_cost, setup_seconds, on_row, desc):
                 best,cost = merit if is_best else best,cost + c
                 rows.append(dict(
                     step=len(rows), generation=p.generation, operator=p.operator,
-                    **p.system.to_dict(), ram_bytes=p.footprint.ram_bytes,
-                    flash_bytes=p.footprint.flash_bytes, macs=p.footprint.macs, score=value,
+                    **p.system.to_dict(), **vars(p.footprint), score=value,
                     cost_macs=cost, seconds=seconds, best_score=best[0] if best else math.nan,
                     is_best=is_best, over_limits=p.over_limits, repeats=p.repeats))
                 if on_row:
@@ -208,7 +207,7 @@ def _run(batches, score, budget, setup_cost, setup_seconds, on_row, desc):
     return pd.DataFrame(rows)
 
 # %% ../nbs/11_search.ipynb #feca7e4b
-_AXES = ("ram_bytes", "flash_bytes", "macs")
+_AXES = ("arena_bytes", "flash_bytes", "macs")     # RAM to reserve, flash, work: what less of is better
 
 def _ranked(log):
     "The rows of `log` that have a score, by `_merit`, the best first."
@@ -216,7 +215,7 @@ def _ranked(log):
     if rows.empty:
         raise DansError(f"none of the {len(log)} systems in the log has a score",
                         "look at why scoring gave no numbers")
-    return rows.iloc[np.lexsort((rows["macs"], rows["flash_bytes"], rows["ram_bytes"],
+    return rows.iloc[np.lexsort((rows["macs"], rows["flash_bytes"], rows["arena_bytes"],
                                  -rows["score"]))]
 
 def winner(
@@ -324,12 +323,12 @@ class _Known:
         found = dict(zip(new, _scores(self.score, new))) if new else {}
         return [found[s] if s in found else self.known[s] for s in systems]
 
-def _run_groups(systems, score, known, classes, operator, generation, *how):
+def _run_groups(systems, score, known, cost, operator, generation, *how):
     "Score `systems`, those of one data configuration and width together; the log as a frame."
     groups = [list(group) for _,group in groupby(systems, lambda s: (s.data, s.arch.width))]
     def batches():
         for group in groups:
-            yield [Proposal(s, footprint(s, classes), operator, generation, 0, 0) for s in group]
+            yield [Proposal(s, cost(s), operator, generation, 0, 0) for s in group]
         yield []
     score = _Known(score, known, _cost_of(score, groups))
     return _run(batches(), score, Budget(evaluations=len(systems)), *how)
@@ -340,6 +339,8 @@ def _listed(limits):
     limits = [limits] if isinstance(limits, Limits) else list(limits)
     if not limits:
         raise DansError("the list of limits is empty", "give one, as Limits() to admit all")
+    if len({each.kernels for each in limits}) > 1:
+        raise DansError("the limits name different kernels, and an arena is one number", "search once for each library")
     return limits
 
 class ExhaustiveSearch:
@@ -359,19 +360,21 @@ class ExhaustiveSearch:
         for each in self.limits:
             check_limits(space, each, classes)
         systems = [s for s in space
-                   if any(each.admits(footprint(s, classes)) for each in self.limits)]
+                   if any(each.admits(self._cost(s)) for each in self.limits)]
         known = known or {}
         def new_row(row):
             if on_row and System.from_dict(row) not in known:
                 on_row(row)
-        self.log = _run_groups(systems, score, known, classes, "exhaustive", 0, setup_cost,
+        self.log = _run_groups(systems, score, known, self._cost, "exhaustive", 0, setup_cost,
                                setup_seconds, new_row, "exhaustive search")
+
+    def _cost(self, system):
+        return self.limits[0].cost(system, self.classes)
 
 # %% ../nbs/11_search.ipynb #a9019832
 def _covers(wide, limits):
     "Whether every system within `limits` is within `wide`."
-    return all(bound is None or (getattr(limits, axis) or math.inf) <= bound
-               for axis,bound in vars(wide).items())
+    return all(limits.bounds().get(axis, math.inf) <= bound for axis,bound in wide.bounds().items())
 
 @patch
 def best(self:ExhaustiveSearch,
@@ -386,8 +389,8 @@ def best(self:ExhaustiveSearch,
                         f"search again with these limits, or stay within {self.limits[0]}")
     if n < 1:
         raise DansError(f"n={n} asks for no system", "ask for 1 or more")
-    bounds = [getattr(limits, axis) or math.inf for axis in _AXES]
-    return _ranked(self.log[(self.log[list(_AXES)] <= bounds).all(axis=1)]).head(n)
+    bounds = limits.bounds()
+    return _ranked(self.log[(self.log[list(bounds)] <= list(bounds.values())).all(axis=1)]).head(n)
 
 # %% ../nbs/11_search.ipynb #3a723eea
 def front(
@@ -414,9 +417,8 @@ def front(self:ExhaustiveSearch)->pd.DataFrame:     # rows of the log, the best 
 # %% ../nbs/11_search.ipynb #56a24bf9
 def _size(row, limits):
     "What is compared between ties, less is better: shares of `limits` used, the largest first."
-    shares = sorted((getattr(row, axis) / bound for axis,bound in vars(limits).items()
-                     if bound is not None), reverse=True)
-    return *shares, row.ram_bytes, row.flash_bytes, row.macs, -row.rescore
+    shares = sorted((getattr(row, axis) / bound for axis,bound in limits.bounds().items()), reverse=True)
+    return *shares, row.arena_bytes, row.flash_bytes, row.macs, -row.rescore
 
 def _judged(finals, limits, images):
     "`finals` of one limit, the best rescore first, with errors, ties and the winner."
@@ -453,7 +455,7 @@ def select(self:ExhaustiveSearch,
     first = self.log.loc[sorted(set().union(*(rows.index for rows in tops)))]
     systems = [System.from_dict(row) for row in first.to_dict("records")]
     spent = self.log.iloc[-1]
-    finals = _run_groups(systems, rescore, {}, self.classes, "finalist", 1, spent.cost_macs,
+    finals = _run_groups(systems, rescore, {}, self._cost, "finalist", 1, spent.cost_macs,
                          spent.seconds, None, "finalists").set_index(first.index)
     finals = finals.assign(step=first["step"], score=first["score"], rescore=finals["score"])
     finals = finals.drop(columns=["best_score", "is_best", "over_limits", "repeats"])

@@ -173,4 +173,4 @@ def test_search_spaces(resolutions, colors, widths, depths, rounding):
 @given(words | st.lists(st.sampled_from(["RAM", "flash", "MACs", "64", "KiB", "2 M", "=", ",", "-1", "1e9", "nan"]), max_size=6).map(" ".join))
 def test_limits(text):
     limits = ours(Limits.parse, text)
-    assert limits is None or all(v is None or v > 0 for v in vars(limits).values())
+    assert limits is None or all(bound > 0 for bound in limits.bounds().values())

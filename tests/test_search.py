@@ -57,8 +57,7 @@ def test_the_log_says_what_was_scored(search):
     assert systems(log) == score.asked
     assert np.array_equal(log.score, [score.one(s) for s in score.asked])
     for row,s in zip(log.itertuples(), systems(log)):
-        assert (row.ram_bytes, row.flash_bytes, row.macs) == (
-            footprint(s).ram_bytes, footprint(s).flash_bytes, footprint(s).macs)
+        assert all(getattr(row, axis) == cost for axis,cost in vars(footprint(s)).items())
     assert np.array_equal(log.best_score, log.score.cummax())
     assert np.allclose(log.cost_macs, np.cumsum([score.cost(s) for s in score.asked]))
     assert log.seconds.is_monotonic_increasing
@@ -72,8 +71,8 @@ def test_the_log_survives_csv(search, tmp_path):
 
 @both
 @pytest.mark.parametrize("limits", [
-    Limits(ram_bytes=30_000), Limits(flash_bytes=60_000), Limits(macs=600_000),
-    Limits(ram_bytes=40_000, flash_bytes=120_000, macs=1_500_000)])
+    Limits(arena_bytes=30_000), Limits(ram_bytes=30_000), Limits(flash_bytes=60_000), Limits(macs=600_000),
+    Limits(arena_bytes=40_000, flash_bytes=120_000, macs=1_500_000)])
 def test_limits_are_checked_before_scoring(search, limits):
     score = Smooth()
     log = search(SPACE, score, limits, Budget(evaluations=50), seed=2)
@@ -111,7 +110,7 @@ def test_a_space_of_one_system(search):
 def test_limits_that_nothing_meets(search):
     score = Smooth()
     with pytest.raises(DansError, match="RAM.*smallest"):
-        search(SPACE, score, Limits(ram_bytes=100), Budget(evaluations=5))
+        search(SPACE, score, Limits(arena_bytes=100), Budget(evaluations=5))
     assert score.batches == []
 
 # -- budget ----------------------------------------------------------------------------------------
@@ -248,7 +247,7 @@ def test_only_nan(search):
 def test_ties_go_to_the_smaller_footprint(search):
     log = search(SPACE, lambda s: [.5] * len(s), NO_LIMITS, Budget(evaluations=40), seed=4)
     w = winner(log)
-    smallest = log.sort_values(["ram_bytes", "flash_bytes", "macs"], kind="stable").iloc[0]
+    smallest = log.sort_values(["arena_bytes", "flash_bytes", "macs"], kind="stable").iloc[0]
     assert w.step == smallest.step
     assert log.step[log.is_best].iloc[-1] == w.step     # the last new best is the winner
 
@@ -316,7 +315,7 @@ def test_rows_are_plain_values(search):
 
 # -- every system ----------------------------------------------------------------------------------
 
-AXES = ["ram_bytes", "flash_bytes", "macs"]
+AXES = ["arena_bytes", "flash_bytes", "macs"]
 
 class Coarse(Smooth):
     "Scores with many ties, and no order that footprints have."
@@ -336,7 +335,7 @@ def by_merit(systems, score):
     "Sorted by the words of the notebook: score, then less RAM, less flash, fewer MACs."
     def merit(s):
         cost = footprint(s)
-        return -score.one(s), cost.ram_bytes, cost.flash_bytes, cost.macs
+        return -score.one(s), cost.arena_bytes, cost.flash_bytes, cost.macs
     return sorted(systems, key=merit)
 
 def brute_front(log):
@@ -407,16 +406,31 @@ def test_limits_within_those_of_the_search_are_answered_and_others_are_not():
         with pytest.raises(DansError, match="not scored"):
             search.best(wider)
 
+def test_limits_on_the_arena_and_on_activations_are_two_things():
+    "24 KiB of activations let systems through whose arena takes more; both hold where both are set."
+    within, paper = Limits(arena_bytes=24 * 1024), Limits(ram_bytes=24 * 1024)
+    search = ExhaustiveSearch(SMOKE, Smooth(), [within, paper])
+    arenas = [search.best(limits, 10_000).arena_bytes.max() for limits in (within, paper)]
+    assert arenas[0] <= 24 * 1024 < arenas[1]
+    both = ExhaustiveSearch(SMOKE, Smooth(), Limits(arena_bytes=24 * 1024, ram_bytes=3_000)).log
+    assert both.arena_bytes.max() <= 24 * 1024 and both.ram_bytes.max() <= 3_000
+    kernels = Limits(arena_bytes=24 * 1024, kernels="cmsis-nn-mve")
+    with pytest.raises(DansError, match="different kernels"):
+        ExhaustiveSearch(SMOKE, Smooth(), [within, kernels])
+    found = ExhaustiveSearch(SMOKE, Smooth(), kernels).log
+    assert len(found) < len(ExhaustiveSearch(SMOKE, Smooth(), within).log)
+    assert found.arena_bytes.tolist() == [footprint(s, kernels="cmsis-nn-mve").arena_bytes for s in systems(found)]
+
 def test_limits_that_nothing_meets_are_known_before_scoring():
     score = Smooth()
     with pytest.raises(DansError, match="RAM.*smallest"):
-        ExhaustiveSearch(SMOKE, score, [Limits(), Limits(ram_bytes=100)])
+        ExhaustiveSearch(SMOKE, score, [Limits(), Limits(arena_bytes=100)])
     with pytest.raises(DansError, match="empty"):
         ExhaustiveSearch(SMOKE, score, [])
     assert score.batches == []
     search = ExhaustiveSearch(SMOKE, score)
     with pytest.raises(DansError, match="RAM.*smallest"):
-        search.best(Limits(ram_bytes=100))
+        search.best(Limits(arena_bytes=100))
     with pytest.raises(DansError, match="n=0"):
         search.best(n=0)
 
@@ -507,7 +521,7 @@ def test_the_front_holds_the_answer_to_any_limits(score):
         assert systems(narrow) == [s for s in systems(every) if limits.admits(footprint(s))]
 
 def test_rows_that_are_equal_stay_together():
-    log = pd.DataFrame(dict(score=[.5, .7, .5, .7, .5], ram_bytes=1, flash_bytes=1,
+    log = pd.DataFrame(dict(score=[.5, .7, .5, .7, .5], arena_bytes=1, flash_bytes=1,
                             macs=[1, 2, 1, 2, 3]))
     assert front(log).index.tolist() == [1, 3, 0, 2]
 
@@ -572,26 +586,25 @@ def test_the_smallest_within_one_standard_error_wins():
         assert chosen.is_tied
         smaller = (tied[AXES] <= chosen[AXES]).all(axis=1) & (tied[AXES] < chosen[AXES]).any(axis=1)
         assert not smaller.any()
-        share = {axis: bound for axis,bound in vars(limits).items() if bound is not None}
+        share = limits.bounds()
         if share:
             used = lambda row: max(row[axis] / bound for axis,bound in share.items())
             assert used(chosen) == min(used(row) for _,row in tied.iterrows())
 
 def test_what_was_limited_decides_between_ties():
     "The smaller in RAM is not the smaller in MACs: each limit has its own winner."
-    a = max(SMOKE.fix(DataConfig(16, "rgb")), key=lambda s: footprint(s).macs)
-    b = next(s for s in SMOKE if footprint(s).ram_bytes > footprint(a).ram_bytes
-             and footprint(s).macs < footprint(a).macs
-             and footprint(s).flash_bytes < footprint(a).flash_bytes)
+    costs = {s: footprint(s) for s in SMOKE}
+    a,b = next((a, b) for a,b in itertools.permutations(SMOKE, 2) if costs[b].arena_bytes > costs[a].arena_bytes
+               and costs[b].macs < costs[a].macs and costs[b].flash_bytes < costs[a].flash_bytes)
     search = ExhaustiveSearch(SMOKE, lambda asked: [float(s in (a, b)) for s in asked])
-    ram,macs = footprint(b).ram_bytes,footprint(a).macs
+    ram,macs = footprint(b).arena_bytes,footprint(a).macs
     def chosen(limits):
         finals = search.select(limits, lambda asked: [.9] * len(asked), images=100, finalists=2)
         return System.from_dict(finals[finals.is_winner].iloc[0])
-    assert chosen(Limits()) == chosen(Limits(ram_bytes=ram)) == a
+    assert chosen(Limits()) == chosen(Limits(arena_bytes=ram)) == a
     assert chosen(Limits(macs=macs)) == chosen(Limits(flash_bytes=10**6)) == b
-    assert chosen(Limits(ram_bytes=10 * ram, macs=macs)) == b       # RAM is loose
-    assert chosen(Limits(ram_bytes=ram, macs=10 * macs)) == a       # MACs are loose
+    assert chosen(Limits(arena_bytes=10 * ram, macs=macs)) == b       # RAM is loose
+    assert chosen(Limits(arena_bytes=ram, macs=10 * macs)) == a       # MACs are loose
 
 def test_standard_errors():
     search = ExhaustiveSearch(SMOKE, Smooth())
