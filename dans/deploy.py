@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .boards import DEVICES, Device, energy, latency, speed_of
+from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
 from .data import atomic, prepare, source
 from .hardware import Footprint, footprint, show_bytes, show_macs
 from .quantise import check_images, pixel_table, quantise
@@ -144,30 +144,36 @@ def model_card(
     memory:Arena,               # as measured by `dans.runtime.arena`
     measured=None,              # `Deployed` or `Measured`, where there is one
     classes=(),                 # names of the outputs, in order
-    device:Device|None=None,    # a board
+    device:Device|None=None,    # a board that holds the model
     kernels:str|None=None,      # kernel library on that board
     npu:str|None=None,          # an Ethos-U as Vela names it, like "ethos-u55-128"
     fit:str|None=None,          # how images became square: "crop" or "squash", as in `dans.data.prepare`
 )->dict:                        # what `model_card.json` holds
-    "All that is known of a model file. Raises `DansError` where no measurements carry a latency that is asked for, and as `npu_estimate` does."
+    """All that is known of a model file. Raises `DansError` for a board that does not hold it, where no measurements carry a latency that is
+    asked for, and as `npu_estimate` does."""
     graph, (start, end) = read(tflite), ports(tflite)
     costs = {name: footprint_of(tflite, name, 64) for name in KERNELS}
     more = max(cost.arena_bytes for cost in costs.values()) - costs["reference"].arena_bytes
+    board = _fit(tflite, device, kernels) if device else None
     time = latency(graph.steps, device, kernels) if device and kernels else None
     power = energy(time, device) if time and device.power_mw else None
     full = measured and measured.float_accuracy
     return dict(
-        data_configuration=str(_data_config("the model", start.shape)), preprocessing=_preprocessing(start, fit), classes=list(classes),
+        data_configuration=str(_data_config("the model", start.shape)), preprocessing=_preprocessing(start, fit), fit=fit, classes=list(classes),
         input=dict(asdict(start), type="int8", table=pixel_table(start).tolist()),
         output=dict(asdict(end), type="int8", meaning=f"{'probability' if graph.steps[-1].kind in ('SOFTMAX', 'LOGISTIC') else 'real value'} = {end.scale:.9g} x (value {_signed(-end.zero_point)})"),
         accuracy=measured and dict(int8=measured.int8_accuracy, float=full, drop=None if full is None else full - measured.int8_accuracy,
                                    test_images=measured.images, kernels="LiteRT, reference"),
         ram=dict(arena_bytes=smallest_arena(tflite) + more, head_bytes={name: cost.ram_bytes for name, cost in costs.items()}, tail_bytes_64_bit=memory.tail,
                  tail_bytes_32_bit=footprint_of(tflite).tail_bytes,
+                 arena_bytes_32_bit=footprint_of(tflite).arena_bytes,
                  note="arena_bytes: the smallest arena in which TensorFlow Lite Micro loads the model with 64-bit pointers, and what the kernel library "
-                      "that takes most needs beyond the reference kernels; 32-bit boards need less"),
+                      "that takes most needs beyond the reference kernels; arena_bytes_32_bit: what a 32-bit board needs with reference kernels, predicted, "
+                      "with a margin of 96 bytes"),
         flash=dict(model_bytes=len(tflite), note="without the code of the runtime and its kernels"),
         macs=graph.macs, operators=sorted({step.kind for step in graph.steps}),
+        board=board and dict(name=device.board, chip=device.chip, arena_bytes=board.arena_bytes, block_bytes=device.block_bytes,
+                             model_bytes=board.flash_bytes, flash_bytes=device.flash_bytes, source=device.source),
         latency=time and dict(board=device.board, kernels=kernels, ms=time.ms, low_ms=time.low, high_ms=time.high, worst_error=time.error,
                               measurements=time.speed.rows, networks=len(time.speed.errors), measured_on=time.speed.board, caveat=time.caveat, clock=time.speed.clock, sources=list(time.speed.sources)),
         energy=power and asdict(power), npu=npu and asdict(npu_estimate(tflite, npu)),
@@ -175,22 +181,31 @@ def model_card(
         versions=_versions())
 
 # %% ../nbs/16_deploy.ipynb #e8968078
+def _held(board):
+    "What the `board` of a card has, and what the model takes of it."
+    def of(need, size):
+        return f"{show_bytes(need)} of {'an unknown size' if size is None else show_bytes(size)} of"
+    return (f"{board['name']} holds it: {of(board['arena_bytes'], board['block_bytes'])} RAM, "
+            f"{of(board['model_bytes'], board['flash_bytes'])} flash")
+
 def card_text(
     card:dict,  # from `model_card`
 )->str:
     "The card as Markdown."
-    ram, found, time, power, npu = (card[name] for name in ("ram", "accuracy", "latency", "energy", "npu"))
+    ram, found, board, time, power, npu = (card[name] for name in ("ram", "accuracy", "board", "latency", "energy", "npu"))
     accuracy = "not measured" if not found else f"int8 {found['int8']:.3f}" + ("" if found["float"] is None else f", float {found['float']:.3f}") + \
         f", on {found['test_images']:,} test images"
     rows = {"Input": f"{card['data_configuration']}, int8, {' x '.join(map(str, card['input']['shape']))}",
             "Outputs": ", ".join(card["classes"]) or f"{card['output']['shape'][0]} classes, not named",
             "Accuracy": accuracy,
-            "Arena to reserve": f"{ram['arena_bytes']:,} B ({show_bytes(ram['arena_bytes'])}), enough to load it with any of the kernels below",
+            "Arena to reserve": f"{ram['arena_bytes']:,} B ({show_bytes(ram['arena_bytes'])}), enough to load it with any of the kernels below; "
+                                f"{ram['arena_bytes_32_bit']:,} B on a 32-bit board with reference kernels",
             "Tensors and scratch memory": ", ".join(f"{n:,} B with {name} kernels" for name, n in ram["head_bytes"].items()),
             "Operators to register": ", ".join(card["operators"]),
             "Flash for the model": f"{card['flash']['model_bytes']:,} B ({show_bytes(card['flash']['model_bytes'])}), {card['flash']['note']}",
             "MACs": show_macs(card["macs"]),
-            "Latency": "no board named" if not time else f"{time['ms']:.3g} ms ({time['low_ms']:.3g} to {time['high_ms']:.3g}) on {time['board']} "
+            "Board": "none named: `dans-export MODEL DIR --device NAME`" if not board else _held(board),
+            "Latency": "no kernel library named: `--device NAME --kernels LIBRARY`" if not time else f"{time['ms']:.3g} ms ({time['low_ms']:.3g} to {time['high_ms']:.3g}) on {time['board']} "
                        f"with {time['kernels']}; worst error {time['worst_error']:.0%} over {time['networks']} networks" + (f"; {time['caveat']}" if time["caveat"] else ""),
             "Energy": "no published power" if not power else f"{power['low_mj']:.3g} to {power['high_mj']:.3g} mJ ({power['source']})",
             "NPU": "none named" if not npu else f"{npu['ms']:.3g} ms on {npu['accelerator']} by Vela ({npu['system']}, {npu['memory']}; {npu['cpu_operators']} operators left to the processor)",
@@ -214,14 +229,21 @@ def _check_model(tflite, classes=()):
     return start, end
 
 def _check_board(device, kernels):
-    "Raises `DansError` where one is named without the other, or no measurements carry a latency."
+    "Raises `DansError` for kernels without a board, and where no measurements carry a latency."
     if kernels and not device:
-        raise DansError(f"kernels {kernels!r} without a board", "name the board, too")
-    if device and not kernels:
-        raise DansError(f"{device.board} without a kernel library", f"name one of {', '.join(device.kernels)}" if device.kernels else
-                        "leave the board out: no published measurements carry a latency for it")
-    if device:
+        raise DansError(f"kernels {kernels!r} without a board", "name the board, too: --device NAME, or device= in Python")
+    if kernels:
         speed_of(device, kernels)
+
+def _fit(tflite, device, kernels):
+    "Whether the file fits the board. Raises `DansError` where it does not, saying by how much and what would hold it."
+    cost = footprint_of(tflite, device.scratch(kernels))
+    fit = Fit(device, cost.arena_bytes, cost.file_bytes)
+    if fit.lacks:
+        others = holders(cost.arena_bytes, cost.file_bytes)
+        more = f"it fits {', '.join(others)}; " if others else "no board known here holds it; "
+        raise DansError(f"the model {fit}", f"{more}search within the limits of the board, or leave the board out to write the files all the same")
+    return fit
 
 # %% ../nbs/16_deploy.ipynb #e7aa9e71
 def export(
@@ -230,16 +252,19 @@ def export(
     image:np.ndarray,           # an example, uint8 (r, r, c)
     measured=None,              # `Deployed` (from `deploy`) or `Measured`, for the accuracy
     classes=(),                 # names of the outputs, in order
-    device:Device|None=None,    # a board; with `kernels`, the card gives a latency
+    device:Device|None=None,    # a board, which must hold the model; with `kernels`, the card gives a latency
     kernels:str|None=None,      # kernel library, as in `dans.boards.speeds`
     npu:str|None=None,          # an Ethos-U as Vela names it, for its estimate
     fit:str|None=None,          # how images became square: "crop" or "squash", as in `dans.data.prepare`
 )->Path:                        # the folder
     """Write model.tflite, model_data.h and .cc, model_card.json and .md, example_input.bin and example_output.bin. Raises `DansError` for a file
-    that `read` refuses, an image that does not fit, a model that the runtime cannot run, and a disk that does not take the files."""
+    that `read` refuses, an image that does not fit, a board that does not hold the model, a model that the runtime cannot run, and a disk that
+    does not take the files."""
     predicted, (start, _) = footprint_of(tflite), _check_model(tflite, classes)
     check_images(np.asarray(image)[None], start.shape)
     _check_board(device, kernels)
+    if device:
+        _fit(tflite, device, kernels)
     memory = arena(tflite)
     card = model_card(tflite, memory, measured, classes, device, kernels, npu, fit)
     given = pixel_table(start)[np.asarray(image)].tobytes()
@@ -271,20 +296,31 @@ def _loaded(path):
     return net
 
 # %% ../nbs/16_deploy.ipynb #3834a654
+def _noted(path, tflite):
+    "What the model card beside `path` says of this very file, {} where there is none: names, square and accuracy need not be told again."
+    try:
+        card = json.loads((path.parent / "model_card.json").read_text(encoding="utf-8"))
+        return card if card["sha256"] == hashlib.sha256(tflite).hexdigest() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+def _measured(card):
+    "The accuracy that a card holds, None where it holds none."
+    found = card.get("accuracy")
+    return Measured(found["int8"], found["test_images"], found["float"]) if found else None
+
 def export_model(
     model:str,              # path of a `.tflite` or `.keras` file
     folder:str,             # where to write
     data:str|None=None,     # data source, as in `dans.data.source`
     classes=(),             # names of the outputs; default: those of the data
     calibration:int=300,    # training images for quantisation
-    device:str|None=None,   # a board of `DEVICES`
+    device:str|None=None,   # a board, as `board_named` finds it
     kernels:str|None=None,  # kernel library on it
     npu:str|None=None,      # an Ethos-U, like "ethos-u55-128"
 )->Path:                    # the folder
     "What the command does. Raises `DansError` for bad input before any work."
-    path, board = Path(model), DEVICES.get(device)
-    if device and not board:
-        raise DansError(f"the board {device!r} is unknown", f"use one of {', '.join(sorted(DEVICES))}")
+    path, board = Path(model), board_named(device) if device else None
     _check_board(board, kernels)
     if calibration < 1:
         raise DansError(f"{calibration} images cannot calibrate a model", "use some hundred")
@@ -296,15 +332,20 @@ def export_model(
     config = _data_config(path, net.input_shape[1:] if net is not None else _check_model(tflite, classes)[0].shape)
     if (net.output_shape[-1] if net is not None else ports(tflite)[1].shape[-1]) < 2 and data:
         raise DansError(f"{path} has one output, and accuracy needs one for each class", "leave --data out, or train with two outputs")
+    if board and tflite:
+        _fit(tflite, board, kernels)
     if not data:
-        side = config.resolution
+        side, noted = config.resolution, _noted(path, tflite)
         ramp = np.linspace(0, 255, side * side * config.channels).astype(np.uint8)
-        return export(folder, tflite, ramp.reshape(side, side, -1), None, classes, board, kernels, npu)
+        return export(folder, tflite, ramp.reshape(side, side, -1), _measured(noted), classes or tuple(noted.get("classes", ())), board, kernels,
+                      npu, noted.get("fit"))
     with tempfile.TemporaryDirectory() as cache:
         prepared = prepare(source(data), [config.resolution], cache)
         test = prepared.view("test", config)
         if tflite is None:
             tflite = quantise(net, prepared.view("train", config, calibration).images)
+        if board:
+            _fit(tflite, board, kernels)
         full = None if net is None else float_accuracy(net, test.images, test.labels)
         measured = Measured(accuracy(tflite, test.images, test.labels), len(test.labels), full)
         return export(folder, tflite, np.array(test.images[0]), measured, classes or prepared.classes, board, kernels, npu, prepared.meta["fit"])
@@ -312,6 +353,7 @@ def export_model(
 # %% ../nbs/16_deploy.ipynb #35e4bb03
 _HELP = """examples:
   dans-export model.tflite firmware/model
+  dans-export model.tflite firmware/model --device "Raspberry Pi Pico"
   dans-export model.keras firmware/model --data photos/ --device stm32h743 --kernels tflm+cmsis-nn
 """
 
@@ -325,13 +367,16 @@ def main(argv=None):
     add("--data", metavar="SOURCE", help="wake_scenes, wake_vision:DIR, collage:PATH, a folder of class folders, or parquet files")
     add("--classes", type=lambda text: tuple(text.split(",")), default=(), metavar="A,B", help="names of the outputs; default: those of the data")
     add("--calibration", type=int, default=300, metavar="N", help="training images that quantisation sees (default 300)")
-    add("--device", choices=sorted(DEVICES), help="board, for latency and energy")
-    add("--kernels", help="kernel library on the board, like tflm+cmsis-nn")
+    add("--device", metavar="NAME", help="board, which must hold the model: a name of room 07, such as nrf52840, or what is printed on it, "
+                                         "such as 'Arduino Nano 33 BLE Sense'")
+    add("--kernels", help="kernel library on the board, like tflm+cmsis-nn, for latency and energy")
     add("--npu", help="an Ethos-U as Vela names it, like ethos-u55-128")
     asked = vars(parser.parse_args(argv))
     try:
         with stoppable(lambda: f"each file that stands in {asked['folder']} is whole; the same command writes all of them"):
-            print(f"written to {export_model(**asked)}/")
+            folder = export_model(**asked)
+            board = json.loads((folder / "model_card.json").read_text(encoding="utf-8"))["board"]
+            print(f"written to {folder}/" + (f"; {_held(board)}" if board else ""))
     except DansError as error:
         print(f"dans-export: {error}", file=sys.stderr)
         return 2

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
+from dans import boards
 from dans.boards import DEVICES
 from dans.deploy import Deployed, Measured, c_array, card_text, deploy, export, export_model, main
 from dans.quantise import pixel_table, quantise, scaled
@@ -241,7 +243,7 @@ def test_c_array_of_signed_values():
 def test_nothing_is_written_where_something_is_wrong(small, tmp_path):
     _, _, images, tflite = small
     for wrong in (dict(image=images[0][:-1]), dict(classes=("one",)), dict(device=DEVICES["rp2040"], kernels="tflm+cmsis-nn"),
-                  dict(device=DEVICES["nrf52840"]), dict(kernels="tflm+cmsis-nn"),
+                  dict(device=replace(DEVICES["nrf52840"], block_bytes=2048)), dict(kernels="tflm+cmsis-nn"),
                   dict(tflite=tflite[:3000])):
         with pytest.raises(DansError):
             export(**dict(folder=tmp_path / "out", tflite=tflite, image=images[0]) | wrong)
@@ -250,6 +252,42 @@ def test_nothing_is_written_where_something_is_wrong(small, tmp_path):
     blocked.write_text("")
     with pytest.raises(DansError, match="file"):
         export(blocked / "sub", tflite, images[0])
+
+
+def test_a_board_that_does_not_hold_the_model_is_refused_by_how_much(small, tmp_path, capsys, monkeypatch):
+    _, _, images, tflite = small
+    (tmp_path / "model.tflite").write_bytes(tflite)
+    need = footprint_of(tflite)
+    tight = replace(DEVICES["nrf52840"], board="Tight", block_bytes=need.arena_bytes - 16, flash_bytes=need.file_bytes - 1)
+    monkeypatch.setitem(boards.DEVICES, "tight", tight)
+    assert main([str(tmp_path / "model.tflite"), str(tmp_path / "out"), "--device", "tight"]) == 2
+    said = capsys.readouterr().err
+    assert "does not fit Tight" in said and "16 B too much RAM" in said and "1 B too much flash" in said and "it fits rp2040" not in said.split("it fits")[0]
+    assert "stm32f446" in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["rp2040", "Raspberry Pi Pico", "esp32s3", "stm32g0b1", "Arduino Nano 33 BLE Sense", "corstone300"])
+def test_a_board_without_published_latencies_is_a_board(small, tmp_path, capsys, name):
+    _, _, images, tflite = small
+    (tmp_path / "model.tflite").write_bytes(tflite)
+    assert main([str(tmp_path / "model.tflite"), str(tmp_path / "out"), "--device", name]) is None
+    card, text = json.loads((tmp_path / "out/model_card.json").read_text()), (tmp_path / "out/model_card.md").read_text()
+    assert "holds it" in capsys.readouterr().out and card["latency"] is None
+    assert card["board"]["arena_bytes"] == footprint_of(tflite).arena_bytes and f"| Board | {card['board']['name']} holds it" in text
+    assert main([str(tmp_path / "model.tflite"), str(tmp_path / "no"), "--device", "rasberry"]) == 2
+    assert "did you mean rp2040" in capsys.readouterr().err
+
+
+def test_a_model_keeps_what_its_card_says(small, tmp_path):
+    "Names, square and accuracy stand in the card beside the file, and hold for this file only."
+    _, _, images, tflite = small
+    export(tmp_path / "a", tflite, images[0], Measured(.75, 40, .8), ("no", "yes"), fit="squash")
+    export_model(str(tmp_path / "a/model.tflite"), str(tmp_path / "b"))
+    a, b = (json.loads((tmp_path / f"{name}/model_card.json").read_text()) for name in "ab")
+    assert a == b and b["accuracy"]["int8"] == .75 and b["classes"] == ["no", "yes"] and b["fit"] == "squash"
+    (tmp_path / "a/model_card.json").write_text(json.dumps(a | dict(sha256="another file")))
+    export_model(str(tmp_path / "a/model.tflite"), str(tmp_path / "c"))
+    assert json.loads((tmp_path / "c/model_card.json").read_text())["classes"] == []
 
 
 def test_the_command_takes_a_keras_model_and_measures_it(small, tmp_path, capsys):
@@ -265,7 +303,7 @@ def test_the_command_takes_a_keras_model_and_measures_it(small, tmp_path, capsys
     assert card["classes"] == ["even", "odd"] and card["accuracy"]["test_images"] > 0 and card["accuracy"]["float"] is not None
     assert main([str(folder / "model.tflite"), str(tmp_path / "again")]) is None and "written to" in capsys.readouterr().out
     again = json.loads((tmp_path / "again" / "model_card.json").read_text())
-    assert again["sha256"] == card["sha256"] and again["accuracy"] is None
+    assert again["sha256"] == card["sha256"] and again["accuracy"] == card["accuracy"]     # the card beside the file says it
     (tmp_path / "bad.keras").write_bytes(b"no")
     for wrong, words in (([str(tmp_path / "nowhere.tflite"), "x"], "no .tflite or .keras file"), ([str(tmp_path / "net.keras"), "x"], "--data"),
                          ([str(tmp_path / "bad.keras"), "x", "--data", "wake_scenes"], "cannot be loaded|can be loaded safely")):
