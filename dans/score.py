@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'parent', 'branches', 'children', 'list_macs', 'tree_macs', 'Tree', 'calibrate_tree', 'tree_logits',
-           'peak_bytes', 'predict_subnets', 'score_subnets', 'Scorer', 'CorrectedScorer', 'StandAlone']
+           'peak_bytes', 'predict_subnets', 'subnet_outputs', 'score_subnets', 'Scorer', 'CorrectedScorer',
+           'StandAlone']
 
 # %% ../nbs/10_score.ipynb #e635cbcb
 import functools
@@ -17,9 +18,10 @@ from keras import ops
 from tqdm import tqdm
 
 from .data import Prepared
-from .elastic import (EPSILON, block_name, block_of, conv2d, depthwise_conv2d, head_of, mean_of, moments_of, stem_of,
-                          subnet_accuracy, tensors, weight_shapes)
+from .elastic import (EPSILON, block_name, block_of, calibrate, conv2d, depthwise_conv2d, head_of, mean_of, moments_of, stem_of,
+                          subnet_logits, tensors, weight_shapes)
 from .hardware import macs, operators
+from .metrics import METRICS, metric_named
 from .space import Architecture, Block, DansError, DataConfig, Diverged, System, network
 from .supernet import Recipe, Supernet, train_alone
 
@@ -382,6 +384,24 @@ def _check(net, systems, prepared, start, **counts):
         raise DansError(f"start {start} of {prepared.sizes['val']} validation images", "start at one that is there")
 
 # %% ../nbs/10_score.ipynb #7339b943
+def _each(
+    of,         # logits float32 (images, classes) of a subnet -> what is kept of them
+    net, systems, prepared, calibration, images, chunk, progress, start,    # as for `predict_subnets`
+)->list:        # what `of` gave, in the order of `systems`
+    _check(net, systems, prepared, start, calibration=calibration, images=images, chunk=chunk)
+    end = min(start + (images or prepared.sizes["val"]), prepared.sizes["val"])
+    passes = 1 - (start - end) // chunk
+    trees, found = _trees(systems), {}
+    total = passes * sum(len(branches(wanted)) - 1 for wanted in trees.values())
+    with tqdm(total=total, desc="scoring", unit="block", disable=not progress, mininterval=1) as bar:
+        for (data, shallow), wanted in trees.items():
+            calib = prepared.view("train", data, calibration).images
+            logits = tree_logits(net, data, shallow.width, wanted, calib, prepared.view("val", data, end).images[start:],
+                                 chunk, tick=bar.update)
+            found |= {System(data, replace(shallow, depths=d)): of(v) for d, v in logits.items()}
+    return [found[system] for system in systems]
+
+
 def predict_subnets(
     net:Supernet,              # trained supernet; never written to
     systems:list[System],      # subnets, any order
@@ -393,19 +413,22 @@ def predict_subnets(
     start:int=0,               # first validation image
 )->np.ndarray:                 # predicted classes, (len(systems), images), in the order of `systems`
     "What `systems` predict. Raises `DansError` for a system that `net` does not hold, or without images."
-    _check(net, systems, prepared, start, calibration=calibration, images=images, chunk=chunk)
-    end = min(start + (images or prepared.sizes["val"]), prepared.sizes["val"])
-    passes = 1 - (start - end) // chunk
-    trees, found = _trees(systems), {}
-    total = passes * sum(len(branches(wanted)) - 1 for wanted in trees.values())
-    with tqdm(total=total, desc="scoring", unit="block", disable=not progress, mininterval=1) as bar:
-        for (data, shallow), wanted in trees.items():
-            calib = prepared.view("train", data, calibration).images
-            logits = tree_logits(net, data, shallow.width, wanted, calib, prepared.view("val", data, end).images[start:],
-                                 chunk, tick=bar.update)
-            dtype = np.min_scalar_type(net.classes)
-            found |= {System(data, replace(shallow, depths=d)): v.argmax(-1).astype(dtype) for d, v in logits.items()}
-    return np.array([found[system] for system in systems])
+    dtype = np.min_scalar_type(net.classes)
+    return np.array(_each(lambda logits: logits.argmax(-1).astype(dtype), net, systems, prepared, calibration, images, chunk, progress, start))
+
+
+def subnet_outputs(
+    net:Supernet,              # trained supernet; never written to
+    systems:list[System],      # subnets, any order
+    prepared:Prepared,         # images: statistics from `train`, outputs for `val`; `test` is not touched
+    calibration:int=1024,      # training images for batch-norm statistics
+    images:int=None,           # validation images; default: all
+    chunk:int=256,             # images in one pass; outputs are bit-equal at one chunk size
+    progress:bool=False,       # show a progress bar
+    start:int=0,               # first validation image
+)->np.ndarray:                 # float32 logits (len(systems), images, classes), held in memory at once
+    "What `predict_subnets` decides by. Raises `DansError` as it does."
+    return np.array(_each(lambda logits: logits, net, systems, prepared, calibration, images, chunk, progress, start))
 
 
 def score_subnets(
@@ -417,14 +440,23 @@ def score_subnets(
     chunk:int=256,             # images in one pass; scores are bit-equal at one chunk size
     progress:bool=False,       # show a progress bar
     start:int=0,               # first validation image
-)->np.ndarray:                 # top-1 accuracy in [0, 1], shape (len(systems),)
-    "Scores of `systems`. Raises `DansError` for a system that `net` does not hold, or without images."
+    metric:str="accuracy",     # one of `dans.metrics.METRICS`: what a score is
+)->np.ndarray:                 # in [0, 1], shape (len(systems),)
+    """Scores of `systems`. Raises `DansError` for a system that `net` does not hold, without images, and for a metric that
+    their classes do not have."""
     if not len(systems):
         return np.zeros(0)
-    predicted = predict_subnets(net, systems, prepared, calibration, images, chunk, progress, start)
-    return (predicted == prepared.labels("val")[start:start + predicted.shape[1]]).mean(1)
+    labels = np.array(prepared.labels("val")[start:][:images])
+    metric = METRICS[metric_named(metric, labels if len(labels) else None, net.classes)]
+    return np.array(_each(lambda logits: metric(labels, logits), net, systems, prepared, calibration, images, chunk, progress, start))
 
 # %% ../nbs/10_score.ipynb #d7c58bd9
+def _metric_in(metric):
+    "What a metric adds to what determines a score: nothing for accuracy."
+    metric = metric_named(metric)
+    return {} if metric == "accuracy" else dict(metric=metric)
+
+
 @dataclass(frozen=True)
 class Scorer:
     "A callable that maps systems to scores, with its cost: what a search takes."
@@ -434,16 +466,18 @@ class Scorer:
     images:int=None         # validation images; default: all
     chunk:int=256           # images in one pass
     start:int=0             # first validation image
+    metric:str="accuracy"   # one of `dans.metrics.METRICS`: what a score is
     kind = "score"          # of the results that these scores are (see `dans.study`)
 
     @property
     def what(self)->dict:
         "All that determines a score besides its system."
-        return dict(self.net.what, data=self.prepared.key, calibration=self.calibration, images=self.images, chunk=self.chunk, start=self.start)
+        return dict(self.net.what, data=self.prepared.key, calibration=self.calibration, images=self.images, chunk=self.chunk, start=self.start,
+                    **_metric_in(self.metric))
 
     def __call__(self, systems:list[System])->np.ndarray:
         "Scores of `systems`, shape (len(systems),)."
-        return score_subnets(self.net, systems, self.prepared, self.calibration, self.images, self.chunk, start=self.start)
+        return score_subnets(self.net, systems, self.prepared, self.calibration, self.images, self.chunk, start=self.start, metric=self.metric)
 
     @property
     def passes(self)->int:
@@ -492,36 +526,42 @@ class CorrectedScorer:
 # %% ../nbs/10_score.ipynb #233ba0bc
 @dataclass(frozen=True)
 class StandAlone:
-    "A callable that trains each system on its own and gives its validation accuracy, with its cost."
+    "A callable that trains each system on its own and gives its validation accuracy, or another metric, with its cost."
     prepared:Prepared               # images
     recipe:Recipe=Recipe()          # how each is trained
     largest:Architecture=None       # whose trace to use, so that many systems share one; default: each system's own
     calibration:int=1024            # training images for batch-norm statistics
     images:int=None                 # validation images; default: all
     folder:str=None                 # for checkpoints, from which a training goes on; default: none are kept
+    metric:str="accuracy"           # one of `dans.metrics.METRICS`: what a score is
     kind = "standalone"             # of the results that these scores are (see `dans.study`)
     at_a_time = 1                   # systems whose scores are kept at once
 
     @property
     def what(self)->dict:
-        "All that determines an accuracy besides its system."
+        "All that determines a score besides its system."
         largest = self.largest and self.largest.to_dict()
-        return dict(data=self.prepared.key, recipe=asdict(self.recipe), largest=largest, calibration=self.calibration, images=self.images)
+        return dict(data=self.prepared.key, recipe=asdict(self.recipe), largest=largest, calibration=self.calibration, images=self.images,
+                    **_metric_in(self.metric))
 
     def __call__(self, systems:list[System])->np.ndarray:
-        "Accuracies of `systems`, shape (len(systems),); NaN where a training diverges."
+        "Scores of `systems`, shape (len(systems),); NaN where a training diverges."
         return np.array([self.one(system) for system in systems])
 
     def one(self, system:System)->float:
-        "Accuracy of `system` after a training of its own."
+        "Score of `system` after a training of its own."
+        val = self.prepared.view("val", system.data, self.images)
+        metric = METRICS[metric_named(self.metric, val.labels, len(self.prepared.classes))]
         checkpoint = Path(self.folder) / f"{system}.npz" if self.folder else None
         try:
             _, state = train_alone(system, self.prepared, self.recipe, self.largest, checkpoint, self.calibration, check_images=0)
         except Diverged as error:
             print(f"no score: {error}")
             return float("nan")
-        train = self.prepared.view("train", system.data, self.calibration)
-        return subnet_accuracy(tensors(state.weights), system, train.images, self.prepared.view("val", system.data, self.images))
+        weights = tensors(state.weights)
+        norm = calibrate(weights, system, self.prepared.view("train", system.data, self.calibration).images)
+        parts = [subnet_logits(weights, system, val.images[i:i + 250], norm) for i in range(0, len(val), 250)]
+        return metric(val.labels, np.concatenate([ops.convert_to_numpy(part) for part in parts]))
 
     def cost(self, system:System)->float:
         "MACs to train and score `system`: a training step costs three forward passes."

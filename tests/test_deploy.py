@@ -15,8 +15,9 @@ import pytest
 from dans import boards
 from dans.boards import DEVICES
 from dans.deploy import Deployed, Measured, c_array, card_text, deploy, export, export_model, main
+from dans.metrics import report
 from dans.quantise import pixel_table, quantise, scaled
-from dans.runtime import INTERPRETERS, accuracy, arena, float_accuracy, predict, smallest_arena
+from dans.runtime import INTERPRETERS, accuracy, arena, float_accuracy, float_measure, float_outputs, measure, predict, smallest_arena
 from dans.tflite import Port, footprint_of, ports, slim
 from dans.hardware import footprint
 from dans.space import Architecture, DansError, DataConfig, System
@@ -146,6 +147,23 @@ def test_accuracies(small):
     found = predict(tflite, images, progress=False).argmax(1)
     assert accuracy(tflite, images, found, progress=False) == 1
     assert accuracy(tflite, images, 1 - found, progress=False) == 0
+
+
+def test_a_report_is_made_of_the_same_predictions_made_once(small, monkeypatch):
+    import dans.runtime as runtime
+    _, model, images, tflite = small
+    labels, names = np.arange(len(images)) % 4 // 3, ("no", "yes")
+    outputs, asked = predict(tflite, images, progress=False), []
+    monkeypatch.setattr(runtime, "predict", lambda *a, **k: asked.append(k) or predict(*a, **k))
+    found = measure(tflite, images, labels, names, progress=False)
+    assert len(asked) == 1 and found == report(labels, outputs, names)
+    assert found["accuracy"] == accuracy(tflite, images, labels, progress=False) and found["majority"] == .75
+    whole = float_outputs(model, images, batch=7)
+    np.testing.assert_allclose(whole, np.asarray(model(scaled(images), training=False)), atol=1e-4)
+    assert float_measure(model, images, labels, names)["accuracy"] == float_accuracy(model, images, labels)
+    for call in (measure, float_measure):
+        with pytest.raises(DansError, match="labels of shape"):
+            call(tflite if call is measure else model, images, labels[1:], names)
 
 
 def test_deploy_and_export(small, tmp_path):

@@ -15,6 +15,7 @@ from dans.hardware import macs
 from dans.score import (
     ROOT,
     Scorer,
+    StandAlone,
     branches,
     children,
     list_macs,
@@ -22,11 +23,13 @@ from dans.score import (
     peak_bytes,
     predict_subnets,
     score_subnets,
+    subnet_outputs,
     tree_logits,
     tree_macs,
 )
+from dans.metrics import METRICS
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
-from dans.supernet import Recipe, Supernet
+from dans.supernet import Recipe, Supernet, train_alone
 
 SPACE = SearchSpace(resolutions=(16, 48), widths=(0.1, 0.2))
 SOME = {(0, 0, 0, 0, 0), (1, 2, 0, 0, 0), (3, 4, 1, 0, 0), (2, 1, 1, 1, 1), (3, 4, 3, 3, 1)}
@@ -217,6 +220,58 @@ def test_part_of_the_validation_images(net, prepared):
     scores = score_subnets(net, systems, prepared, 64, chunk=32, start=32)
     np.testing.assert_array_equal(scores, (whole == labels)[:, 32:].mean(1))
     assert Scorer(net, prepared, 64, chunk=32, start=32)(systems).tolist() == scores.tolist()
+
+
+# What a score is
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_score_is_the_metric_that_is_named(net, prepared, metric):
+    systems = [SPACE[i] for i in (0, 300, 700, 1100, 2143)]
+    outputs = subnet_outputs(net, systems, prepared, calibration=64, chunk=32)
+    assert outputs.shape == (5, 96, 2)
+    expected = [METRICS[metric](prepared.labels("val"), each) for each in outputs]
+    scores = score_subnets(net, systems, prepared, 64, chunk=32, metric=metric.replace("_", " "))
+    assert scores.tolist() == expected
+    assert Scorer(net, prepared, 64, chunk=32, metric=metric)(systems).tolist() == expected
+    part = score_subnets(net, systems, prepared, 64, images=40, chunk=32, start=32, metric=metric)
+    assert part.tolist() == [METRICS[metric](prepared.labels("val")[32:72], each[32:72]) for each in outputs]
+
+
+def test_accuracy_is_scored_as_it_always_was_and_adds_nothing_to_a_key(net, prepared):
+    systems = [SPACE[i] for i in (0, 300, 700, 1100, 2143)]
+    predicted = predict_subnets(net, systems, prepared, calibration=64, chunk=32)
+    hits = (predicted == prepared.labels("val")).mean(1)
+    np.testing.assert_array_equal(score_subnets(net, systems, prepared, 64, chunk=32), hits)
+    plain = Scorer(net, prepared).what
+    assert set(plain) == {"space", "classes", "weights", "data", "calibration", "images", "chunk", "start"}
+    assert Scorer(net, prepared, metric="accuracy").what == plain
+    assert Scorer(net, prepared, metric="macro F1").what == dict(plain, metric="macro_f1")
+    alone = StandAlone(prepared)
+    assert set(alone.what) == {"data", "recipe", "largest", "calibration", "images"}
+    assert StandAlone(prepared, metric="auc").what == dict(alone.what, metric="auc")
+
+
+def test_a_candidate_on_its_own_is_scored_by_the_metric_too(prepared):
+    system, recipe = SPACE[0], Recipe(epochs=2, batch=32, rate=1e-3)
+    _, state = train_alone(system, prepared, recipe, check_images=0)
+    train, val = (prepared.view(split, system.data) for split in ("train", "val"))
+    weights = tensors(state.weights)
+    outputs = np.asarray(subnet_logits(weights, system, val.images, calibrate(weights, system, train.images)))
+    for metric in METRICS:
+        score = StandAlone(prepared, recipe, metric=metric)([system])
+        assert score[0] == pytest.approx(METRICS[metric](val.labels, outputs), abs=1 / 96)
+    assert StandAlone(prepared, recipe)([system])[0] == subnet_accuracy(weights, system, train.images, val)
+
+
+def test_a_metric_that_the_images_do_not_have_is_refused_before_any_work(net, prepared, monkeypatch):
+    monkeypatch.setattr("dans.score.tree_logits", lambda *a, **k: pytest.fail("worked"))
+    with pytest.raises(DansError, match="metric 'recall' is unknown"):
+        score_subnets(net, [SPACE[0]], prepared, metric="recall")
+    with pytest.raises(DansError, match="metric auc is for two classes, and there are 3"):
+        score_subnets(Supernet(SPACE, 3), [SPACE[0]], prepared, metric="auc")
+    with pytest.raises(DansError, match="one class has none here"):
+        score_subnets(net, [SPACE[0]], prepared, images=1, metric="auc")
 
 
 # Memory
