@@ -21,12 +21,11 @@ import pandas as pd
 import PIL
 from fastcore.basics import patch
 from PIL import Image
-from tqdm import tqdm
 
 from . import scenes
 from .sources import (Source, check_disjoint, collage, decode, digest, folder, parquet, reader,
                           wake_vision)
-from .space import DansError, DataConfig, stoppable
+from .space import DansError, DataConfig, progress_bar, stoppable
 
 # %% ../nbs/05_data.ipynb #662d575c
 _all_ = ["Source", "collage", "decode", "folder", "parquet", "wake_vision"]    # of `dans.sources`, here too
@@ -264,7 +263,7 @@ def write_source(source, native, fit, temp):
         images = {split: open_(ImageFile(temp / f"{split}.npy", (n, native, native, 3)))
                   for split, n in sizes.items()}
         pool = open_(ThreadPoolExecutor())
-        bar = open_(tqdm(total=sum(sizes.values()), unit="image", desc=f"preparing {source.name}"))
+        bar = open_(progress_bar(total=sum(sizes.values()), unit="image", desc=f"preparing {source.name}"))
         rows = source.rows()
         while batch := list(itertools.islice(rows, 64)):
             for (split, _, _, label, values), done in zip(batch, pool.map(pixels, batch)):
@@ -446,6 +445,6 @@ def write_view(path, native, data):
     shape = (len(native), data.resolution, data.resolution, data.channels)
     need_space(path.parent, math.prod(shape))
     with atomic(path) as temp, ImageFile(temp, shape) as out:
-        for i, image in enumerate(tqdm(native, path.stem, unit="image")):
+        for i, image in enumerate(progress_bar(native, desc=path.stem, unit="image")):
             out[i] = reduce(image, data.resolution, data.color)
     return np.load(path, mmap_mode="r")

@@ -11,12 +11,15 @@ __all__ = ['EPSILON', 'block_name', 'keras_model', 'weight_shapes', 'initial_wei
 import functools
 from dataclasses import dataclass, field
 
-import keras
 import numpy as np
-from keras import ops
 
 from .data import Split
-from .space import Architecture, Block, DataConfig, System, network
+from .space import Architecture, Block, DataConfig, System, network, quietly
+
+# %% ../nbs/08_elastic.ipynb #53e92f7b
+with quietly():
+    import keras
+    from keras import ops
 
 # %% ../nbs/08_elastic.ipynb #42ee7685
 EPSILON = 1e-3  # of batch normalisation, as in Keras' MobileNetV2

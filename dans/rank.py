@@ -429,8 +429,7 @@ def proxy(
     seed:int=0,             # of the weights
 )->float:                   # higher is better; -inf where two images cannot be told apart
     "log|det K| of the ReLU codes of a network with fresh weights (arXiv 2006.04647). Needs a Keras backend."
-    from keras import ops
-    from dans.elastic import batch_norm, initial_weights, subnet_logits, tensors
+    from dans.elastic import batch_norm, initial_weights, ops, subnet_logits, tensors
     n = len(images)
     kernel = np.zeros((n, n))
     def note(name, x, gamma, beta):

@@ -15,11 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from .metrics import report
 from .quantise import check_images, pixel_table, scaled
-from .space import DansError
+from .space import DansError, progress_bar
 from .tflite import ports, read
 
 # %% ../nbs/15_runtime.ipynb #a839e86a
@@ -182,7 +181,7 @@ def predict(
     check_images(images, ports(tflite)[0].shape)
     workers = max(1, min(workers or os.cpu_count() or 1, -(-len(images) // 50)))
     limit_s = 60 + 5 * len(images) if limit_s is None else limit_s
-    with tqdm(total=len(images), desc="int8 predictions", unit="image", disable=not progress) as bar:
+    with progress_bar(total=len(images), desc="int8 predictions", unit="image", disable=not progress) as bar:
         def part(k):
             return _ask(tflite, images[k::workers], interpreter, limit_s, bar.update)[0]
         with ThreadPoolExecutor(workers) as pool:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
-from tqdm import tqdm
 from .drawing import (
     BACKGROUNDS, KINDS, POSES, Palette, Pen, bar, between, cloth, colours, hsv, palette, panel,
     person, pick, shade)
-from .space import DansError
+from .space import DansError, progress_bar
 
 # %% ../nbs/03_scenes.ipynb #0477377c
 VERSION = 1                          # of the generator; part of every seed and of every cache key
@@ -261,7 +260,7 @@ def make(
     **options,   # native, far, label_noise, workers: as for `stream`
 )->tuple:        # images, uint8 (n, native, native, 3); labels, int64 (n,); attributes, dict of (n,)
     "What `stream` yields, as arrays, with a progress bar."
-    found = list(tqdm(stream(n, split, seed, **options), desc=f"drawing {split}", total=n, unit="image"))
+    found = list(progress_bar(stream(n, split, seed, **options), desc=f"drawing {split}", total=n, unit="image"))
     images, labels, rows = zip(*found)
     return np.stack(images), np.array(labels, np.int64), {k: np.array([row[k] for row in rows]) for k in rows[0]}
 

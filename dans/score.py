@@ -12,17 +12,16 @@ import functools
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import keras
+from .elastic import keras     # it starts quietly there
 import numpy as np
 from keras import ops
-from tqdm import tqdm
 
 from .data import Prepared
 from .elastic import (EPSILON, block_name, block_of, calibrate, conv2d, depthwise_conv2d, head_of, mean_of, moments_of, stem_of,
                           subnet_logits, tensors, weight_shapes)
 from .hardware import macs, operators
 from .metrics import METRICS, metric_named
-from .space import Architecture, Block, DansError, DataConfig, Diverged, System, network
+from .space import Architecture, Block, DansError, DataConfig, Diverged, System, network, progress_bar
 from .supernet import Recipe, Supernet, train_alone
 
 # %% ../nbs/10_score.ipynb #10fef479
@@ -393,7 +392,7 @@ def _each(
     passes = 1 - (start - end) // chunk
     trees, found = _trees(systems), {}
     total = passes * sum(len(branches(wanted)) - 1 for wanted in trees.values())
-    with tqdm(total=total, desc="scoring", unit="block", disable=not progress, mininterval=1) as bar:
+    with progress_bar(total=total, desc="scoring", unit="block", disable=not progress, mininterval=1) as bar:
         for (data, shallow), wanted in trees.items():
             calib = prepared.view("train", data, calibration).images
             logits = tree_logits(net, data, shallow.width, wanted, calib, prepared.view("val", data, end).images[start:],

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from tqdm import tqdm
 
 from .hardware import Footprint, Limits, check_limits
-from .space import DansError, SearchSpace, System, stoppable
+from .space import DansError, SearchSpace, System, progress_bar, stoppable
 
 # %% ../nbs/11_search.ipynb #df7e9a8e
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def _run(batches, score, budget, setup_cost, setup_seconds, on_row, desc):
     def kept():
         how = "their scores are kept, and the same call goes on" if isinstance(score, Kept) else "wrap `score` in `Kept` to go on from where you stop"
         return f"{desc} after {len(rows)} systems; {how}"
-    with tqdm(total=1., desc=desc, bar_format=_BAR) as bar, stoppable(kept):
+    with progress_bar(total=1., desc=desc, bar_format=_BAR) as bar, stoppable(kept):
         proposals = next(batches)
         while proposals and time.perf_counter() - start < (budget.seconds or math.inf):
             costs = [float(cost_of(p.system)) if cost_of else math.nan for p in proposals]

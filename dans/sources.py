@@ -21,10 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from . import scenes
-from .space import DansError
+from .space import DansError, progress_bar
 
 # %% ../nbs/04_sources.ipynb #3fe96cd9
 SPLITS = ("train", "val", "test")
@@ -179,7 +178,7 @@ def survey(
     "The source of what `read` yields. Raises `DansError` for anything that cannot be used."
     splits, names, digests, labels, sides = [], [], [], [], []
     key = hashlib.sha256(json.dumps([classes, columns]).encode())
-    rows = tqdm(read(), f"reading {name}", total, unit="image")
+    rows = progress_bar(read(), desc=f"reading {name}", total=total, unit="image")
     for split, item, content, label, attributes in rows:
         kept = label is not None and label >= 0
         if kept and label >= len(classes):

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'MIN_RESOLUTION', 'FULL_DEPTHS', 'ROUNDINGS', 'STEM', 'LAST', 'STAGES', 'PRESETS', 'DansError', 'Diverged',
-           'to_terminal', 'stoppable', 'DataConfig', 'Architecture', 'System', 'round_channels', 'Block', 'Network',
-           'network', 'depth_tuples', 'SearchSpace']
+           'to_terminal', 'stoppable', 'progress_bar', 'quietly', 'DataConfig', 'Architecture', 'System',
+           'round_channels', 'Block', 'Network', 'network', 'depth_tuples', 'SearchSpace']
 
 # %% ../nbs/01_space.ipynb #c8a87cc9
 import json, math, os, signal, sys, threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import product
@@ -17,6 +17,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from fastcore.basics import patch
+from tqdm import tqdm
 
 # %% ../nbs/01_space.ipynb #71b215b4
 class DansError(ValueError):
@@ -39,16 +40,21 @@ class Diverged(DansError):
 def to_terminal(
     text:str,   # one line
 ):
-    "From a notebook, print to the terminal that its kernel was started from: papermill shows nothing else there."
-    if type(sys.stderr).__module__.startswith("ipykernel") and sys.__stderr__:
-        print(text, file=sys.__stderr__, flush=True)
+    "From a notebook, print to the terminal that its kernel was started from, and only there: papermill shows nothing else."
+    if type(sys.stderr).__module__.startswith("ipykernel"):
+        try:
+            terminal = sys.stderr.fileno()  # what goes to file descriptor 2 is shown in the notebook, too
+        except OSError:
+            terminal = 2                    # this kernel does not catch it
+        with suppress(OSError):
+            os.write(terminal, f"{text}\n".encode())
 
 @contextmanager
 def stoppable(
     kept,   # () -> what is kept and how to go on, one line
 ):
     """Work that Ctrl-C, the stop button and SIGTERM stop: `kept()` is printed to stderr, then KeyboardInterrupt goes
-    on. After SIGTERM the process ends, as it would have without this."""
+    on, which a notebook shows as one line. After SIGTERM the process ends, as it would have without this."""
     def stop(*_):
         raise KeyboardInterrupt("SIGTERM")
     ours = (threading.current_thread() is threading.main_thread()
@@ -63,12 +69,44 @@ def stoppable(
         said = f"stopped: {kept()}"
         print(f"\n{said}", file=sys.stderr, flush=True)
         to_terminal(said)
+        error._render_traceback_ = lambda: ["KeyboardInterrupt"]    # IPython asks for it: where the work stood tells nobody anything
         raise
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if ends:
             os.kill(os.getpid(), signal.SIGTERM)
+
+# %% ../nbs/01_space.ipynb #11b8ff73
+def progress_bar(
+    rows=None,  # what to pass through; default: `update` counts
+    **options,  # for `tqdm`: total, desc, unit, ...
+)->tqdm:        # the bar
+    "A bar on the line that all bars share; gone when its work has ended."
+    return tqdm(rows, position=0, leave=False, **options)
+
+# %% ../nbs/01_space.ipynb #583c4176
+@contextmanager
+def quietly():
+    """What is written to file descriptor 2 meanwhile goes nowhere, unless TF_CPP_MIN_LOG_LEVEL=0 asks for it; errors
+    are raised as ever."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, AttributeError):   # there is no stderr
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 # %% ../nbs/01_space.ipynb #f16bef0b
 COLORS = ("rgb", "mono")    # three channels, or one channel of luma

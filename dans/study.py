@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from tqdm import tqdm
 
 from .data import alive, remove
 from .executor import executor as named_executor
-from .space import DansError, Diverged, stoppable, to_terminal
+from .space import DansError, Diverged, progress_bar, stoppable, to_terminal
 
 # %% ../nbs/18_study.ipynb #8e4dc45e
 RESULT_VERSIONS = {"data": 1, "supernet": 2, "score": 2, "search": 1, "standalone": 3, "deploy": 1}
@@ -490,7 +489,7 @@ def pieces(
         return f"{there()} of {len(rows)} {desc} are kept in {self.show(self.store.folder)}; the same run goes on from there"
     if there() < len(rows):
         to_terminal(f"{desc}: each is kept in {self.show(self.store.folder)} when it is finished; if you stop this run, the same run goes on from there")
-    with tqdm(total=len(rows), initial=there(), desc=desc, unit=unit) as bar, stoppable(kept):
+    with progress_bar(total=len(rows), initial=there(), desc=desc, unit=unit) as bar, stoppable(kept):
         for i, made, seconds in self.executor(compute, missing()):
             if isinstance(made, Diverged):
                 bar.write(f"without a result: {made}")

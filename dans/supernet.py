@@ -14,17 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import keras
+from .elastic import keras     # it starts quietly there
 import numpy as np
 from fastcore.basics import patch
 from keras import ops
-from tqdm import tqdm
 
 from .data import Prepared, atomic, crops, draw_boxes
 from .elastic import (batch_norm, block_name, block_of, calibrate, extract, head_of, initial_weights, stem_of, subnet_accuracy, tensors,
                           weight_shapes)
 from .hardware import macs
-from .space import Architecture, DansError, DataConfig, Diverged, SearchSpace, System, network, stoppable
+from .space import Architecture, DansError, DataConfig, Diverged, SearchSpace, System, network, progress_bar, stoppable
 
 # %% ../nbs/09_supernet.ipynb #590e6454
 def _channels(largest:Architecture, width:float)->tuple[int, ...]:
@@ -381,7 +380,7 @@ def fit(
     def kept():
         where = f"its state after step {saved} is in {checkpoint}, and the same call goes on from there"
         return f"{desc} at step {bar.n} of {steps}; {where if saved else 'nothing of it is kept'}"
-    with tqdm(total=steps, initial=state.step, desc=desc, unit="step", mininterval=1) as bar, stoppable(kept):
+    with progress_bar(total=steps, initial=state.step, desc=desc, unit="step", mininterval=1) as bar, stoppable(kept):
         for t, networks, labels in _batches(prepared, recipe, draw, state.step, steps):
             networks = [(system, images, row(system.data)) for system, images in networks]
             losses.append(train.step(networks, labels, recipe.rate_at(t, steps), recipe.deep, recipe.distil, recipe.decay))

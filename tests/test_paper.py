@@ -1,0 +1,86 @@
+"The notebooks of the paper as a new user runs them: Run All, or papermill, with no parameters, in a fresh clone."
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dans.manifest import WRITES, load_manifest, parameters_of
+
+ROOT = Path(__file__).parent.parent
+ITEMS = load_manifest(ROOT / "paper.yml")
+DRAWN = [item for item in ITEMS.values() if item.kind != "run"]
+PLAIN = """
+import functools, json, sys, traceback
+import matplotlib
+matplotlib.use("agg")
+import dans.rank
+dans.rank.summary = functools.partial(dans.rank.summary, draws=50)      # intervals as narrow as they come: seconds, not minutes
+for path in sys.argv[1:]:
+    names = {}
+    try:
+        for cell in json.load(open(path, encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)
+        print("drawn", path)
+    except Exception:
+        traceback.print_exc()
+"""
+
+
+def contents(*folders):
+    return {path: path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    "What a fresh clone has of data, and no `runs/`."
+    clone = tmp_path_factory.mktemp("clone")
+    shutil.copy(ROOT / "paper.yml", clone)
+    for name in ("results", "figures"):
+        shutil.copytree(ROOT / name, clone / name)
+    shutil.copytree(ROOT / "nbs/paper", clone / "nbs/paper", ignore=shutil.ignore_patterns(".*"))
+    return clone
+
+
+def run(clone, *words):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("DANS_") and name != "MPLBACKEND"}
+    env |= {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *words], cwd=clone / "nbs/paper", env=env, capture_output=True, text=True)
+
+
+def test_run_all_draws_every_figure_and_table_from_the_committed_rows(clone):
+    committed = contents(clone / "results", clone / "figures")
+    names = [Path(item.notebook).name for item in DRAWN]
+    done = run(clone, "-c", PLAIN, *names)
+    assert [line for line in done.stdout.splitlines() if line.startswith("drawn")] == [f"drawn {name}" for name in names], done.stderr[-3000:]
+    assert contents(clone / "results", clone / "figures") == committed
+    for item in DRAWN:
+        for ending in WRITES[item.kind]:
+            assert (clone / f"runs/cpu/figures/{item.id}.{ending}").is_file()
+    preset = json.loads((clone / "runs/cpu/figures/fig_limits.json").read_text())["preset"]
+    assert preset == "cpu"
+
+
+@pytest.mark.parametrize("name", ["fig_limits", "tab_systems"])
+def test_papermill_with_no_parameters(clone, name):
+    committed = contents(clone / "results", clone / "figures")
+    done = run(clone, "-m", "papermill", f"{name}.ipynb", "../../copy.ipynb", "-k", "python3", "--no-progress-bar")
+    assert not done.returncode, done.stderr[-3000:]
+    assert contents(clone / "results", clone / "figures") == committed
+    cells = json.loads((clone / "copy.ipynb").read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert any("image/png" in o.get("data", {}) or "text/html" in o.get("data", {}) for o in outputs)
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("item", ITEMS.values(), ids=list(ITEMS))
+def test_the_folder_follows_the_preset(item):
+    "`-p preset smoke` alone must not write into another preset's folder; what is drawn by hand are the committed rows."
+    known = parameters_of(ROOT / item.notebook)
+    assert known["out_dir"] == ""
+    assert known["preset"] == ("quick" if item.kind == "run" else "cpu")

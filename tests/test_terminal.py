@@ -1,0 +1,88 @@
+"What a notebook and the terminal that its kernel was started from show: each line once, bars on one line, no greetings of libraries."
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dans.space import progress_bar, quietly
+
+RUN = """
+import json, sys
+import nbformat
+from nbclient import NotebookClient
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1])])
+NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
+print(json.dumps(notebook.cells[0].outputs))
+"""
+
+
+def executed(code):
+    "What a notebook shows of `code`, and what the terminal shows."
+    env = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}  # ipykernel looks at it
+    done = subprocess.run([sys.executable, "-c", RUN, code], capture_output=True, text=True, check=True, env=env)
+    return json.loads(done.stdout), done.stderr
+
+
+def test_stopped_work_says_what_is_kept_once_in_the_notebook_and_once_in_the_terminal():
+    shown, terminal = executed("""
+from dans.space import stoppable, to_terminal
+to_terminal("the terminal alone")
+with stoppable(lambda: "2 of 3 are kept"):
+    raise KeyboardInterrupt
+""")
+    stream, error = shown
+    assert stream["name"] == "stderr" and stream["text"] == "\nstopped: 2 of 3 are kept\n"
+    assert error["ename"] == "KeyboardInterrupt" and error["traceback"] == ["KeyboardInterrupt"]
+    assert terminal.count("stopped: 2 of 3 are kept\n") == 1 and terminal.count("the terminal alone\n") == 1
+
+
+def test_bars_within_bars_share_one_line_of_a_notebook():
+    shown, _ = executed("""
+import time
+from dans.space import progress_bar
+for piece in progress_bar(range(2), desc="pieces"):
+    with progress_bar(total=3, desc="steps", mininterval=0) as bar:
+        for _ in range(3):
+            time.sleep(.15)
+            bar.update()
+""")
+    assert {output["name"] for output in shown} == {"stderr"}
+    text = "".join(output["text"] for output in shown)
+    assert "pieces:  50%" in text and "steps: 100%" in text
+    assert "\n" not in text and "\x1b" not in text
+    assert not text.rstrip("\r").rpartition("\r")[2].strip(), "the last bar stays"
+
+
+def test_every_bar_of_the_library_is_such_a_bar(capsys):
+    rooms = (Path(__file__).parent.parent / "dans").glob("*.py")
+    assert {path.name for path in rooms if "tqdm(" in path.read_text(encoding="utf-8")} == {"space.py"}
+    assert list(progress_bar("ab", disable=True)) == ["a", "b"] and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("module", ["elastic", "supernet", "score"])
+def test_no_greeting_of_tensorflow(module):
+    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "", "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run([sys.executable, "-c", f"import dans.{module}"], capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_quiet_ends_with_its_block_and_lets_errors_pass(capfd, monkeypatch):
+    with pytest.raises(ZeroDivisionError), quietly():
+        os.write(2, b"hidden\n")
+        1 / 0
+    os.write(2, b"shown\n")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    with quietly():
+        os.write(2, b"asked for\n")
+    assert capfd.readouterr().err == "shown\nasked for\n"
+
+
+def test_quiet_where_there_is_no_stderr():
+    "As under pythonw, cron or `2>&-`."
+    code = "import os\nfrom dans.space import quietly\nos.close(2)\nwith quietly():\n    print('works')"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0 and done.stdout == "works\n"
