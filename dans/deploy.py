@@ -17,8 +17,9 @@ import numpy as np
 from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
 from .data import atomic, prepare, source
 from .hardware import Footprint, footprint, show_bytes, show_macs
+from .metrics import report_line, report_table
 from .quantise import check_images, pixel_table, quantise
-from .runtime import Arena, accuracy, arena, float_accuracy, npu_estimate, predict, smallest_arena
+from .runtime import Arena, arena, float_accuracy, measure, npu_estimate, predict, smallest_arena
 from .space import DansError, DataConfig, System, stoppable
 from .tflite import KERNELS, footprint_of, ports, read
 
@@ -35,6 +36,7 @@ class Deployed:
     int8_accuracy:float     # of the file, reference kernels
     images:int              # images that both were measured on
     sha256:str              # of the file
+    report:dict             # of the file on these images, from `dans.metrics.report`
 
     @property
     def drop(self)->float:  # share of the images
@@ -42,11 +44,12 @@ class Deployed:
         return self.float_accuracy - self.int8_accuracy
 
     def to_dict(self)->dict:
-        "One flat row: the system's fields, then what was predicted and measured."
+        "One row, flat but for `report`: the system's fields, then what was predicted and measured."
         predicted = {f"predicted_{name}": value for name, value in asdict(self.predicted).items()}
         measured = {f"arena_{name}": value for name, value in asdict(self.arena).items()}
-        names = ("file_bytes", "float_accuracy", "int8_accuracy", "drop", "images", "sha256")
-        return (self.system.to_dict() | {"classes": self.classes} | predicted | measured
+        names = ("file_bytes", "float_accuracy", "int8_accuracy", "drop", "images", "sha256", "report")
+        beside = {f"int8_{name}": self.report[name] for name in ("balanced_accuracy", "macro_f1", "auc")}
+        return (self.system.to_dict() | {"classes": self.classes} | predicted | measured | {"majority": self.report["majority"]} | beside
                 | {name: getattr(self, name) for name in names})
 
 def deploy(
@@ -56,15 +59,15 @@ def deploy(
     images:np.ndarray,          # uint8 test images (n, r, r, c)
     labels:np.ndarray,          # their class numbers (n,)
     progress:bool=True,         # show a bar
+    names=(),                   # of the classes; default: their numbers
 )->tuple[bytes, Deployed]:      # the `.tflite` file, and what is known of it
     "Quantise `model` and measure it. Raises `DansError` as `quantise`, `arena` and `predict` do."
     side = system.data.resolution
     check_images(images, (side, side, system.data.channels), labels)
     tflite, classes = quantise(model, calibration), int(model.output_shape[-1])
-    return tflite, Deployed(system, classes, footprint(system, classes), arena(tflite), len(tflite),
-                            float_accuracy(model, images, labels),
-                            accuracy(tflite, images, labels, progress=progress),
-                            len(images), hashlib.sha256(tflite).hexdigest())
+    found = measure(tflite, images, labels, names or range(classes), progress=progress)
+    return tflite, Deployed(system, classes, footprint(system, classes), arena(tflite), len(tflite), float_accuracy(model, images, labels),
+                            found["accuracy"], len(images), hashlib.sha256(tflite).hexdigest(), found)
 
 # %% ../nbs/16_deploy.ipynb #12a4da1b
 _HEADER = """// int8 model for TensorFlow Lite Micro, for C++11 or later; written by dans, see model_card.md.
@@ -112,6 +115,7 @@ class Measured:
     images:int                      # test images
     float_accuracy:float|None=None  # of the model that it was made from
     system:System|None=None
+    report:dict|None=None           # of the file, from `dans.metrics.report`
 
 # %% ../nbs/16_deploy.ipynb #95a15dbd
 def _data_config(name, shape):
@@ -163,7 +167,7 @@ def model_card(
         input=dict(asdict(start), type="int8", table=pixel_table(start).tolist()),
         output=dict(asdict(end), type="int8", meaning=f"{'probability' if graph.steps[-1].kind in ('SOFTMAX', 'LOGISTIC') else 'real value'} = {end.scale:.9g} x (value {_signed(-end.zero_point)})"),
         accuracy=measured and dict(int8=measured.int8_accuracy, float=full, drop=None if full is None else full - measured.int8_accuracy,
-                                   test_images=measured.images, kernels="LiteRT, reference"),
+                                   test_images=measured.images, kernels="LiteRT, reference", report=measured.report),
         ram=dict(arena_bytes=smallest_arena(tflite) + more, head_bytes={name: cost.ram_bytes for name, cost in costs.items()}, tail_bytes_64_bit=memory.tail,
                  tail_bytes_32_bit=footprint_of(tflite).tail_bytes,
                  arena_bytes_32_bit=footprint_of(tflite).arena_bytes,
@@ -193,11 +197,13 @@ def card_text(
 )->str:
     "The card as Markdown."
     ram, found, board, time, power, npu = (card[name] for name in ("ram", "accuracy", "board", "latency", "energy", "npu"))
+    known = found and found["report"]
     accuracy = "not measured" if not found else f"int8 {found['int8']:.3f}" + ("" if found["float"] is None else f", float {found['float']:.3f}") + \
         f", on {found['test_images']:,} test images"
     rows = {"Input": f"{card['data_configuration']}, int8, {' x '.join(map(str, card['input']['shape']))}",
             "Outputs": ", ".join(card["classes"]) or f"{card['output']['shape'][0]} classes, not named",
             "Accuracy": accuracy,
+            **({"Beside accuracy": report_line(known)} if known else {}),
             "Arena to reserve": f"{ram['arena_bytes']:,} B ({show_bytes(ram['arena_bytes'])}), enough to load it with any of the kernels below; "
                                 f"{ram['arena_bytes_32_bit']:,} B on a 32-bit board with reference kernels",
             "Tensors and scratch memory": ", ".join(f"{n:,} B with {name} kernels" for name, n in ram["head_bytes"].items()),
@@ -212,7 +218,8 @@ def card_text(
             "SHA-256": f"`{card['sha256']}`"}
     table = "\n".join("| " + name + " | " + value.replace("|", "\\|") + " |" for name, value in rows.items())
     steps = "\n".join(f"{i}. {step}" for i, step in enumerate(card["preprocessing"], 1))
-    return f"# Model card\n\n| | |\n|---|---|\n{table}\n\n## What the board does to an image\n\n{steps}\n\nOutput: {card['output']['meaning']}.\n"
+    matrix = f"\n## Right and wrong\n\nInt8 answers on {known['images']:,} test images, a row for each true class.\n\n{report_table(known)}\n" if known else ""
+    return f"# Model card\n\n| | |\n|---|---|\n{table}\n{matrix}\n## What the board does to an image\n\n{steps}\n\nOutput: {card['output']['meaning']}.\n"
 
 # %% ../nbs/16_deploy.ipynb #26e9ac57
 def _check_model(tflite, classes=()):
@@ -307,7 +314,7 @@ def _noted(path, tflite):
 def _measured(card):
     "The accuracy that a card holds, None where it holds none."
     found = card.get("accuracy")
-    return Measured(found["int8"], found["test_images"], found["float"]) if found else None
+    return Measured(found["int8"], found["test_images"], found["float"], report=found["report"]) if found else None
 
 def export_model(
     model:str,              # path of a `.tflite` or `.keras` file
@@ -347,7 +354,8 @@ def export_model(
         if board:
             _fit(tflite, board, kernels)
         full = None if net is None else float_accuracy(net, test.images, test.labels)
-        measured = Measured(accuracy(tflite, test.images, test.labels), len(test.labels), full)
+        found = measure(tflite, test.images, test.labels, prepared.classes)
+        measured = Measured(found["accuracy"], len(test.labels), full, report=found)
         return export(folder, tflite, np.array(test.images[0]), measured, classes or prepared.classes, board, kernels, npu, prepared.meta["fit"])
 
 # %% ../nbs/16_deploy.ipynb #35e4bb03

@@ -296,6 +296,21 @@ def test_a_board_without_published_latencies_is_a_board(small, tmp_path, capsys,
     assert "did you mean rp2040" in capsys.readouterr().err
 
 
+def test_a_card_shows_what_accuracy_hides(small, tmp_path):
+    "Beside accuracy: what always answering the larger class gives, recall of each class, and the matrix."
+    system, model, images, _ = small
+    labels = (np.arange(len(images)) % 10 == 0).astype(int)
+    tflite, found = deploy(system, model, images, images, labels, progress=False, names=("background", "person"))
+    assert found.report["majority"] == .9 and found.report["classes"] == ["background", "person"]
+    row = found.to_dict()
+    assert row["majority"] == .9 and row["int8_balanced_accuracy"] == found.report["balanced_accuracy"] and row["int8_auc"] == found.report["auc"]
+    text = (export(tmp_path / "out", tflite, images[0], found, ("background", "person")) / "model_card.md").read_text()
+    assert "always answering 'background'" in text and "balanced accuracy" in text and "recall: background" in text
+    assert "| true class | as background | as person | recall |" in text
+    card = json.loads((tmp_path / "out/model_card.json").read_text())
+    assert card["accuracy"]["report"]["confusion"] == found.report["confusion"] and np.sum(found.report["confusion"]) == len(images)
+
+
 def test_a_model_keeps_what_its_card_says(small, tmp_path):
     "Names, square and accuracy stand in the card beside the file, and hold for this file only."
     _, _, images, tflite = small
