@@ -378,7 +378,7 @@ def test_a_table_is_one_frame(tmp_path):
     shown = save_table(df, tmp_path / "tab_a", {"preset": "cpu"}, stamp="drawn from stale rows")
     assert list(shown.columns) == [
         "system",
-        "RAM (KiB)",
+        "activations (KiB)",
         "MACs (millions)",
         "int8 test accuracy (%)",
         "seed",
