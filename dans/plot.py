@@ -45,7 +45,7 @@ QUANTITIES = {    # column -> (what readers see, factor, digits)
     "majority": ("largest class (%)", 100, 1),
     "int8_balanced_accuracy": ("int8 balanced accuracy (%)", 100, 1),
     "int8_macro_f1": ("int8 macro F1 (%)", 100, 1),
-    "int8_auc": ("int8 area under ROC", 1, 3),
+    "int8_auc": ("int8 area under ROC (%)", 100, 1),
     "interval_points": ("± (points, 95 %)", 1, 1),
     "score": ("score (%)", 100, 1),
     "best_score": ("best score so far (%)", 100, 1),
