@@ -24,6 +24,7 @@ help:  ## this list
 	@echo
 	@echo '  make reproduce PRESET=cpu ONLY=fig_time     one figure and what it needs, at preset cpu'
 	@echo '  make reproduce OUT=DIR ARGS="-p seed=1"     elsewhere, with a parameter of your own'
+	@echo '  make lab ARGS="--no-browser --ip 0.0.0.0"   over SSH or in a container (as root: --allow-root, too)'
 	@echo '  make install PYTHON=/path/to/python3.11     another interpreter'
 
 $(STAMP): constraints.txt settings.ini setup.py pyproject.toml
@@ -52,8 +53,8 @@ test: $(STAMP)  ## pytest, and nbdev_test for the rooms
 bench: $(STAMP)  ## how fast, side by side: benchmarks/results.json and the page (ONLY="quick_space ...", ARGS=--help)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
-lab: $(STAMP)  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab nbs/index.ipynb
+lab: $(STAMP)  ## JupyterLab on the notebooks (ARGS="--no-browser --port 8890")
+	@$(BIN)/jupyter lab --ServerApp.root_dir=. $(ARGS) nbs/index.ipynb
 
 docs: $(STAMP)  ## the site in _docs/: by Quarto where it is installed, else by mkdocs
 	@if command -v quarto >/dev/null; then $(BIN)/nbdev_docs; else $(BIN)/python tools/docs.py site; fi

@@ -326,7 +326,7 @@ PRESETS = {"smoke": "CI: every line runs, nothing is meant to be read",
            "quick": "a first look on 2 cores",
            "own": "your own images, one search of some 30 minutes on 2 cores",
            "cpu": "the committed results",
-           "paper": "Wake Vision at full scale, on a GPU"}
+           "paper": "for the search space of the paper; no run has it yet"}
 TOO_SMALL = ("smoke", "quick")    # presets whose figures carry a stamp that says so
 
 def check_known(

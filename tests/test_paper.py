@@ -84,3 +84,15 @@ def test_the_folder_follows_the_preset(item):
     known = parameters_of(ROOT / item.notebook)
     assert known["out_dir"] == ""
     assert known["preset"] == ("quick" if item.kind == "run" else "cpu")
+
+
+@pytest.mark.parametrize("item", [i for i in ITEMS.values() if i.kind == "run"], ids=lambda i: i.id)
+def test_a_run_says_which_preset_its_saved_outputs_are_of(item):
+    cells = json.loads((ROOT / item.notebook).read_text(encoding="utf-8"))["cells"]
+    (at,) = (i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", []))
+    said = "".join(cells[at + 1]["source"])
+    assert "saved below are those of preset `cpu`" in said
+    for name in item.writes:
+        folder = name.split("/")[0]
+        assert f"`results/{folder}/`" in said
+        assert json.loads((ROOT / f"results/{name}.json").read_text())["preset"] == "cpu"
