@@ -16,7 +16,7 @@ import numpy as np
 
 from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
 from .data import atomic, prepare, source
-from .hardware import Footprint, footprint, show_bytes, show_macs
+from .hardware import MARGIN, Footprint, footprint, show_bytes, show_macs
 from .metrics import report_line, report_table
 from .quantise import check_images, pixel_table, quantise
 from .runtime import Arena, arena, float_accuracy, measure, npu_estimate, predict, smallest_arena
@@ -76,7 +76,11 @@ _HEADER = """// int8 model for TensorFlow Lite Micro, for C++11 or later; writte
 #include <stdint.h>
 
 constexpr unsigned int kModelSize = MODEL;          // bytes
-constexpr unsigned int kModelArenaSize = ARENA;     // bytes of RAM to reserve, aligned to 16
+#if UINTPTR_MAX > 0xffffffff
+constexpr unsigned int kModelArenaSize = HOST;      // bytes to reserve, aligned to 16, with the 64-bit pointers of this machine
+#else
+constexpr unsigned int kModelArenaSize = ARENA;     // bytes of RAM to reserve, aligned to 16, with LIBRARY kernels; others: model_card.md
+#endif
 constexpr unsigned int kModelInputSize = INPUT;
 constexpr unsigned int kModelOutputSize = OUTPUT;
 
@@ -89,13 +93,15 @@ extern const int8_t kModelExampleOutput[kModelOutputSize];  // what the board mu
 
 def c_array(
     model:bytes,        # the `.tflite` file
-    arena_bytes:int,    # to reserve
+    arena_bytes:int,    # to reserve on a 32-bit board
     given:bytes,        # int8 values of an example
     answer:bytes,       # int8 values that the model gives for it
+    host_bytes:int|None=None,   # to reserve with 64-bit pointers; default: the same
+    kernels:str="reference",    # library of `dans.hardware.KERNELS` that `arena_bytes` is for
 )->tuple[str, str]:     # header, source
     "The model as C++, constant and aligned to 16 bytes, with the size of its arena and a first test."
-    header = _HEADER
-    for name, n in (("MODEL", len(model)), ("ARENA", arena_bytes), ("INPUT", len(given)), ("OUTPUT", len(answer))):
+    header = _HEADER.replace("LIBRARY", kernels)
+    for name, n in (("MODEL", len(model)), ("HOST", arena_bytes if host_bytes is None else host_bytes), ("ARENA", arena_bytes), ("INPUT", len(given)), ("OUTPUT", len(answer))):
         header = header.replace(f"= {name};", f"= {n};")
     def array(kind, values):
         lines = (", ".join(values[i:i + 16]) for i in range(0, len(values), 16))
@@ -170,10 +176,9 @@ def model_card(
                                    test_images=measured.images, kernels="LiteRT, reference", report=measured.report),
         ram=dict(arena_bytes=smallest_arena(tflite) + more, head_bytes={name: cost.ram_bytes for name, cost in costs.items()}, tail_bytes_64_bit=memory.tail,
                  tail_bytes_32_bit=footprint_of(tflite).tail_bytes,
-                 arena_bytes_32_bit=footprint_of(tflite).arena_bytes,
+                 arena_bytes_32_bit={name: footprint_of(tflite, name).arena_bytes for name in KERNELS},
                  note="arena_bytes: the smallest arena in which TensorFlow Lite Micro loads the model with 64-bit pointers, and what the kernel library "
-                      "that takes most needs beyond the reference kernels; arena_bytes_32_bit: what a 32-bit board needs with reference kernels, predicted, "
-                      "with a margin of 96 bytes"),
+                      f"that takes most needs beyond the reference kernels; arena_bytes_32_bit: what a 32-bit board needs, predicted, with a margin of {MARGIN[32]} bytes"),
         flash=dict(model_bytes=len(tflite), note="without the code of the runtime and its kernels"),
         macs=graph.macs, operators=sorted({step.kind for step in graph.steps}),
         board=board and dict(name=device.board, chip=device.chip, arena_bytes=board.arena_bytes, block_bytes=device.block_bytes,
@@ -204,8 +209,8 @@ def card_text(
             "Outputs": ", ".join(card["classes"]) or f"{card['output']['shape'][0]} classes, not named",
             "Accuracy": accuracy,
             **({"Beside accuracy": report_line(known)} if known else {}),
-            "Arena to reserve": f"{ram['arena_bytes']:,} B ({show_bytes(ram['arena_bytes'])}), enough to load it with any of the kernels below; "
-                                f"{ram['arena_bytes_32_bit']:,} B on a 32-bit board with reference kernels",
+            "Arena to reserve": "on a 32-bit board " + ", ".join(f"{n:,} B ({show_bytes(n)}) with {name} kernels" for name, n in ram["arena_bytes_32_bit"].items())
+                                + f"; {ram['arena_bytes']:,} B with 64-bit pointers and any of them",
             "Tensors and scratch memory": ", ".join(f"{n:,} B with {name} kernels" for name, n in ram["head_bytes"].items()),
             "Operators to register": ", ".join(card["operators"]),
             "Flash for the model": f"{card['flash']['model_bytes']:,} B ({show_bytes(card['flash']['model_bytes'])}), {card['flash']['note']}",
@@ -276,7 +281,8 @@ def export(
     card = model_card(tflite, memory, measured, classes, device, kernels, npu, fit)
     given = pixel_table(start)[np.asarray(image)].tobytes()
     answer = predict(tflite, np.asarray(image)[None], "micro", progress=False)[0].tobytes()
-    header, code = c_array(tflite, card["ram"]["arena_bytes"], given, answer)
+    library = device.scratch(kernels) if device else "reference"
+    header, code = c_array(tflite, card["ram"]["arena_bytes_32_bit"][library], given, answer, card["ram"]["arena_bytes"], library)
     for fault, what in ((memory.head != predicted.ram_bytes, f"the runtime takes {memory.head:,} B for tensors, the file promised {predicted.ram_bytes:,} B"),
                         (bytes(int(b, 16) for b in re.findall("0x(..)", code)) != tflite, "the C array does not hold the model")):
         if fault:

@@ -255,6 +255,8 @@ int main() {
 def test_c_array_of_signed_values():
     header, source = c_array(b"\x00\xff", 48, b"\x80\x7f", b"\xff")
     assert "kModelArenaSize = 48;" in header and "kModelSize = 2;" in header
+    header, _ = c_array(b"\x00", 48, b"\x80", b"\xff", 64, "cmsis-nn")
+    assert "kModelArenaSize = 64;" in header.split("#else")[0] and "kModelArenaSize = 48;" in header.split("#else")[1] and "with cmsis-nn kernels" in header
     assert "0x00, 0xff" in source and "-128, 127" in source and "-1\n" in source
 
 
