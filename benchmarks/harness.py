@@ -51,6 +51,14 @@ class Sizes:
     paper_alone:int = 100               # systems trained on their own there
     workers:tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) # GPUs simulated
     faster:tuple = (1., 100.)           # how many times as fast a piece is there as here
+    small:SearchSpace = SearchSpace((16, 24, 32, 48), ("rgb", "mono"), (.1, .2, .3), (2, 2, 1, 1, 0))     # searched on few images
+    small_images:tuple = (315, 45, 2000)                # of train, val and test: 450 images as preset own splits them, and a larger test
+    small_macs:int = 250_000            # limit of that search
+    small_steps:tuple = (2000, 1000)    # of all supernets of a search together, and of the chosen system on its own
+    small_folds:int = 4                 # that the training and validation images are dealt into
+    small_candidates:int = 60           # systems scored, where they are fewer
+    small_seeds:tuple = (0, 1, 2)       # of images, first weights, batches and candidates
+    small_repeats:int = 2               # trainings of each chosen system
     fuzz_cases:int = 500                # of each test of tests/test_fuzz.py
     kills:dict = field(default_factory=lambda: dict(scenes=19, folders=19, store=19, search=19, training=7, alone=7, scoring=7, export=7))  # of each stage
 
@@ -61,6 +69,8 @@ QUICK = Sizes(resolution=16, max_depths=(1, 1, 1, 0, 0), calibration=16, images=
               paper=SearchSpace((12, 16, 24), "rgb", (.1, .2), (1, 1, 0, 0, 0)), paper_resolutions=(12, 16), paper_widths=(.1, .2), paper_macs=1e7,
               memory=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), memory_images=(64, 32, 16), memory_searched=4, memory_fresh=False,
               evaluated=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), evaluations=(100, 10, 4), pieces=6, paper_alone=10, workers=(1, 4), fuzz_cases=5,
+              small=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), small_images=(24, 8, 16), small_steps=(12, 4), small_folds=2, small_candidates=4,
+              small_seeds=(0,), small_repeats=1,
               kills=dict(scenes=4, folders=4, store=4, search=5, training=3))
 
 

@@ -533,6 +533,7 @@ class StandAlone:
     images:int=None                 # validation images; default: all
     folder:str=None                 # for checkpoints, from which a training goes on; default: none are kept
     metric:str="accuracy"           # one of `dans.metrics.METRICS`: what a score is
+    class_weights:object=None       # as for `train_alone`
     kind = "standalone"             # of the results that these scores are (see `dans.study`)
     at_a_time = 1                   # systems whose scores are kept at once
 
@@ -541,7 +542,7 @@ class StandAlone:
         "All that determines a score besides its system."
         largest = self.largest and self.largest.to_dict()
         return dict(data=self.prepared.key, recipe=asdict(self.recipe), largest=largest, calibration=self.calibration, images=self.images,
-                    **_metric_in(self.metric))
+                    **_metric_in(self.metric), **({} if self.class_weights is None else dict(class_weights=self.class_weights)))
 
     def __call__(self, systems:list[System])->np.ndarray:
         "Scores of `systems`, shape (len(systems),); NaN where a training diverges."
@@ -553,7 +554,8 @@ class StandAlone:
         metric = METRICS[metric_named(self.metric, val.labels, len(self.prepared.classes))]
         checkpoint = Path(self.folder) / f"{system}.npz" if self.folder else None
         try:
-            _, state = train_alone(system, self.prepared, self.recipe, self.largest, checkpoint, self.calibration, check_images=0)
+            _, state = train_alone(system, self.prepared, self.recipe, self.largest, checkpoint, self.calibration,
+                                   check_images=0, class_weights=self.class_weights)
         except Diverged as error:
             print(f"no score: {error}")
             return float("nan")

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from dans.data import prepare, wake_scenes
+from dans.data import Source, prepare, wake_scenes
 from dans.elastic import (EPSILON, _by_shifts, batch_norm, calibrate, depthwise_conv2d, extract, initial_weights, keras_model, moving_statistics,
-                          subnet_logits, tensors, weight_shapes)
+                          subnet_logits, subnet_predictions, tensors, weight_shapes)
+from dans.metrics import confusion, recall
 from dans.space import Architecture, DansError, Diverged, DataConfig, SearchSpace, System
 from dans.supernet import Average, Layout, PerConfig, Recipe, State, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale
 
@@ -431,3 +432,99 @@ def test_a_sum_of_shifted_images_is_the_depthwise_convolution(side, stride):
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, side, side + 1, 5)).astype("f"), rng.normal(size=(3, 3, 5, 1)).astype("f")
     np.testing.assert_allclose(_by_shifts(x, kernel, stride), depthwise_conv2d(x, kernel, stride), atol=1e-5)
+
+
+# Classes that are unequal
+
+
+@pytest.fixture(scope="module")
+def unequal(tmp_path_factory):
+    "19 of 20 images are of the first class; the second is brighter, but not so much that a doubtful image is more likely its own."
+    sizes = dict(train=400, val=200, test=20)
+    def rows():
+        rng = np.random.default_rng(0)
+        for split, n in sizes.items():
+            for i in range(n):
+                label = int(i % 20 == 0) if split == "train" else i % 2
+                light = np.clip(rng.normal(100 + 40 * label, 25), 10, 245)
+                yield split, f"{i}", np.clip(rng.normal(light, 8, (24, 24, 3)), 0, 255).astype(np.uint8), label, {}
+    return prepare(Source("unequal", ("dark", "bright"), "unequal", sizes, 24, rows), [16], tmp_path_factory.mktemp("cache"))
+
+
+def recalls(weights, system, prepared):
+    train, val = (prepared.view(split, system.data) for split in ("train", "val"))
+    found = subnet_predictions(tensors(weights), system, val.images, calibrate(tensors(weights), system, train.images))
+    return recall(confusion(val.labels, found, 2))
+
+
+def test_balanced_weights_find_more_of_the_rare_class(unequal):
+    system, recipe = System(DataConfig(16), Architecture((0, 0, 0, 0, 0), 0.2)), Recipe(epochs=12, batch=40, seed=1)
+    plain, weighted = (train_alone(system, unequal, recipe, check_images=0, class_weights=w)[1] for w in (None, "balanced"))
+    (_, before), (other, after) = (recalls(state.weights, system, unequal) for state in (plain, weighted))
+    assert before < .5 < after and after - before > .25 and other > .5
+
+
+def test_class_weights_reach_subnets_through_the_network_that_learns_from_labels(unequal):
+    space = SearchSpace((12, 16), ("rgb",), (0.2,), (1, 1, 0, 0, 0))
+    recipe = Recipe(epochs=15, batch=40, seed=1)
+    plain, weighted = (Supernet(space).train(unequal, recipe, check_images=0, class_weights=w) for w in (None, "balanced"))
+    for system in (space[0], space[-1]):
+        (_, before), (_, after) = (recalls(net.weights_for(system.data), system, unequal) for net in (plain, weighted))
+        assert after > before + .2, system
+
+
+def test_what_images_count_weighs_the_loss_on_labels_and_no_other(weights):
+    train, images, labels = trainer(Layout(LARGEST, 3)), images_for(DataConfig(16), 16), np.arange(16) % 3
+    train.load(weights)
+    system, targets = System(DataConfig(16), LARGEST), np.eye(3, dtype=np.float32)[labels]
+    plain, logits, gradient = train.gradients(system, images, targets, 0.0)
+    ones, _, same = train.gradients(system, images, targets, 0.0, counts=np.ones(16, np.float32))
+    assert float(plain) == float(ones) and (np.asarray(gradient) == np.asarray(same)).all()
+    counts = np.array([4, 1, 0], np.float32)[labels]
+    weighed, _, _ = train.gradients(system, images, targets, 0.0, counts=counts)
+    log_p = np.log(np.asarray(keras.ops.softmax(logits), np.float64))
+    assert float(weighed) == pytest.approx(-(counts * log_p[np.arange(16), labels]).mean(), rel=1e-4)
+    asked, original = [], type(train).gradients
+    def spy(self, *args):
+        asked.append(args[-1])
+        return original(self, *args)
+    for distil in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(train), "gradients", spy)
+            train.step([(system, images, 0)] * 2, labels, 1e-3, distil=distil, counts=counts)
+        first, second = asked[-2:]
+        assert first is counts and (second is None if distil else second is counts)
+
+
+def test_class_weights_are_part_of_a_training_only_where_there_are_some(prepared, tmp_path):
+    file, weighted = tmp_path / "plain.npz", tmp_path / "weighted.npz"
+    net = Supernet(SPACE).train(prepared, SHORT, file, check_images=0)
+    assert set(State.load(file)[1]) == {"recipe", "data", "space", "classes", "first_weights"}
+    Supernet(SPACE).train(prepared, SHORT, weighted, check_images=0, class_weights=(1, 2))
+    assert State.load(weighted)[1]["class_weights"] == [1, 2]
+    for path, asked in ((file, (1, 2)), (weighted, None), (weighted, "balanced")):
+        with pytest.raises(DansError, match=r"belongs to another training \(class_weights differ\)"):
+            Supernet(SPACE).train(prepared, SHORT, path, check_images=0, class_weights=asked)
+    assert set(PerConfig(SPACE, prepared).what) == {"space", "classes", "data", "recipe", "first_weights"}
+    assert PerConfig(SPACE, prepared, class_weights=[1, 3]).what["class_weights"] == [1, 3]
+    assert net.state.step == 8
+
+
+@pytest.mark.parametrize("bad", ["even", (1, 2, 3), (1, -1), (0, 0), (1, float("nan")), {"person": 2}, 3], ids=str)
+def test_class_weights_that_are_not_possible_are_refused_before_any_step(prepared, bad):
+    with pytest.raises(DansError, match="use 'balanced', or 2 numbers from 0, one for each class"):
+        Supernet(SPACE).train(prepared, SHORT, check_images=0, class_weights=bad, on_epoch=lambda e: pytest.fail("trained"))
+
+
+# Records further apart than epochs
+
+
+def test_records_can_be_epochs_apart_and_change_no_bit(prepared, tmp_path):
+    recipe = dataclasses.replace(SHORT, epochs=5)
+    every, third = [], []
+    one = Supernet(SPACE).train(prepared, recipe, check_images=0, on_epoch=every.append)
+    other = Supernet(SPACE).train(prepared, recipe, tmp_path / "net.npz", check_images=0, on_epoch=third.append, each=3)
+    assert [e["epoch"] for e in every] == [1, 2, 3, 4, 5] and [(e["epoch"], e["step"]) for e in third] == [(3, 12), (5, 20)]
+    assert sum(e["cost_macs"] for e in every) == sum(e["cost_macs"] for e in third)
+    for name, value in one.weights.items():
+        np.testing.assert_array_equal(value, other.weights[name], err_msg=name)
