@@ -163,9 +163,7 @@ def test_a_room_begins_as_agreed(room):
     for text in (
         "".join(cell["source"]).strip() for cell in cells[2:] if cell["cell_type"] == "markdown"
     ):
-        if re.search(r"^#+ ", text, re.M) and not text.startswith(
-            ":::"
-        ):  # a callout may have a heading
+        if re.search(r"^#+ ", text, re.M):
             assert "\n" not in text, "a heading has a cell of its own"
 
 
