@@ -27,6 +27,13 @@ def test_a_quotation_with_a_bold_title_becomes_an_admonition():
     assert docs.callouts(plain) == plain
 
 
+def test_symbols_are_spelt_as_they_are_and_docstrings_end_as_they_begin():
+    said = docs.symbol("---\n\n### Space.__iter__\n\n```python\nx\n```\n\n*One line, and*\nanother of `it`.\n\nMore.")
+    assert said.startswith("---\n\n### Space.\\_\\_iter\\_\\_ {#space.__iter__}\n")
+    assert said.endswith("\n\n*One line, and another of `it`.*\n\nMore.")
+    assert docs.symbol("*All of it.*\n\nMore.") == "*All of it.*\n\nMore."
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_hold_no_directives_of_quarto(path):
     "JupyterLab shows them as they stand."

@@ -231,6 +231,12 @@ def test_make_alone_lists_every_target():
     assert all(re.search(rf"^  {target} ", said, re.M) for target in targets)
 
 
+def test_make_lab_shows_the_whole_checkout_and_takes_arguments():
+    said = make("--dry-run", "lab", "ARGS=--no-browser --port 8890").stdout
+    assert "--ServerApp.root_dir=. --no-browser --port 8890 nbs/index.ipynb" in said
+    assert re.search(r"^  lab .*ARGS=", make().stdout, re.M)
+
+
 @pytest.mark.parametrize("python", ["no-such-python", "false"])
 def test_make_without_python_3_11_says_what_to_do(tmp_path, python):
     for name in ("Makefile", "constraints.txt", "settings.ini", "setup.py", "pyproject.toml"):

@@ -40,15 +40,27 @@ def title(cells):
     return f"# {fields.get('title', '')}\n{said}\n"
 
 
+def symbol(text):
+    "A symbol's documentation: its heading as it is spelt and with an anchor, its docstring in italics to the end."
+
+    def heading(match):
+        return "### " + match[1].replace("__", r"\_\_") + f" {{#{match[1].lower()}}}"
+
+    def docstring(match):
+        return "*" + " ".join(f"{match[1]}\n{match[2]}".split()) + "*"
+
+    text = re.sub(r"^### (\S+)$", heading, text, flags=re.M)
+    return re.sub(r"^\*(\S.*)\*\n(.+(?:\n.+)*)", docstring, text, flags=re.M)
+
+
 def shown(cell):
     "A processed cell as readers see it: no directives or bars; symbols get an anchor."
     if cell.cell_type != "code":
         return cell
     outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     if re.search(r"^#\| *echo: *false", cell.source, re.M):
-        text = "\n\n".join(o.data.get("text/markdown", "") for o in outputs if "data" in o)
         return new_markdown_cell(
-            re.sub(r"^### (\S+)$", lambda m: f"### {m[1]} {{#{m[1].lower()}}}", text, flags=re.M)
+            symbol("\n\n".join(o.data.get("text/markdown", "") for o in outputs if "data" in o))
         )
     return new_code_cell(re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M), outputs=outputs)
 
