@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from markdown import Markdown
 
 ROOT = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location("docs", ROOT / "tools/docs.py")
@@ -29,7 +30,9 @@ def test_a_quotation_with_a_bold_title_becomes_an_admonition():
 
 def test_symbols_are_spelt_as_they_are_and_docstrings_end_as_they_begin():
     said = docs.symbol("---\n\n### Space.__iter__\n\n```python\nx\n```\n\n*One line, and*\nanother of `it`.\n\nMore.")
-    assert said.startswith("---\n\n### Space.\\_\\_iter\\_\\_ {#space.__iter__}\n")
+    page = Markdown(extensions=["attr_list", "toc"]).convert(said)
+    assert 'Space.__iter__ <a id="space.__iter__"></a></h3>' in page
+    assert Markdown(extensions=["attr_list", "toc"]).convert(docs.symbol("### ram_bytes")) == '<h3 id="ram_bytes">ram_bytes</h3>'
     assert said.endswith("\n\n*One line, and another of `it`.*\n\nMore.")
     assert docs.symbol("*All of it.*\n\nMore.") == "*All of it.*\n\nMore."
 

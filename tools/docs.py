@@ -44,7 +44,8 @@ def symbol(text):
     "A symbol's documentation: its heading as it is spelt and with an anchor, its docstring in italics to the end."
 
     def heading(match):
-        return "### " + match[1].replace("__", r"\_\_") + f" {{#{match[1].lower()}}}"
+        name, anchor = match[1].replace("_", r"\_"), match[1].lower()
+        return f'### {name} <a id="{anchor}"></a>' if "__" in anchor else f"### {name} {{#{anchor}}}"
 
     def docstring(match):
         return "*" + " ".join(f"{match[1]}\n{match[2]}".split()) + "*"
