@@ -29,7 +29,7 @@ help:  ## this list
 
 $(STAMP): constraints.txt settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-	  { echo "$(PYTHON) is not Python 3.11: install Python 3.11, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	  { echo "$(PYTHON) is not Python 3.11: install Python 3.11 (such as by uv python install 3.11), or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) has no venv: install it (Debian, Ubuntu: apt install python3.11-venv)"; exit 1; }
 	@echo 'Installing the versions of constraints.txt into $(VENV): 2.8 GB, some 2 minutes'

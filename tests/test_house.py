@@ -163,9 +163,7 @@ def test_a_room_begins_as_agreed(room):
     for text in (
         "".join(cell["source"]).strip() for cell in cells[2:] if cell["cell_type"] == "markdown"
     ):
-        if re.search(r"^#+ ", text, re.M) and not text.startswith(
-            ":::"
-        ):  # a callout may have a heading
+        if re.search(r"^#+ ", text, re.M):
             assert "\n" not in text, "a heading has a cell of its own"
 
 
@@ -231,6 +229,12 @@ def test_make_alone_lists_every_target():
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
     assert {"reproduce", "test", "lab", "docs", "figures", "readme"} <= set(targets)
     assert all(re.search(rf"^  {target} ", said, re.M) for target in targets)
+
+
+def test_make_lab_shows_the_whole_checkout_and_takes_arguments():
+    said = make("--dry-run", "lab", "ARGS=--no-browser --port 8890").stdout
+    assert "--ServerApp.root_dir=. --no-browser --port 8890 nbs/index.ipynb" in said
+    assert re.search(r"^  lab .*ARGS=", make().stdout, re.M)
 
 
 @pytest.mark.parametrize("python", ["no-such-python", "false"])
