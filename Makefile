@@ -12,7 +12,7 @@ BIN   := $(VENV)/bin
 # Written last, so an install that was interrupted starts again.
 STAMP := $(VENV)/installed
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
-ROOMS := --path nbs --file_re '^[0-9][0-9]_.*' --skip_folder_re '^(paper|tutorials|[._].*)$$'
+ROOMS := --path nbs --file_re '^[0-9][0-9][a-z]?_.*' --skip_folder_re '^(paper|tutorials|[._].*)$$'
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce figures test bench lab docs readme export clean-notebooks prepare clean

@@ -28,7 +28,7 @@ IGNORED = {
     ".hypothesis",
     ".ipynb_checkpoints",
 }
-ROOMS = sorted(p for p in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
+ROOMS = sorted(p for p in (ROOT / "nbs").glob("[0-9][0-9]*_*.ipynb"))
 
 
 def files():

@@ -117,7 +117,7 @@ def site():
         p.relative_to(source) for p in sorted(source.rglob("*.ipynb")) if PAGES not in p.parents
     ]
     host = re.escape(get_config().doc_host + get_config().doc_baseurl)
-    page_of = {re.sub(r"^\d+_", "", p.stem): p.with_suffix(".md") for p in notebooks}
+    page_of = {re.sub(r"^\d+[a-z]?_", "", p.stem): p.with_suffix(".md") for p in notebooks}
     for path in notebooks:
         text, pictures = markdown(source / path, path.stem, site=True)
 
