@@ -180,7 +180,7 @@ def parquet_columns(files, schemas, label, image):
             notes.append(f"columns left out because not all files have them: {listed(left)}")
     return label, image, tuple(sorted(kept)), list(dict.fromkeys(notes))
 
-# %% ../nbs/03d_parquet.ipynb #bd01a60d
+# %% ../nbs/03d_parquet.ipynb #c9baa86d
 MOST_CLASSES = 10_000
 
 def class_of(value, names):
@@ -242,6 +242,8 @@ def parquet_classes(
             try:
                 name = class_of(value, known)
             except IndexError:
+                if not known:
+                    raise DansError(f"column '{label}' of {file} holds {value}", f"use whole numbers or text, or name another column: {option('label', 'name')}") from None
                 continue        # named with its row, when that is read
             seen.add(name)
             if not known:
@@ -297,7 +299,7 @@ def parquet_rows(
         for row in file_rows(path, names[path], label, image, attributes):
             yield split, *row
 
-# %% ../nbs/03d_parquet.ipynb #0e4433d4
+# %% ../nbs/03d_parquet.ipynb #06e97819
 def parquet(
     path,                   # a parquet file, or a folder of them
     label:str=None,         # column of classes; default: `label`, else `person`, else the only one that can be meant
@@ -331,8 +333,7 @@ def parquet(
                 try:
                     name = class_of(value, known)
                 except IndexError:
-                    remedy = f"use labels from 0 to {len(known) - 1}" if known else "use whole numbers or text"
-                    raise DansError(f"{item} has label {value}", remedy) from None
+                    raise DansError(f"{item} has label {value}", f"use labels from 0 to {len(known) - 1}") from None
                 yield split, item, content, value if name is None else number[name], extra
     total = sum(pq.read_metadata(file).num_rows for _, file in files)
     return survey(path.resolve().stem, classes, attributes, read, total, rules, [*notes, *more, *other])

@@ -104,7 +104,7 @@ def split_level(held):
             return level, found
     return first or (None, {})
 
-# %% ../nbs/03b_splits.ipynb #8fd2557b
+# %% ../nbs/03b_splits.ipynb #ee363790
 def layout(
     held,               # folders that hold images, each a tuple of names below `path`
     path,               # what errors call the folder above all of them
@@ -129,7 +129,11 @@ def layout(
     inside = len(above) > 1     # splits below the classes
     if inside and splits != "names" and (level > 1 or any(len(p) > level + 1 for p in held)):
         raise unclear(f"{path} has the splits {named} in each of {listed('/'.join(a) for a in above)}, so these folders may be classes, or sets of their own", splits)
-    return {p: (of[p], 0 if inside else class_level(held, p, level, path, splits)) if of[p] else None for p in held}
+    place = {p: (of[p], 0 if inside else class_level(held, p, level, path, splits)) if of[p] else None for p in held}
+    odd = ["/".join(p) for p in held if place[p] and {split_word(n) for n in p[max(level, place[p][1]) + 1:]} - {"", of[p]}]
+    if odd and splits != "names":
+        raise unclear(f"{path}/{odd[0]} is named for another split inside of {listed({of[tuple(odd[0].split('/'))]})}", splits)
+    return place
 
 def class_level(held, p, level, path, splits):
     "Where in `p` the name of its class stands, below the split at `level`. A split's folder inside of itself is passed over."
