@@ -152,7 +152,7 @@ def test_the_smallest_image_is_named(tmp_path):
     class_folder(tmp_path / "photos", n=8, width=64, height=64)
     (tmp_path / "photos" / "dog" / "5.png").write_bytes(encoded(0, 64, 20))
     refused(lambda: prepare(folder(tmp_path / "photos"), [32], tmp_path / "cache"),
-            "dog/5.png of photos is 20 px on its short side, smaller than 32 px")
+            "dog/5.png is 20 px on its short side, smaller than 32 px", "upscale=True", 'skip_bad="small"', "min_side=32")
     assert nothing_left(tmp_path / "cache")
 
 
