@@ -6,7 +6,7 @@
 __all__ = ['Deployed', 'deploy', 'c_array', 'Measured', 'model_card', 'card_text', 'export', 'export_model', 'main']
 
 # %% ../nbs/16_deploy.ipynb #d87f251e
-import argparse, hashlib, json, re, sys, tempfile
+import argparse, ast, hashlib, json, re, sys, tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
-from .data import atomic, prepare, source
+from .data import atomic, open_source
 from .hardware import MARGIN, Footprint, footprint, show_bytes, show_macs
 from .metrics import report_line, report_table
 from .quantise import check_images, pixel_table, quantise
@@ -331,6 +331,7 @@ def export_model(
     device:str|None=None,   # a board, as `board_named` finds it
     kernels:str|None=None,  # kernel library on it
     npu:str|None=None,      # an Ethos-U, like "ethos-u55-128"
+    options:dict|None=None, # of the data source and its preparation, as for `dans.data.open_source`
 )->Path:                    # the folder
     "What the command does. Raises `DansError` for bad input before any work."
     path, board = Path(model), board_named(device) if device else None
@@ -353,7 +354,7 @@ def export_model(
         return export(folder, tflite, ramp.reshape(side, side, -1), _measured(noted), classes or tuple(noted.get("classes", ())), board, kernels,
                       npu, noted.get("fit"))
     with tempfile.TemporaryDirectory() as cache:
-        prepared = prepare(source(data), [config.resolution], cache)
+        _, prepared = open_source(data, [config.resolution], cache, options, faults=Path(folder).absolute().parent)
         test = prepared.view("test", config)
         if tflite is None:
             tflite = quantise(net, prepared.view("train", config, calibration).images)
@@ -371,6 +372,19 @@ _HELP = """examples:
   dans-export model.keras firmware/model --data photos/ --device stm32h743 --kernels tflm+cmsis-nn
 """
 
+def _options(pairs):
+    "`source.NAME=VALUE` texts as a dictionary; a value that is no Python literal is text. Raises `DansError` for another form."
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.startswith("source."):
+            raise DansError(f"-p {pair} is not an option of the images", "write -p source.NAME=VALUE, such as -p source.image=img")
+        try:
+            found[name.removeprefix("source.")] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name.removeprefix("source.")] = value
+    return found
+
 def main(argv=None):
     "The command `dans-export`."
     parser = argparse.ArgumentParser("dans-export", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_HELP,
@@ -379,6 +393,7 @@ def main(argv=None):
     add("model", help="int8 .tflite file, or a .keras model with inputs in [-1, 1] and logits")
     add("folder", help="where to write")
     add("--data", metavar="SOURCE", help="wake_scenes, wake_vision:DIR, collage:PATH, a folder of class folders, or parquet files")
+    add("-p", "--parameter", metavar="source.NAME=VALUE", action="append", default=[], help="option of the images, such as -p source.image=img")
     add("--classes", type=lambda text: tuple(text.split(",")), default=(), metavar="A,B", help="names of the outputs; default: those of the data")
     add("--calibration", type=int, default=300, metavar="N", help="training images that quantisation sees (default 300)")
     add("--device", metavar="NAME", help="board, which must hold the model: a name of room 07, such as nrf52840, or what is printed on it, "
@@ -388,7 +403,8 @@ def main(argv=None):
     asked = vars(parser.parse_args(argv))
     try:
         with stoppable(lambda: f"each file that stands in {asked['folder']} is whole; the same command writes all of them"):
-            folder = export_model(**asked)
+            options = _options(asked.pop("parameter"))
+            folder = export_model(**asked, options=options)
             board = json.loads((folder / "model_card.json").read_text(encoding="utf-8"))["board"]
             print(f"written to {folder}/" + (f"; {_held(board)}" if board else ""))
     except DansError as error:

@@ -339,6 +339,11 @@ def test_the_command_takes_a_keras_model_and_measures_it(small, tmp_path, capsys
     assert main([str(folder / "model.tflite"), str(tmp_path / "again")]) is None and "written to" in capsys.readouterr().out
     again = json.loads((tmp_path / "again" / "model_card.json").read_text())
     assert again["sha256"] == card["sha256"] and again["accuracy"] == card["accuracy"]     # the card beside the file says it
+    command = [str(tmp_path / "net.keras"), str(tmp_path / "asked"), "--data", str(tmp_path / "photos"), "-p"]
+    assert main([*command, "source.fit=squash"]) is None
+    assert json.loads((tmp_path / "asked" / "model_card.json").read_text())["fit"] == "squash"
+    for wrong, words in (("source.fitt=squash", "fitt"), ("fit=squash", "source.NAME=VALUE"), ("source.fit", "source.NAME=VALUE")):
+        assert main([*command, wrong]) == 2 and words in capsys.readouterr().err
     (tmp_path / "bad.keras").write_bytes(b"no")
     for wrong, words in (([str(tmp_path / "nowhere.tflite"), "x"], "no .tflite or .keras file"), ([str(tmp_path / "net.keras"), "x"], "--data"),
                          ([str(tmp_path / "bad.keras"), "x", "--data", "wake_scenes"], "cannot be loaded|can be loaded safely")):
