@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'answers', 'confusion', 'recall', 'precision', 'f1', 'accuracy', 'balanced_accuracy', 'macro_f1', 'auc',
-           'metric_named', 'report', 'report_line', 'report_table', 'class_weights']
+           'metric_named', 'report', 'report_line', 'report_row', 'report_table', 'class_weights']
 
 # %% ../nbs/07a_metrics.ipynb #91c9ca50
 import numpy as np
@@ -137,23 +137,37 @@ def report(
                 majority_class=str(classes[counts.argmax()]), classes=[str(name) for name in classes],
                 recall=_listed(recall(matrix)), precision=_listed(precision(matrix)), confusion=matrix.tolist())
 
-# %% ../nbs/07a_metrics.ipynb #6f2d4263
+# %% ../nbs/07a_metrics.ipynb #ff7df397
 def _share(value):
     return "none" if value is None else f"{value:.3f}"
+
+
+def _recalls(found):
+    "Recall by class as text; of more than three classes the three lowest."
+    pairs = [(r, name) for r, name in zip(found["recall"], found["classes"]) if r is not None]
+    shown, lowest = (pairs, "") if len(pairs) <= 3 else (sorted(pairs)[:3], "lowest ")
+    return lowest + ", ".join(f"{name} {_share(r)}" for r, name in shown)
 
 
 def report_line(
     found:dict,     # from `report`
 )->str:
     "A report in one line."
-    pairs = [(r, name) for r, name in zip(found["recall"], found["classes"]) if r is not None]
-    shown, lowest = (pairs, "") if len(pairs) <= 3 else (sorted(pairs)[:3], "lowest ")
     constant = f"always answering {found['majority_class']!r}"
     than = f"({constant}: {_share(found['majority'])})" if found["accuracy"] > found["majority"] else \
         f"is no better than {constant} ({_share(found['majority'])})"
     area = "" if found["auc"] is None else f", area under ROC {_share(found['auc'])}"
     return (f"accuracy {_share(found['accuracy'])} {than}; balanced accuracy {_share(found['balanced_accuracy'])}, "
-            f"macro F1 {_share(found['macro_f1'])}{area}; {lowest}recall: {', '.join(f'{name} {_share(r)}' for r, name in shown)}")
+            f"macro F1 {_share(found['macro_f1'])}{area}; recall: {_recalls(found)}")
+
+
+def report_row(
+    found:dict,     # from `report`
+    prefix:str="",  # of each name, such as "int8_"
+)->dict:            # numbers, and text for `majority_class` and `recall`; no lists
+    "A report as cells of a table's row, beside others."
+    numbers = {name: found[name] for name in (*METRICS, "majority", "majority_class")}
+    return {prefix + name: value for name, value in dict(numbers, recall=_recalls(found)).items()}
 
 
 def report_table(

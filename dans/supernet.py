@@ -306,9 +306,9 @@ def _batches(prepared, recipe, draw, start, steps):
 # %% ../nbs/09_supernet.ipynb #817d9a8f
 def _weights_of(class_weights, prepared):
     "The weights that `class_weights` asks for, None where it asks for none. Raises `DansError` for what is none."
-    labels, classes = prepared.labels("train"), len(prepared.classes)
     if class_weights is None:
         return None
+    labels, classes = prepared.labels("train"), len(prepared.classes)
     weights = balanced_weights(labels, classes) if isinstance(class_weights, str) and class_weights == "balanced" else class_weights
     try:
         found = np.asarray(weights, np.float32)

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
 
-from dans.metrics import METRICS, auc, balanced_accuracy, class_weights, confusion, macro_f1, metric_named, precision, recall, report, report_line, report_table
+from dans.metrics import METRICS, auc, balanced_accuracy, class_weights, confusion, macro_f1, metric_named, precision, recall, report, report_line, report_row, report_table
 from dans.space import DansError
 
 
@@ -71,6 +71,8 @@ def test_always_answering_the_larger_class_is_seen_through():
     assert "no better than always answering 'background' (0.950)" in report_line(found) and "person 0.000" in report_line(found)
     assert "| person | 15 | 0 | 0.000 |" in report_table(found)
     assert json.loads(json.dumps(found)) == found
+    assert report_row(found, "int8_") == {"int8_accuracy": .95, "int8_balanced_accuracy": .5, "int8_macro_f1": found["macro_f1"], "int8_auc": .5,
+                                          "int8_majority": .95, "int8_majority_class": "background", "int8_recall": "background 1.000, person 0.000"}
 
 
 def test_a_class_without_an_image_has_no_recall_and_counts_nowhere():
@@ -89,7 +91,7 @@ def test_many_classes_are_told_by_those_found_least():
     found = report(labels, outputs, [f"c|{i}" for i in range(100)])
     table = report_table(found).splitlines()
     assert len(table) == 14 and table[2].startswith("| c\\|7 |") and f"c\\|8 ({(labels == 7).sum()})" in table[2]
-    assert "lowest recall: c|7 0.000" in report_line(found)
+    assert "recall: lowest c|7 0.000, " in report_line(found)
 
 
 @pytest.mark.parametrize("name", ["macro_f1", "macro F1", "Macro-F1", " macro f1 "])
