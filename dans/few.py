@@ -13,7 +13,7 @@ from hashlib import sha256
 import numpy as np
 
 from .data import Prepared, Split, key_of
-from .hardware import Limits, check_limits, footprint
+from .hardware import Limits, check_limits
 from .metrics import METRICS, metric_named
 from .space import DansError, DataConfig, SearchSpace, System
 
@@ -159,7 +159,7 @@ def candidates(
     limits = [limits] if isinstance(limits, Limits) else list(limits)
     for each in limits:
         check_limits(space, each, classes)
-    cost = {system: footprint(system, classes) for system in space}
+    cost = {system: limits[0].cost(system, classes) for system in space}
     over = [system for system, found in cost.items() if not any(each.admits(found) for each in limits)]
     n = min(n, len(space) - len(over))
     found = space.spread(n, np.random.default_rng(seed), lambda system: cost[system].macs, without=over)

@@ -354,12 +354,15 @@ class ExhaustiveSearch:
         setup_cost:float=0.,                    # MACs spent before, as on a supernet's training
         setup_seconds:float=0.,                 # time spent before
         on_row:Callable[[dict],None]|None=None, # called with each new row when its group is scored
+        systems:list|None=None,                 # of the space; only these are scored; default: all
     ):
         self.space,self.classes,self.limits = space,classes,_listed(limits)
         for each in self.limits:
             check_limits(space, each, classes)
-        systems = [s for s in space
+        systems = [s for s in (space if systems is None else systems)
                    if any(each.admits(self._cost(s)) for each in self.limits)]
+        if not systems:
+            raise DansError("none of these systems is within the limits", "name others, or raise the limits")
         known = known or {}
         def new_row(row):
             if on_row and System.from_dict(row) not in known:
