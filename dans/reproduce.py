@@ -16,12 +16,14 @@ from fastcore.basics import patch
 import dans
 from .manifest import Item, check_parameters, code_hash, load_manifest, parameters_of
 from .space import DansError
-from .study import (PRESETS, RESULT_VERSIONS, Study, canonical, cannot_write, check_known,
+from .study import (PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write, check_known,
                         sha256, write_json)
 
 # %% ../nbs/21_reproduce.ipynb #e290c77a
 class Reproduction(Study):
     "A study with the list of what belongs into it; parameters may differ from the preset's."
+    runs = True     # and may replace committed rows
+
     def __init__(
         self,
         preset:str="quick",       # one of `PRESETS`
@@ -225,7 +227,7 @@ def _environment(stale):
     if not sys.stderr.isatty():
         extra["TQDM_MININTERVAL"] = "20"
     before = dict(os.environ)
-    os.environ.update({**extra, **before, "DANS_STALE": " ".join(stale)})
+    os.environ.update({**extra, **before, "DANS_STALE": " ".join(stale), RUNNER: "dans-reproduce"})
     try:
         yield
     finally:

@@ -37,6 +37,13 @@ def test_symbols_are_spelt_as_they_are_and_docstrings_end_as_they_begin():
     assert docs.symbol("*All of it.*\n\nMore.") == "*All of it.*\n\nMore."
 
 
+def test_pictures_are_described_by_the_heading_above_them():
+    said = "# Room\n\n![png](a.png)\n\n## Its plan {#plan}\n\n```python\n# a comment\n```\n\n![jpeg](b.jpg) and ![mine](c.png)\n"
+    shown = docs.described(said)
+    assert "![Room](a.png)" in shown and "![Its plan](b.jpg) and ![mine](c.png)" in shown
+    assert shown.replace("![Room]", "![png]").replace("![Its plan]", "![jpeg]") == said
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_hold_no_directives_of_quarto(path):
     "JupyterLab shows them as they stand."

@@ -39,12 +39,29 @@ values = st.recursive(
 )
 
 
+LIST = """
+items:
+  run_a: {notebook: nbs/run_a.ipynb, title: A run, writes: [a/b, a/c]}
+  run_big: {notebook: nbs/run_big.ipynb, title: Not for small presets, writes: [big/b], presets: [smoke, cpu]}
+"""
+
+
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    (tmp_path / "paper.yml").write_text("items: {}\n")
+    "A checkout whose notebooks dans-reproduce runs; `by_hand` takes that back."
+    (tmp_path / "paper.yml").write_text(LIST)
     monkeypatch.delenv("DANS_CACHE", raising=False)
     monkeypatch.delenv("DANS_STALE", raising=False)
+    monkeypatch.setenv("DANS_RUNNER", "dans-reproduce")
     return tmp_path
+
+
+@pytest.fixture
+def by_hand(checkout, monkeypatch):
+    "The same, with committed rows, and notebooks that a user runs."
+    Study("cpu", root=checkout).write("a/b", pd.DataFrame({"x": [1]}))
+    monkeypatch.delenv("DANS_RUNNER")
+    return checkout
 
 
 # Keys
@@ -336,11 +353,45 @@ def test_rows_round_trip_and_provenance_names_no_host_user_or_path(checkout):
         assert secret not in text
 
 
-def test_missing_rows_name_the_command(checkout):
-    with pytest.raises(
-        DansError, match="results/a/b.csv is missing: compute it: dans-reproduce --preset cpu"
-    ):
-        Study("cpu", root=checkout).rows("a/b")
+@pytest.mark.parametrize(
+    "preset, out, name, says",
+    [
+        ("cpu", None, "a/b", r"^results/a/b.csv is missing: compute it: make reproduce PRESET=cpu ONLY=run_a or \S+/dans-reproduce run_a --preset cpu$"),
+        ("quick", "tries/1", "a/c", r"make reproduce PRESET=quick ONLY=run_a OUT=tries/1 or \S+ run_a --preset quick --out tries/1$"),
+        ("own", None, "a/b", r'PRESET=own ONLY=run_a ARGS="-p data=FOLDER" or \S+ run_a --preset own -p data=FOLDER$'),
+        ("quick", None, "big/b", r"run_big is not part of preset quick, but of smoke, cpu: .*make reproduce PRESET=smoke ONLY=run_big or"),
+        ("quick", None, "b/b", r"no run in paper.yml writes it; there is a/b, a/c, big/b$"),
+    ],
+)
+def test_missing_rows_name_a_command_that_computes_them(checkout, preset, out, name, says):
+    with pytest.raises(DansError, match=says) as err:
+        Study(preset, out, root=checkout).rows(name)
+    assert "\n" not in str(err.value)
+
+
+def test_by_hand_committed_rows_are_read_and_stay_as_they_are(by_hand):
+    before = {path: path.read_bytes() for path in (by_hand / "results").rglob("*") if path.is_file()}
+    study = Study("cpu", root=by_hand)
+    assert study.rows("a/b").x.tolist() == [1]
+    assert study.write("a/b", pd.DataFrame({"x": [2, 3]})) == by_hand / "runs/cpu/results/a/b.csv"
+    assert study.figures == by_hand / "runs/cpu/figures" and study.rows("a/b").x.tolist() == [1]
+    assert Study("cpu", "runs/cpu", root=by_hand).rows("a/b").x.tolist() == [2, 3]
+    study.write("a/c", pd.DataFrame({"x": [4]}))      # not among the committed ones
+    assert study.rows("a/c").x.tolist() == [4]
+    assert {path: path.read_bytes() for path in before} == before
+    for out in (".", "./", "runs/..", str(by_hand)):
+        with pytest.raises(DansError, match="would replace committed rows.*leave out_dir empty"):
+            Study("cpu", out, root=by_hand)
+
+
+@pytest.mark.parametrize("computed, drawn", [("smoke", "cpu"), ("cpu", "quick"), ("quick", "smoke")])
+def test_rows_of_another_preset_are_an_error(checkout, computed, drawn):
+    Study(computed, "runs/x", root=checkout).write("a/b", pd.DataFrame({"x": [1]}))
+    with pytest.raises(DansError, match=f"runs/x/results/a/b.csv holds rows of preset {computed}, and this is preset {drawn}: .*-p preset {computed}"):
+        Study(drawn, "runs/x", root=checkout).rows("a/b")
+    study = Study(computed, "runs/x", root=checkout)
+    study.rows("a/b")
+    assert study.stamp == ("" if computed == "cpu" else "too small to judge")
 
 
 def test_stamp_tells_small_presets_and_stale_rows(checkout, monkeypatch):
