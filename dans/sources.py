@@ -8,7 +8,7 @@ __all__ = ['FEWEST', 'reader', 'check_features', 'wake_vision', 'positives', 'sq
            'PERSON', 'parquet', 'parquet_rows', 'folder', 'SPLITS', 'Source', 'check_disjoint', 'cut', 'digest',
            'limited']
 
-# %% ../nbs/04_sources.ipynb #31227d6b
+# %% ../nbs/04_sources.ipynb #7fa92424
 import hashlib, json
 from pathlib import Path
 from typing import Callable
@@ -18,14 +18,16 @@ from PIL import Image
 
 from . import scenes
 from .folders import folder, walk
-from .images import FORMATS, KINDS, MAX_PIXELS, SUFFIXES, BadImage, BadImages, bad, bad_images, decode, opened, option
+from .images import (FORMATS, KINDS, MAX_PIXELS, SUFFIXES, BadImage, BadImages, bad, bad_images, decode, opened,
+                         option)
 from .parquet import PERSON, parquet, parquet_rows
 from .space import DansError
 from .splits import SPLITS, Rules, Source, check_disjoint, cut, digest, limited, survey
 
-# %% ../nbs/04_sources.ipynb #d5b9873d
-_all_ = ["FORMATS", "KINDS", "MAX_PIXELS", "SUFFIXES", "BadImage", "BadImages", "bad", "bad_images", "decode", "opened", "option", "PERSON", "parquet", "parquet_rows",
-         "folder", "SPLITS", "Source", "check_disjoint", "cut", "digest", "limited"]     # of the rooms before, here too
+# %% ../nbs/04_sources.ipynb #c828f87e
+_all_ = ["FORMATS", "KINDS", "MAX_PIXELS", "SUFFIXES", "BadImage", "BadImages", "bad", "bad_images", "decode", "opened",
+         "option", "PERSON", "parquet", "parquet_rows", "folder", "SPLITS", "Source", "check_disjoint", "cut", "digest",
+         "limited"]     # of the rooms before, here too
 
 # %% ../nbs/04_sources.ipynb #b0224e55
 def reader(
