@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from . import scenes
 from .sources import (BadImage, BadImages, Source, bad, bad_images, check_disjoint, collage, decode,
-                          digest, folder, option, parquet, reader, wake_vision)
+                          digest, exists, folder, option, parquet, reader, wake_vision)
 from .space import DansError, DataConfig, stoppable, to_terminal
 
 # %% ../nbs/05_data.ipynb #662d575c
@@ -123,10 +123,11 @@ def reading(spec):
             raise DansError("collage needs photographs", "name them: collage:PATH, or set the environment variable "
                             "DANS_PHOTOS to their path")
         path, _, names = rest.rpartition(":")
-        whole = Path(rest).exists() or not path     # a path may hold a colon
+        whole = exists(Path(rest)) or not path     # a path may hold a colon
         return collage, (Path(rest),) if whole else (Path(path), names.split(","))
-    if Path(spec).expanduser().exists():
-        return reader(Path(spec).expanduser()), (Path(spec).expanduser(),)
+    path = Path.home() / spec[2:] if spec.startswith("~/") else Path(spec)     # as a shell that knows no ~ behind =
+    if exists(path):
+        return reader(path), (path,)
     raise DansError(f"data source '{spec}' is not known and is no path", "use wake_scenes, wake_vision:DIR, "
                     "collage:PATH, a folder of class folders, or parquet files")
 

@@ -10,7 +10,7 @@ import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from .images import FOREIGN, SUFFIXES, bad, counted
+from .images import FOREIGN, SUFFIXES, bad, counted, exists, no_permission
 from .space import DansError
 from .splits import SPLITS, Rules, Source, layout, listed, split_word, survey
 
@@ -149,11 +149,11 @@ def folder(
     read in two ways, fewer than two classes, an image in two splits, and all images that cannot be used in one."""
     rules = Rules(val, test, seed, max_train, max_val, max_test, skip_bad, duplicates, min_side, splits)
     path = Path(path)
-    if not path.is_dir():
+    if not exists(path) or not path.is_dir():
         raise DansError(f"folder {path} does not exist", "check the path")
     held, left = walk(path)
     if () in left["denied"]:
-        raise DansError(f"folder {path} cannot be read: there is no permission", f"allow it: chmod -R u+rX {path}")
+        raise no_permission(path)
     found, notes = places(path, held, left, splits)
     classes = sorted(found["train"])
     for split, of_class in found.items():

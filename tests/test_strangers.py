@@ -372,6 +372,10 @@ def test_without_permission(tmp_path):
     assert "2 without permission to read (folder dog, cat/3.png)" in message and "1 empty (cat/4.png)" in message and "chmod" in message
     parquet_file(tmp_path / "x.parquet", [0, 1] * 9).chmod(0)
     assert "x.parquet cannot be read: there is no permission" in heard(tmp_path / "x.parquet")
+    path.chmod(0)
+    assert "photos cannot be read: there is no permission: allow it: chmod" in heard(path)
+    assert "photos/cat cannot be read: there is no permission" in heard(path / "cat")
+    path.chmod(0o755)
 
 
 # --- one picture twice
@@ -466,6 +470,12 @@ def test_a_folder_that_spark_wrote(tmp_path):
         said(found, "names begin with _: 1")
     class_folder(tmp_path, n=2)
     said(source(tmp_path), "lie beside the parquet files: 4 (.png 4)")
+
+
+def test_labels_in_names_of_folders_are_refused(tmp_path):
+    for k, name in enumerate(("cat", "dog")):
+        write(tmp_path / f"d/label={name}/part-{k}.parquet", owner=["a", "b"] * 20)
+    refused(lambda: source(tmp_path / "d"), "has its label in the name of a folder", "into a column")
 
 
 LABELS = {
@@ -604,6 +614,10 @@ def test_a_folder_named_by_a_number_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert source(2024).name == "2024"
     refused(lambda: check_source(2025, {}), "data source '2025' is not known")
+    refused(lambda: check_source("x" * 5000, {}), "is not known")
+    refused(lambda: check_source("~nobody/x", {}), "is not known")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert source("~/2024").name == "2024"
 
 
 def test_options_of_photographs_reach_a_collage(tmp_path):
