@@ -24,10 +24,16 @@ import PIL
 from fastcore.basics import patch
 from PIL import Image
 
-from . import scenes
-from .sources import (BadImage, BadImages, Source, bad, bad_images, check_disjoint, collage, decode, digest, folder, option,
+from dans import scenes
+<<<<<<< /tmp/tmp4p1wwakp.txt
+from dans.sources import (BadImage, BadImages, Source, bad, bad_images, check_disjoint, collage, decode, digest, folder, option,
                           parquet, reader, wake_vision)
-from .space import DansError, DataConfig, progress_bar, stoppable, to_terminal
+from dans.space import DansError, DataConfig, progress_bar, stoppable, to_terminal
+=======
+from dans.sources import (BadImage, BadImages, Source, bad, bad_images, check_disjoint, collage, decode,
+                          digest, exists, folder, option, parquet, reader, wake_vision)
+from dans.space import DansError, DataConfig, stoppable, to_terminal
+>>>>>>> /tmp/tmptef6khio.txt
 
 # %% ../nbs/05_data.ipynb #662d575c
 _all_ = ["Source", "collage", "decode", "folder", "parquet", "wake_vision"]    # of `dans.sources`, here too
@@ -119,15 +125,18 @@ def reading(spec):
     if kind == "collage":
         rest = rest or os.environ.get("DANS_PHOTOS", "")
         if not rest:
-            raise DansError("collage needs photographs", "name them: collage:PATH, or set the environment variable DANS_PHOTOS to their path")
+            raise DansError("collage needs photographs", "name them: collage:PATH, or set the environment variable "
+                            "DANS_PHOTOS to their path")
         path, _, names = rest.rpartition(":")
-        whole = Path(rest).exists() or not path     # a path may hold a colon
+        whole = exists(Path(rest)) or not path     # a path may hold a colon
         return collage, (Path(rest),) if whole else (Path(path), names.split(","))
-    if Path(spec).expanduser().exists():
-        return reader(Path(spec).expanduser()), (Path(spec).expanduser(),)
+    path = Path.home() / spec[2:] if spec.startswith("~/") else Path(spec)     # as a shell that knows no ~ behind =
+    if exists(path):
+        return reader(path), (path,)
     raise DansError(f"data source '{spec}' is not known and is no path", "use wake_scenes, wake_vision:DIR, "
                     "collage:PATH, a folder of class folders, or parquet files")
 
+# %% ../nbs/05_data.ipynb #5151553d
 def parameters(call, n=0):
     "name -> parameter of a function, behind the first `n`, without those that it passes on."
     found = list(inspect.signature(call).parameters.values())[n:]
@@ -147,7 +156,8 @@ def fitting(parameter, value):
         return str(value)
     kind, text = kinds[parameter.annotation]
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise DansError(f"option {parameter.name}={value!r} is not {text}", f"use for example {option(parameter.name, parameter.default or 100)}")
+        example = option(parameter.name, parameter.default or (True if kind is bool else 100))
+        raise DansError(f"option {parameter.name}={value!r} is not {text}", f"use for example {example}")
     return value
 
 def fitted(known, options, what):
@@ -162,7 +172,8 @@ def source(
     **options,      # parameters of the function that reads it
 )->Source:          # what that function returns
     """The source that `spec` names; a path leads to parquet file(s) or class folders, and classes are the positive
-    ones. "collage" alone takes the path in the environment variable DANS_PHOTOS. Raises `DansError` for an unknown name or option, as its reader does."""
+    ones. "collage" alone takes the path in the environment variable DANS_PHOTOS. Raises `DansError` for an unknown
+    name or option, as its reader does."""
     make, args = reading(spec)
     return make(*args, **fitted(options_of(make, args), options, make.__name__))
 
@@ -265,10 +276,11 @@ def native_size(source, resolutions, native, upscale):
         raise DansError(f"native size {native} px is below the largest resolution, {largest} px",
                         f"use at least {option('native', largest)}")
     if not upscale and source.side < needed and source.below:
-        raise bad_images(source.name, [bad("small", name, side=side, least=needed) for name, side in source.below(needed)], needs=option("min_side", needed))
+        small = [bad("small", name, side=side, least=needed) for name, side in source.below(needed)]
+        raise bad_images(source.name, small, needs=option("min_side", needed))
     if not upscale and source.side < needed:
-        raise DansError(f"{source.smallest} of {source.name} is {source.side} px on its short side, smaller than {needed} px",
-                        f"use smaller resolutions, or enlarge it: {option('upscale', True)}")
+        what = f"{source.smallest} of {source.name} is {source.side} px on its short side"
+        raise DansError(f"{what}, smaller than {needed} px", f"use smaller resolutions, or enlarge it: {option('upscale', True)}")
     return native or max(largest, min(2 * largest, source.side))
 
 def square(size, fit):
@@ -282,7 +294,8 @@ def square(size, fit):
 VERSION = 1     # of the arrays; part of their key, raised when the same source gives other arrays
 
 def write_source(source, native, fit, temp):
-    "Write images, labels and attributes into the new folder `temp`. Returns counts by split and class. Raises `BadImages` for all that cannot be decoded."
+    """Write images, labels and attributes into the new folder `temp`. Returns counts by split and class. Raises
+    `BadImages` for all that cannot be decoded."""
     temp.mkdir()
     sizes, order = source.sizes, {}
     for i, (split, n) in enumerate(sizes.items()):
@@ -388,8 +401,8 @@ def prepare(
     faults=None,        # folder for a list of many bad images; default: `cache_dir`
 )->Prepared:            # the second call finds what the first one wrote
     """The images of `source` as arrays on disk, in a folder of `cache_dir` named after a hash of all that
-    made them. Notes of the source are said. Raises `DansError` for a resolution above the images' size, a full disk, and unreadable
-    images; then nothing is left behind but a list of these, `faults-NAME.txt`."""
+    made them. The source's notes are printed. Raises `DansError` for a resolution above the images' size, a full
+    disk, and unreadable images; then nothing is left behind but a list of these, `faults-NAME.txt`."""
     resolutions = [DataConfig(r).resolution for r in resolutions]
     if fit not in ("crop", "squash") or not resolutions:
         raise DansError(f"fit='{fit}' with {len(resolutions)} resolutions is not possible",
@@ -423,7 +436,8 @@ def check_source(
     options:dict=None,  # of the reader, or of `prepare`
     **defaults,         # the same; left out where they are not known
 )->tuple:               # the reader, its first arguments, options for it, options for `prepare`
-    "What `open_source` would do. Raises `DansError` for an unknown source or option, and a value of another type; reads no image."
+    """What `open_source` would do. Raises `DansError` for an unknown source or option, and for a value of another type;
+    reads no image."""
     make, args = reading(spec)
     known, preparing = options_of(make, args), parameters(prepare, 3)
     preparing.pop("faults")
@@ -441,7 +455,8 @@ def open_source(
     faults=None,        # folder for that list; default: `cache`
     **defaults,         # other options; left out where they are not known
 )->tuple:               # Source, Prepared
-    "The images that `spec` names, ready for `resolutions`. Raises `DansError` as `check_source`, the reader and `prepare` do, for all bad images in one."
+    """The images that `spec` names, ready for `resolutions`. Raises `DansError` as `check_source`, the reader and
+    `prepare` do, for all bad images in one."""
     make, args, reading_with, preparing = check_source(spec, options, **defaults)
     needed = max([DataConfig(r).resolution for r in resolutions] + [preparing.get("native") or 0])
     if "min_side" in options_of(make, args) and make is not collage and not preparing.get("upscale"):

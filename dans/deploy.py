@@ -297,7 +297,7 @@ def export(
 
 # %% ../nbs/16_deploy.ipynb #db293e1b
 def _loaded(path):
-    import keras
+    from dans.elastic import keras
     try:
         net = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras fails in many ways

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PERSON', 'SIMPLE', 'LABEL_TYPES', 'LABEL_NAMES', 'MOST_CLASSES', 'damaged', 'file_split', 'file_kind',
-           'parquet_files', 'is_one_of', 'holds_files', 'parquet_schemas', 'features', 'class_names', 'candidates',
-           'parquet_columns', 'class_of', 'label_values', 'parquet_classes', 'shown_names', 'file_rows', 'parquet_rows',
-           'parquet']
+           'parquet_files', 'noted', 'named_files', 'is_one_of', 'holds_files', 'parquet_schemas', 'class_names',
+           'candidates', 'what_columns', 'chosen', 'parquet_columns', 'class_of', 'label_values', 'names_seen',
+           'is_number', 'agreed_names', 'parquet_classes', 'shown_names', 'file_rows', 'parquet_rows', 'parquet']
 
-# %% ../nbs/03d_parquet.ipynb #79e98fb1
+# %% ../nbs/03d_parquet.ipynb #5fbf8917
 import json, re
 from collections import Counter
 from itertools import repeat
@@ -19,28 +19,31 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .folders import walk, walk_notes
-from .images import SUFFIXES, bad, counted, option
+from .images import SUFFIXES, bad, counted, exists, no_permission, option
 from .space import DansError
-from .splits import SPLITS, TAIL, WORDS, Rules, Source, listed, split_word, survey, unclear, words_of
+from .splits import (SPLITS, TAIL, WORDS, Rules, Source, listed, split_word, survey, unclear,
+                         words_of)
 
-# %% ../nbs/03d_parquet.ipynb #d9886472
+# %% ../nbs/03d_parquet.ipynb #7d1603be
 def damaged(files):
     "The error for parquet files that cannot be read."
-    many = len(files) > 1
-    what = f"{listed(files)} {'are' if many else 'is'}"
     for file in files:
         try:
             with open(file, "rb") as opened:
                 head = opened.read(40)
         except PermissionError:
-            return DansError(f"{file} cannot be read: there is no permission", f"allow it: chmod u+r {file}")
+            return no_permission(file)
         except OSError:
             continue
         if head.startswith(b"version https://git-lfs"):
-            return DansError(f"{what} not readable as parquet: {file} is a Git LFS pointer", "fetch the files with git lfs pull")
-        if file.suffix != ".parquet" and head[:2] in (b"PK", b"\x1f\x8b", b"7z", b"Ra", b"BZ"):
+            return DansError(f"{file} is not a readable parquet file, but a Git LFS pointer",
+                             "fetch it with git lfs pull")
+        if file.suffix != ".parquet" and head.startswith((b"PK", b"\x1f\x8b", b"7z", b"Rar", b"BZh")):
             return DansError(f"{file} is an archive", "unpack it, and name the folder")
-    return DansError(f"{what} {'no' if many else 'not a'} readable parquet file{'s' * many}", f"download or write {'them' if many else 'it'} again")
+    if len(files) == 1:
+        return DansError(f"{files[0]} is not a readable parquet file", "download or write it again")
+    return DansError(f"{len(files)} files are no readable parquet files: {listed(files)}",
+                     "download or write them again")
 
 def file_split(names):
     "Splits that the name of a file (the last of `names`) and those of the folders around it say."
@@ -58,54 +61,63 @@ def file_kind(names):
     start = re.sub(r"^[\d_.-]+", "", stem)
     return re.match(rf".*?{word}[^\W\d]*", start)[0].rstrip("_") + "-"
 
+# %% ../nbs/03d_parquet.ipynb #d13d201a
 def parquet_files(
     path,               # a parquet file, or a folder of them
     splits:str="auto",  # "none": all are one pool; "names": files named for no split are left out
 )->tuple:               # list of (split, file); notes
-    "The parquet files at `path`. All are train where no name says a split. Raises `DansError` where that can be read in two ways."
+    "The parquet files at `path`. All are train where no name says a split. Raises `DansError` where that is unclear."
+    if not exists(path):
+        raise DansError(f"{path} is no parquet file and holds none", "check the path")
     if not path.is_dir():
-        if not path.is_file():
-            raise DansError(f"{path} is no parquet file and holds none", "check the path")
         return [("train", path)], []
     held, left = walk(path, (".parquet",))
+    if left["denied"]:
+        raise no_permission(path.joinpath(*left["denied"][0]))
     found = sorted(file for files in held.values() for file in files)
     of = {file: file.relative_to(path).parts for file in found}
     files = [file for file in found if not any(name.startswith("_") for name in of[file])]
-    if left["denied"]:
-        raise DansError(f"folder {path.joinpath(*left['denied'][0])} cannot be read: there is no permission", f"allow it: chmod -R u+rX {path}")
     if not files:
         raise DansError(f"{path} is no parquet file and holds none", "check the path")
     images = Counter(suffix for suffix in left["other"] if suffix in SUFFIXES)
-    left["hidden"], left["foreign"], left["other"] = [], [], []
-    notes = [*walk_notes(left, "parquet"), *([counted("images left out because they lie beside the parquet files", images)] if images else ()),
-             *([counted("files left out because their names begin with _", ["/".join(of[file]) for file in found if file not in files])] if len(files) < len(found) else ())]
+    left["hidden"], left["foreign"], left["other"] = [], [], []     # notes of programs, README: usual here
+    marks = ["/".join(of[file]) for file in found if file not in files]
+    notes = [*walk_notes(left, "parquet"), *noted("files left out because their names begin with _", marks),
+             *noted("images left out because they lie beside the parquet files", images)]
     said = {file: file_split(of[file]) for file in files}
     if splits == "none" or not any(said.values()):
         return [("train", file) for file in files], notes
-    for file, names in said.items():
-        if len(names) > 1:
-            raise unclear(f"{file} is named for {' and '.join(sorted(names))}", splits, names=False)
-    unnamed = [file for file in files if not said[file]]
-    if unnamed and splits != "names":
-        raise unclear(f"{unnamed[0]} has no split in its name", splits)
-    if unnamed:
-        notes.append(counted("files left out because they are named for no split", ["/".join(of[file]) for file in unnamed]))
-    given = [(said[file].pop(), file) for file in files if said[file]]
-    trains = sorted({file_kind(of[file]) for split, file in given if split == "train"})
-    if not trains:
-        raise unclear(f"{path} has no files to train on", splits, names=False)
-    for split in SPLITS:
-        kinds = sorted({file_kind(of[file]) for s, file in given if s == split})
-        if len(kinds) > 1 and (split == "train" or any("/" in kind for kind in kinds)):
-            raise DansError(f"{path} has {' and '.join(kinds)} files to {'train on' if split == 'train' else f'use for {split}'}",
-                            "keep one kind there, such as train-* or train_quality-*, or name the folder of one kind")
-    return sorted(given, key=lambda f: SPLITS.index(f[0])), notes
+    given = named_files(path, of, said, splits)
+    left_out = ["/".join(of[file]) for file in files if not said[file]]
+    return given, [*notes, *noted("files left out because they are named for no split", left_out)]
 
-# %% ../nbs/03d_parquet.ipynb #44c4bb78
+def noted(what, names):
+    return [counted(what, names)] if names else []
+
+def named_files(path, of, said, splits):
+    "(split, file) of files named for a split, in the order of the splits. Raises `DansError` for unclear names."
+    for file, words in said.items():
+        if len(words) > 1:
+            raise unclear(f"{file} is named for {' and '.join(sorted(words))}", splits, names=False)
+        if not words and splits != "names":
+            raise unclear(f"{file} has no split in its name", splits)
+    given = [(split, file) for split in SPLITS for file, words in said.items() if words == {split}]
+    kinds = {split: sorted({file_kind(of[file]) for s, file in given if s == split}) for split in SPLITS}
+    if not kinds["train"]:
+        raise unclear(f"{path} has no files to train on", splits, names=False)
+    for split, found in kinds.items():
+        if len(found) > 1 and (split == "train" or any("/" in kind for kind in found)):
+            use = "train on" if split == "train" else f"use for {split}"
+            raise DansError(f"{path} has {' and '.join(found)} files to {use}",
+                            "keep one kind there, such as train-* or train_quality-*, or name the folder of one kind")
+    return given
+
+# %% ../nbs/03d_parquet.ipynb #ef44b2c4
 PERSON = ("no person", "person")    # classes of Wake Vision's column `person`
 SIMPLE = ("is_integer", "is_floating", "is_boolean", "is_string", "is_large_string")    # attributes
 LABEL_TYPES = (*SIMPLE, "is_dictionary", "is_binary", "is_large_binary")
-LABEL_NAMES = ("labels", "fine_label", "coarse_label", "class", "classes", "class_label", "class_id", "class_name", "category", "target", "y", "cls", "label_id")
+LABEL_NAMES = ("labels fine_label coarse_label class classes class_label class_id class_name category target y cls "
+               "label_id").split()
 
 def is_one_of(kind, tests):
     return any(getattr(pa.types, test)(kind) for test in tests)
@@ -128,63 +140,73 @@ def parquet_schemas(files):
         raise damaged(broken)
     return schemas
 
-def features(schema):
-    "What Hugging Face's library says about the columns: name -> dictionary."
-    try:
-        found = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        return {name: f for name, f in found.items() if isinstance(f, dict)}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return {}
-
 def class_names(schema, label):
-    "Names of the class numbers in a column, where the file's metadata has them."
-    names = features(schema).get(label, {}).get("names")
-    return list(map(str, names)) if isinstance(names, (list, tuple)) and names else None
+    "Names of the class numbers in a column, where Hugging Face's metadata have them."
+    try:
+        names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return list(map(str, names)) if isinstance(names, list) and names else None
 
-def candidates(schema, label, image):
-    "Columns that can be meant by `label`, from the surest sign to the weakest."
+# %% ../nbs/03d_parquet.ipynb #92ded846
+def candidates(schema, image):
+    "Columns that can be meant by `label`: those with class names, else those with a usual name, else all."
     rest = [f.name for f in schema if f.name != image and is_one_of(f.type, LABEL_TYPES)]
-    return next(filter(None, ([n for n in rest if class_names(schema, n)], [n for n in rest if n.lower() in LABEL_NAMES], rest)), [])
+    named, usual = [n for n in rest if class_names(schema, n)], [n for n in rest if n.lower() in LABEL_NAMES]
+    return named or usual or rest
+
+def what_columns(file, schema):
+    return f"{file} has the columns " + ", ".join(f"{f.name} ({f.type})" for f in schema)
+
+def chosen(
+    name,       # that was asked for, or None
+    usual,      # names that it has without being asked for
+    others,     # other columns that can be meant
+    file, schema,
+)->tuple:       # column; notes
+    "The column to read. Raises `DansError` where more than one can be meant."
+    found = [str(name)] if name is not None else [u for u in usual if u in schema.names]
+    if found:
+        return found[0], []
+    if len(others) != 1:
+        example = option(usual[0], (others or ["name"])[0])
+        raise DansError(f"{what_columns(file, schema)}, but no '{usual[0]}'", f"name the column with {example}")
+    return others[0], [f"column '{others[0]}' is read as {usual[0]}: no other can be meant"]
 
 def parquet_columns(files, schemas, label, image):
-    "Label column, image column, attribute columns, notes. Raises `DansError` for a column that is missing, wrong or not clear."
-    (_, file), schema, notes = files[0], schemas[0], []
-    def what(schema, file):
-        return f"{file} has the columns " + ", ".join(f"{f.name} ({f.type})" for f in schema)
-    def chosen(name, usual, can):
-        if name is not None:
-            return str(name)
-        found = next((u for u in usual if u in schema.names), None)
-        if found:
-            return found
-        if len(can) != 1:
-            raise DansError(f"{what(schema, file)}, but no '{usual[0]}'", f"name the column with {option(usual[0], (can or ['name'])[0])}")
-        notes.append(f"column '{can[0]}' is read as {usual[0]}: the only one that can be meant; for another one, {option(usual[0], 'name')}")
-        return can[0]
-    image = chosen(image, ("image",), [f.name for f in schema if holds_files(f.type)])
-    label = chosen(label, ("label", "person"), candidates(schema, label, image))
-    kept = None
+    "Label, image and attribute columns, and notes. Raises `DansError` for a column that is missing, wrong or unclear."
+    first = files[0][1], schemas[0]
+    image, notes = chosen(image, ("image",), [f.name for f in first[1] if holds_files(f.type)], *first)
+    label, more = chosen(label, ("label", "person"), candidates(first[1], image), *first)
+    if any(part.startswith(f"{label}=") or more and part.startswith("label=") for part in files[0][1].parts):
+        raise DansError(f"{files[0][1]} has its label in the name of a folder", "write it into a column, without partitions")
+    simple = []
     for (_, file), schema in zip(files, schemas):
+        what = what_columns(file, schema)
         for usual, name in dict(image=image, label=label).items():
             if schema.names.count(name) != 1:
-                raise DansError(f"{what(schema, file)}, but {'no' if name not in schema.names else 'more than one'} '{name}'",
-                                f"name the column with {option(usual, 'name')}, or leave out files that lack it")
+                how = "more than one" if name in schema.names else "no"
+                raise DansError(f"{what}, but {how} '{name}'", f"name the column with {option(usual, 'name')}")
         if not holds_files(schema.field(image).type):
-            raise DansError(what(schema, file), f"'{image}' must hold files: struct<bytes: binary, path: string>; for another column, {option('image', 'name')}")
+            raise DansError(what, f"'{image}' must hold files: struct<bytes: binary, path: string>; "
+                            f"another column is named with {option('image', 'name')}")
         if not is_one_of(schema.field(label).type, LABEL_TYPES):
-            raise DansError(what(schema, file), f"'{label}' must hold one class for each row, as number or text; for another column, {option('label', 'name')}")
-        simple = {f.name for f in schema if schema.names.count(f.name) == 1 and is_one_of(f.type, SIMPLE)} - {image, label}
-        left = (kept or set()) ^ simple if kept is not None else set()
-        kept = simple if kept is None else kept & simple
-        if left:
-            notes.append(f"columns left out because not all files have them: {listed(left)}")
-    return label, image, tuple(sorted(kept)), list(dict.fromkeys(notes))
+            raise DansError(what, f"'{label}' must hold one class for each row, as number or text; "
+                            f"another column is named with {option('label', 'name')}")
+        simple.append({f.name for f in schema if is_one_of(f.type, SIMPLE) and schema.names.count(f.name) == 1})
+    kept = set.intersection(*simple) - {image, label}
+    some = set.union(*simple) - kept - {image, label}
+    notes += [*more, *noted("columns left out because not all files have them", sorted(some))]
+    return label, image, tuple(sorted(kept)), notes
 
-# %% ../nbs/03d_parquet.ipynb #c9baa86d
+# %% ../nbs/03d_parquet.ipynb #15a9c90a
 MOST_CLASSES = 10_000
 
-def class_of(value, names):
-    "Name of the class that a label says; None where it says that there is none. Raises `IndexError` for a number without a name."
+def class_of(
+    value,      # label of a row
+    names,      # of class numbers, or None
+)->str:         # None where the label says that there is none
+    "Name of a row's class. Raises `IndexError` for a number that names none."
     if isinstance(value, float):
         if value != value:
             return None
@@ -206,10 +228,48 @@ def label_values(file, label):
         for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(columns=[label]):
             found.update(pc.unique(batch[label]).to_pylist())
             if len(found) > MOST_CLASSES:
-                raise DansError(f"column '{label}' of {file} has more than {MOST_CLASSES:,} different labels", f"name the column of classes: {option('label', 'name')}")
+                raise DansError(f"column '{label}' of {file} has more than {MOST_CLASSES:,} different labels",
+                                f"name the column of classes: {option('label', 'name')}")
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         raise damaged([file]) from None
     return found
+
+def names_seen(file, label, names):
+    "Names of the classes that the rows of a file have."
+    seen = set()
+    for value in label_values(file, label):
+        try:
+            seen.add(class_of(value, names))
+        except IndexError:
+            if not names:
+                raise DansError(f"column '{label}' of {file} holds {value}", "use whole numbers or text, "
+                                f"or name another column: {option('label', 'name')}") from None
+            # a number above the names is named with its row, when that is read
+    return seen - {None}
+
+# %% ../nbs/03d_parquet.ipynb #c7ef9307
+def is_number(schema, label):
+    kind = schema.field(label).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+def agreed_names(files, schemas, label):
+    "Names of the class numbers of each file, or None, and notes. Raises `DansError` where files do not agree."
+    names = [class_names(schema, label) for schema in schemas]
+    numbers = [is_number(schema, label) for schema in schemas]
+    bare = [file.name for (_, file), known, n in zip(files, names, numbers) if n and not known]
+    text = [file.name for (_, file), n in zip(files, numbers) if not n]
+    if bare and text:
+        raise DansError(f"column '{label}' holds class numbers without names in {bare[0]}, and text in {text[0]}",
+                        "write all files in one way")
+    if bare and names[0]:
+        note = counted("files whose class numbers are read by the names of the first file", bare)
+        return [known or names[0] for known in names], [note]
+    if bare and any(names):
+        return [None] * len(names), ["class names are left out, because not all files have them"]
+    if len({tuple(known) for known in names if known}) > 1:
+        return names, ["files give other class names, or in another order: labels are read by name"]
+    return names, []
 
 def parquet_classes(
     files,      # list of (split, file)
@@ -217,49 +277,20 @@ def parquet_classes(
     label:str,  # column
 )->tuple:       # class names; names of the class numbers of each file, or None; notes
     "The classes of the rows. Raises `DansError` where files do not agree."
-    names = [class_names(schema, label) for schema in schemas]
-    kinds = [schema.field(label).type for schema in schemas]
-    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
-    numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds]
-    notes = []
-    if label == "person" and all(numbers):
-        return PERSON, [PERSON] * len(files), notes
-    if any(numbers) and not all(n or known for n, known in zip(numbers, names)) and not all(known for n, known in zip(numbers, names) if n):
-        odd = (files[numbers.index(True)][1].name, files[numbers.index(False)][1].name)
-        raise DansError(f"column '{label}' holds class numbers without names in {odd[0]}, and other labels in {odd[1]}", "write all files in one way")
-    without = [file.name for (_, file), known, n in zip(files, names, numbers) if n and not known]
-    if without and any(names):
-        if names[0]:
-            notes.append(counted("files without class names, whose numbers are read by those of the first file", without))
-            names = [known or names[0] for known in names]
-        else:
-            notes.append("class names are left out, because not all files have them")
-            names = [None] * len(names)
+    numbers = all(is_number(schema, label) for schema in schemas)
+    if label == "person" and numbers:
+        return PERSON, [PERSON] * len(files), []
+    names, notes = agreed_names(files, schemas, label)
     order = list(dict.fromkeys(name for known in names if known for name in known))
-    seen, plain = set(), set()
-    for (_, file), known in zip(files, names):
-        for value in label_values(file, label):
-            try:
-                name = class_of(value, known)
-            except IndexError:
-                if not known:
-                    raise DansError(f"column '{label}' of {file} holds {value}", f"use whole numbers or text, or name another column: {option('label', 'name')}") from None
-                continue        # named with its row, when that is read
-            seen.add(name)
-            if not known:
-                plain.add(name)
-    seen.discard(None)
-    more = sorted(seen - set(order), key=lambda name: (int(name), name) if all(numbers) else (0, name))
-    classes = tuple(name for name in order if name in seen or not seen) + tuple(more)
-    if len(classes) < len(order):
-        notes.append(f"classes without a row left out: {listed(set(order) - seen)}")
-    if all(numbers) and not order and more != [str(i) for i in range(len(more))]:
+    seen = {name for (_, file), known in zip(files, names) for name in names_seen(file, label, known)}
+    more = sorted(seen - set(order), key=int if numbers else None)
+    unused = [name for name in order if name not in seen] if seen else []
+    if numbers and not order and more != [str(i) for i in range(len(more))]:
         notes.append(f"classes are named by their numbers: {', '.join(more[:8])}{', ...' if len(more) > 8 else ''}")
-    if len({tuple(known) for known in names if known}) > 1:
-        notes.append("files give their class names in different orders: labels are read by name")
-    return classes, names, notes
+    notes += noted("classes left out because no row has them", unused)
+    return tuple(name for name in [*order, *more] if name not in unused), names, notes
 
-# %% ../nbs/03d_parquet.ipynb #1c323b5b
+# %% ../nbs/03d_parquet.ipynb #d8bd0471
 def shown_names(files):
     "How rows call their file: by its name, or with its folder where two splits have a file of one name."
     name_of, split_of = {}, {}
@@ -270,7 +301,7 @@ def shown_names(files):
     return name_of
 
 def file_rows(path, item, label, image, attributes):
-    "Yields (name, bytes or `BadImage`, label, attribute values) of one file, called `item`. Only some rows are in memory."
+    "Yields (name, bytes or `BadImage`, label, attribute values) of a file called `item`; some rows are in memory."
     def columns(batch):
         images = batch[image].field("bytes") if pa.types.is_struct(batch[image].type) else batch[image]
         yield from (images.to_pylist(), batch[label].to_pylist())
@@ -278,8 +309,9 @@ def file_rows(path, item, label, image, attributes):
     row = 0
     try:
         file = pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
-        held = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-        for batch in file.iter_batches(max(1, min(64, (16 << 20) * file.metadata.num_rows // max(1, held))), columns=[image, label, *attributes]):
+        size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+        rows = max(1, min(64, (16 << 20) * file.metadata.num_rows // max(1, size)))     # some 16 MiB
+        for batch in file.iter_batches(rows, columns=[image, label, *attributes]):
             for content, value, extra in zip(*columns(batch)):
                 name = f"{item} row {row}"
                 yield name, bad("bytes", name) if content is None else content, value, extra
@@ -299,7 +331,7 @@ def parquet_rows(
         for row in file_rows(path, names[path], label, image, attributes):
             yield split, *row
 
-# %% ../nbs/03d_parquet.ipynb #06e97819
+# %% ../nbs/03d_parquet.ipynb #5b910efc
 def parquet(
     path,                   # a parquet file, or a folder of them
     label:str=None,         # column of classes; default: `label`, else `person`, else the only one that can be meant
@@ -315,10 +347,11 @@ def parquet(
     duplicates:str="error", # images in two given splits: "error", or "drop" those of train
     min_side:int=None,      # shortest side that an image must have, pixels
 )->Source:                  # its attributes are the other columns of numbers and text
-    """The images of parquet files. Rows without a label (null, or a negative number) are dropped
-    and counted. Raises `DansError` for a missing or wrong column, a damaged file, an empty class, an image in two splits, and all
-    images that cannot be used in one."""
-    path, rules = Path(path), Rules(val, test, seed, max_train, max_val, max_test, skip_bad, duplicates, min_side, splits)
+    """The images of parquet files. Rows without a label (null, or a negative number) are dropped and counted. Raises
+    `DansError` for a missing or wrong column, a damaged file, an empty class, an image in two splits, and all images
+    that cannot be used in one."""
+    rules = Rules(val, test, seed, max_train, max_val, max_test, skip_bad, duplicates, min_side, splits)
+    path = Path(path)
     files, notes = parquet_files(path, splits)
     schemas = parquet_schemas(files)
     label, image, attributes, more = parquet_columns(files, schemas, label, image)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FEWEST', 'reader', 'check_features', 'wake_vision', 'positives', 'squares', 'collage', 'FORMATS', 'KINDS',
-           'MAX_PIXELS', 'SUFFIXES', 'BadImage', 'BadImages', 'bad', 'bad_images', 'decode', 'opened', 'option',
-           'PERSON', 'parquet', 'parquet_rows', 'folder', 'SPLITS', 'Source', 'check_disjoint', 'cut', 'digest',
-           'limited']
+           'MAX_PIXELS', 'SUFFIXES', 'BadImage', 'BadImages', 'bad', 'bad_images', 'decode', 'exists', 'opened',
+           'option', 'PERSON', 'parquet', 'parquet_rows', 'folder', 'SPLITS', 'Source', 'check_disjoint', 'cut',
+           'digest', 'limited']
 
-# %% ../nbs/04_sources.ipynb #31227d6b
+# %% ../nbs/04_sources.ipynb #7fa92424
 import hashlib, json
 from pathlib import Path
 from typing import Callable
@@ -18,14 +18,16 @@ from PIL import Image
 
 from . import scenes
 from .folders import folder, walk
-from .images import FORMATS, KINDS, MAX_PIXELS, SUFFIXES, BadImage, BadImages, bad, bad_images, decode, opened, option
+from .images import (FORMATS, KINDS, MAX_PIXELS, SUFFIXES, BadImage, BadImages, bad, bad_images, decode, exists,
+                         opened, option)
 from .parquet import PERSON, parquet, parquet_rows
 from .space import DansError
 from .splits import SPLITS, Rules, Source, check_disjoint, cut, digest, limited, survey
 
-# %% ../nbs/04_sources.ipynb #d5b9873d
-_all_ = ["FORMATS", "KINDS", "MAX_PIXELS", "SUFFIXES", "BadImage", "BadImages", "bad", "bad_images", "decode", "opened", "option", "PERSON", "parquet", "parquet_rows",
-         "folder", "SPLITS", "Source", "check_disjoint", "cut", "digest", "limited"]     # of the rooms before, here too
+# %% ../nbs/04_sources.ipynb #c828f87e
+_all_ = ["FORMATS", "KINDS", "MAX_PIXELS", "SUFFIXES", "BadImage", "BadImages", "bad", "bad_images", "decode", "exists", "opened",
+         "option", "PERSON", "parquet", "parquet_rows", "folder", "SPLITS", "Source", "check_disjoint", "cut", "digest",
+         "limited"]     # of the rooms before, here too
 
 # %% ../nbs/04_sources.ipynb #b0224e55
 def reader(
@@ -33,7 +35,7 @@ def reader(
 )->Callable:        # `parquet` or `folder`
     "What reads the images at `path`. Raises `DansError` where there is nothing."
     path = Path(path)
-    if not path.exists():
+    if not exists(path):
         raise DansError(f"{path} does not exist", "check the path")
     return parquet if path.is_file() or any(walk(path, (".parquet",))[0].values()) else folder
 

@@ -140,7 +140,7 @@ def test_an_empty_split_and_empty_classes_are_named(tmp_path):
         (tmp_path / name).rmdir()
     assert folder(tmp_path).sizes["test"] == 12
     class_folder(tmp_path / "one/photos", n=6)
-    refused(lambda: folder(tmp_path / "one"), "has one class ('photos')", "one/photos")
+    refused(lambda: folder(tmp_path / "one"), "has one class ('photos')", "name the folder", "one/photos")
 
 
 # --- any mixture of words, cases, wrappers and junk: an expected reading, or a question
@@ -184,12 +184,13 @@ def test_random_trees(tmp_path, seed):
         file(root.joinpath(*form.split("/")[:1] if form[0] == "W" else [], "leftovers", "cat", "1.png"), next(number))
     elif trap == "inside":
         file(root / next(iter(wanted)).rpartition("/")[0] / spelt(r, "test") / "x.png", next(number))
+    hidden = 0
     for junk in r.sample([".hidden/1.png", "__MACOSX/cat/._1.png", "cat/.ipynb_checkpoints/1.png", ".DS_Store", "README.md", "dog/notes.txt"], 3):
         if junk.split("/")[0] in ("cat", "dog") and not (root / junk.split("/")[0]).exists():
             continue
+        hidden += "/." in f"/{junk}" or "__" in junk
         file((root / junk).with_suffix(".png"), 7)
         (root / junk).with_suffix(".png").rename(root / junk)
-    kept = wanted.items()
     try:
         found = folder(root)
     except DansError as error:
@@ -201,10 +202,10 @@ def test_random_trees(tmp_path, seed):
     assert trap not in ("extra", "inside") or not splits and trap == "extra", f"{form} {names}: a trap without a word"
     rows = {name: (split, found.classes[label]) for split, name, _, label, _ in found.rows()}
     assert set(rows) == set(wanted) and set(found.classes) == set(classes)
-    for name, (split, of) in kept:
+    for name, (split, of) in wanted.items():
         assert rows[name][1] == of and (rows[name][0] == split if split in ("val", "test") else split or True)
         assert split != "train" or rows[name][0] not in splits or rows[name][0] == "train"
-    said(found, "hidden files and folders left out")
+    said(found, *(["hidden files and folders left out"] if hidden else []))
 
 
 # --- junk, links, other formats
@@ -223,7 +224,7 @@ def test_what_is_left_out_of_folders_is_said(tmp_path):
          "no images: 1 (.csv 1)", "lie in no class folder: 1")
     for p in (path / "dog").glob("*.png"):
         p.unlink()
-    refused(lambda: folder(path), "class folder", "dog holds no image", ".heic 3", "convert them to JPEG")
+    refused(lambda: folder(path), "class folder", "dog holds no image", ".heic 3", "convert these to JPEG")
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG", ".pjpeg"])
@@ -371,6 +372,10 @@ def test_without_permission(tmp_path):
     assert "2 without permission to read (folder dog, cat/3.png)" in message and "1 empty (cat/4.png)" in message and "chmod" in message
     parquet_file(tmp_path / "x.parquet", [0, 1] * 9).chmod(0)
     assert "x.parquet cannot be read: there is no permission" in heard(tmp_path / "x.parquet")
+    path.chmod(0)
+    assert "photos cannot be read: there is no permission: allow it: chmod" in heard(path)
+    assert "photos/cat cannot be read: there is no permission" in heard(path / "cat")
+    path.chmod(0o755)
 
 
 # --- one picture twice
@@ -467,6 +472,12 @@ def test_a_folder_that_spark_wrote(tmp_path):
     said(source(tmp_path), "lie beside the parquet files: 4 (.png 4)")
 
 
+def test_labels_in_names_of_folders_are_refused(tmp_path):
+    for k, name in enumerate(("cat", "dog")):
+        write(tmp_path / f"d/label={name}/part-{k}.parquet", owner=["a", "b"] * 20)
+    refused(lambda: source(tmp_path / "d"), "has its label in the name of a folder", "into a column")
+
+
 LABELS = {
     "from 1": ([1, 2], pa.int64(), ("1", "2")), "gaps": ([0, 2_000_000], pa.int64(), ("0", "2000000")), "text": (["dog", "cat"], pa.string(), ("cat", "dog")),
     "large text": (["dog", "cat"], pa.large_string(), ("cat", "dog")), "category": (["dog", "cat"], pa.dictionary(pa.int8(), pa.string()), ("cat", "dog")),
@@ -499,20 +510,20 @@ def test_class_names_in_another_order_are_read_by_name(tmp_path):
     assert found.classes == ("cat", "dog")
     for split, name, _, label, _ in found.rows():
         assert label == (int(name.split()[-1]) + (split == "test")) % 2
-    said(found, "different orders: labels are read by name")
+    said(found, "in another order: labels are read by name")
     write(tmp_path / "test-0.parquet", label=["dog", "cat"] * 20)       # text in one file, numbers with names in the other
     assert [row[3] for row in parquet(tmp_path).rows() if row[0] == "test"][:2] == [1, 0]
     write(tmp_path / "test-0.parquet", label=[0, 1] * 20)
-    said(parquet(tmp_path), "files without class names, whose numbers are read by those of the first file: 1 (test-0.parquet)")
+    said(parquet(tmp_path), "class numbers are read by the names of the first file: 1 (test-0.parquet)")
     write(tmp_path / "train-0.parquet", label=[0, 1] * 20)
     write(tmp_path / "test-0.parquet", label=["dog", "cat"] * 20)
-    refused(lambda: parquet(tmp_path), "class numbers without names in train-0.parquet, and other labels in test-0.parquet")
+    refused(lambda: parquet(tmp_path), "class numbers without names in train-0.parquet, and text in test-0.parquet")
 
 
 def test_class_names_without_rows_are_dropped_and_said(tmp_path):
     found = parquet(write(tmp_path / "x.parquet", label=[0, 2] * 20, metadata=dict(label=["ant", "bee", "cow", "dog"])))
     assert found.classes == ("ant", "cow") and {row[3] for row in found.rows()} == {0, 1}
-    said(found, "classes without a row left out: bee, dog")
+    said(found, "classes left out because no row has them: 2 (bee, dog)")
     write(tmp_path / "train-0.parquet", label=[0, 0] * 20, metadata=dict(label=["ant", "bee"]))
     write(tmp_path / "test-0.parquet", label=[0, 1] * 20, metadata=dict(label=["ant", "bee"]))
     (tmp_path / "x.parquet").unlink()
@@ -549,7 +560,7 @@ def test_bad_rows_of_parquet_files_are_one_error(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / f"d/{name}.parquet").parent.mkdir(exist_ok=True)
         (tmp_path / f"d/{name}.parquet").write_bytes(b"PAR1")
-    refused(lambda: parquet(tmp_path / "d"), "a.parquet, ", "c.parquet are no readable parquet files")
+    refused(lambda: parquet(tmp_path / "d"), "3 files are no readable parquet files", "a.parquet, ", "c.parquet")
     (tmp_path / "photos.zip").write_bytes(b"PK\3\4")
     refused(lambda: source(tmp_path / "photos.zip"), "photos.zip is an archive", "unpack it")
 
@@ -559,7 +570,7 @@ def test_attributes_that_not_all_files_have(tmp_path):
     write(tmp_path / "test-0.parquet", label=[0, 1] * 20, far=[1] * 40)
     found = parquet(tmp_path)
     assert {tuple(row[4]) for row in found.rows()} == {("far",)}
-    said(found, "not all files have them: near")
+    said(found, "not all files have them: 1 (near)")
 
 
 def test_a_file_is_read_in_small_parts(tmp_path):
@@ -603,6 +614,10 @@ def test_a_folder_named_by_a_number_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert source(2024).name == "2024"
     refused(lambda: check_source(2025, {}), "data source '2025' is not known")
+    refused(lambda: check_source("x" * 5000, {}), "is not known")
+    refused(lambda: check_source("~nobody/x", {}), "is not known")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert source("~/2024").name == "2024"
 
 
 def test_options_of_photographs_reach_a_collage(tmp_path):
