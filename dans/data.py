@@ -24,16 +24,10 @@ import PIL
 from fastcore.basics import patch
 from PIL import Image
 
-from dans import scenes
-<<<<<<< /tmp/tmp4p1wwakp.txt
-from dans.sources import (BadImage, BadImages, Source, bad, bad_images, check_disjoint, collage, decode, digest, folder, option,
-                          parquet, reader, wake_vision)
-from dans.space import DansError, DataConfig, progress_bar, stoppable, to_terminal
-=======
-from dans.sources import (BadImage, BadImages, Source, bad, bad_images, check_disjoint, collage, decode,
+from . import scenes
+from .sources import (BadImage, BadImages, Source, bad, bad_images, check_disjoint, collage, decode,
                           digest, exists, folder, option, parquet, reader, wake_vision)
-from dans.space import DansError, DataConfig, stoppable, to_terminal
->>>>>>> /tmp/tmptef6khio.txt
+from .space import DansError, DataConfig, progress_bar, stoppable, to_terminal
 
 # %% ../nbs/05_data.ipynb #662d575c
 _all_ = ["Source", "collage", "decode", "folder", "parquet", "wake_vision"]    # of `dans.sources`, here too

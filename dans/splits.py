@@ -316,7 +316,7 @@ def damaged_inside(name, read, splits):
             return error
     found, total = [], len(splits) - splits.count("")
     rows = ((i, row) for i, (split, row) in enumerate(zip(splits, read())) if split)
-    with ThreadPoolExecutor() as pool, tqdm(desc=f"decoding {name}", total=total, unit="image") as bar:
+    with ThreadPoolExecutor() as pool, progress_bar(desc=f"decoding {name}", total=total, unit="image") as bar:
         while batch := list(itertools.islice(rows, 64)):
             faults = pool.map(fault, [row for _, row in batch])
             found += [(i, error) for (i, _), error in zip(batch, faults) if error]
