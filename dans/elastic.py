@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .backend import check_keras
 from .data import Split
 from .space import Architecture, Block, DataConfig, System, network, quietly
 
 # %% ../nbs/08_elastic.ipynb #53e92f7b
+check_keras()
 with quietly():
     import keras
     from keras import ops

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastcore.basics import patch
 
+from .backend import backend
 from .space import DansError, Diverged
 
 # %% ../nbs/17_executor.ipynb #554d4ba4
@@ -107,7 +108,7 @@ class Ray:
 @patch
 def environment(self:Ray)->dict:    # name -> value
     "The environment variables of a worker."
-    same = {name: os.environ[name] for name in ("KERAS_BACKEND", "DANS_PHOTOS") if name in os.environ}
+    same = {"KERAS_BACKEND": backend(), **{name: os.environ[name] for name in ("DANS_PHOTOS",) if name in os.environ}}
     gpus = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if self.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
     return {**same, **gpus, **dict.fromkeys(THREADS, str(self.cpus)), "TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1"}
 

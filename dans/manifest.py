@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from .backend import NEEDS
 from .space import DansError
 from .study import PRESETS, RESULT_VERSIONS, canonical, check_known, sha256
 
@@ -31,6 +32,7 @@ class Item:
     needs:tuple = ()        # ids of the runs whose rows it reads
     writes:tuple = ()       # rows, as STUDY/NAME; a figure or table writes figures/ID
     versions:tuple = ()     # steps whose result versions its rows depend on; all, unless said
+    programs:tuple = ()     # beside Keras, of `dans.backend.NEEDS`, that it runs
     presets:tuple = tuple(PRESETS)                  # those that it is part of
     parameters:dict = field(default_factory=dict)   # preset -> what differs from the defaults
     seconds:dict = field(default_factory=dict)      # preset -> what it takes
@@ -64,13 +66,13 @@ def _item(id, entry, claims):
     for name in ("notebook", "title"):
         if not isinstance(entry.get(name), str) or not entry[name].strip():
             raise DansError(f"{here} has no {name}", f"add a line '{name}: ...'")
-    lists = {n: entry.get(n) or [] for n in ("claim", "needs", "writes", "versions", "presets")}
+    lists = {n: entry.get(n) or [] for n in ("claim", "needs", "writes", "versions", "programs", "presets")}
     tables = {n: entry.get(n) or {} for n in ("parameters", "seconds")}
     for name, value in {**lists, **tables}.items():
         if not isinstance(value, list if name in lists else dict):
             raise DansError(f"{here} {name} is {value!r}",
                             "write a list: [a, b]" if name in lists else "write {PRESET: VALUE}")
-    known = {"claim": claims, "versions": RESULT_VERSIONS}
+    known = {"claim": claims, "versions": RESULT_VERSIONS, "programs": [n for n in NEEDS if n not in RESULT_VERSIONS]}
     for name, values in {**known, **dict.fromkeys(("presets", *tables), PRESETS)}.items():
         check_known({**lists, **tables}[name], values, f"{here} {name}:")
     lists["versions"] = lists["versions"] or (list(RESULT_VERSIONS) if id.startswith("run") else [])

@@ -7,17 +7,19 @@ __all__ = ['PLACES', 'FREE_BYTES', 'Reproduction', 'reproduce', 'main']
 
 # %% ../nbs/21_reproduce.ipynb #379c240b
 import argparse, ast, json, os, re, shutil, signal, sys, tempfile, time
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, partial
 from pathlib import Path
 
 from fastcore.basics import patch
 
 import dans
+from .backend import NEEDS, need
+from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
 from .manifest import Item, check_parameters, code_hash, load_manifest, parameters_of
 from .space import DansError
 from .study import (PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write, check_known,
-                        sha256, write_json)
+                        sha256, unfinished, write_json)
 
 # %% ../nbs/21_reproduce.ipynb #e290c77a
 class Reproduction(Study):
@@ -75,24 +77,26 @@ def made_of(
             "result_versions": {step: RESULT_VERSIONS[step] for step in item.versions},
             "rows": {name: sha256(path.read_bytes()) if path.is_file() else ""
                      for name, path in self.inputs(item).items()}}
+    if any(NEEDS[step].backends for step in item.versions) and kernel_backend() != "tensorflow":
+        made["backend"] = kernel_backend()
     if item.kind != "run":
         made |= {"drawing": _drawing(),
                  "stale": [id for id in item.needs if self.why_not(self.items[id])]}
     return json.loads(canonical(made))
 
 # %% ../nbs/21_reproduce.ipynb #d4ce0e33
-_CHANGED = {"notebook": "its notebook has changed", "rows": "the rows that it reads have changed",
+_CHANGED = {"notebook": "its notebook has changed", "backend": "Keras runs on another backend", "rows": "the rows that it reads have changed",
             "drawing": "the code that draws has changed",
             "stale": "rows that it reads have become stale, or current"}
 
 def _difference(now, then):
     "The first part of `now` that `then` has otherwise, in words."
-    for part, value in now.items():
-        old = then.get(part)
+    for part in {**now, **then}:
+        value, old = now.get(part), then.get(part)
         if old != value and part in _CHANGED:
             return _CHANGED[part]
         if old != value:
-            names = [name for name in value if (old or {}).get(name) != value[name]]
+            names = [name for name in value or () if (old or {}).get(name) != value[name]]
             return f"{part.replace('_', ' ')} changed: {', '.join(names) or 'there are fewer'}"
     return ""
 
@@ -218,22 +222,6 @@ def plan(
     return steps
 
 # %% ../nbs/21_reproduce.ipynb #023f6015
-@contextmanager
-def _environment(stale):
-    "What the kernel inherits: quiet libraries; bars that fit the terminal, rare ones without."
-    wide = min(shutil.get_terminal_size((100, 24)).columns, 100) - 1
-    extra = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-             "TQDM_NCOLS": str(wide)}
-    if not sys.stderr.isatty():
-        extra["TQDM_MININTERVAL"] = "20"
-    before = dict(os.environ)
-    os.environ.update({**extra, **before, "DANS_STALE": " ".join(stale), RUNNER: "dans-reproduce"})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
 class _Terminal:
     "The terminal's stderr, without what TensorFlow logs before it can be told to be quiet."
     noise = re.compile(r"^(WARNING: All log messages before absl|[IWE]\d{4} [\d:.]+ "
@@ -245,14 +233,15 @@ class _Terminal:
     def flush(self):
         sys.stderr.flush()
 
-def _drop_stderr(path):
-    "Progress bars are for the terminal, not for the executed copy."
-    if path.is_file():
-        executed = json.loads(path.read_text(encoding="utf-8"))
-        for cell in executed["cells"]:
+def _take(executed, copy):
+    "Move what papermill has written to its place, without progress bars: they are for the terminal."
+    with suppress(FileNotFoundError, ValueError):   # nothing was written, or half of it
+        notebook = json.loads(executed.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
             if cell["cell_type"] == "code":
                 cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
-        write_json(path, executed)
+        write_json(copy, notebook)
+    executed.unlink(missing_ok=True)
 
 # %% ../nbs/21_reproduce.ipynb #7152a673
 @patch
@@ -265,15 +254,18 @@ def execute(
     from nbclient.exceptions import DeadKernelError
     made, start = self.made_of(item), time.perf_counter()
     copy = self.work/"notebooks"/f"{item.id}.ipynb"
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    variables = kernel_environment(self.work/"kernel")
+    variables |= {"DANS_CACHE": str(self.cache.resolve()), "DANS_STALE": " ".join(made.get("stale", [])),
+                  RUNNER: "dans-reproduce"}
     look = f"look into {self.show(copy)}"
+    executed = unfinished(copy)     # another command may run the same item
+    executed.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _environment(made.get("stale", [])):
-            papermill.execute_notebook(
-                str(self.root/item.notebook), str(copy), self.parameters(item), cwd=str(self.root),
-                kernel_name="python3", language="python",
-                extra_arguments=["--IPKernelApp.log_level=ERROR"], shutdown_kernel="immediate",
-                progress_bar=False, stderr_file=_Terminal())
+        papermill.execute_notebook(
+            str(self.root/item.notebook), str(executed), self.parameters(item), cwd=str(self.root),
+            kernel_name="python3", language="python", kernel_manager_class=own_kernel(variables),
+            extra_arguments=["--IPKernelApp.log_level=ERROR"], shutdown_kernel="immediate",
+            progress_bar=False, stderr_file=_Terminal())
     except papermill.PapermillExecutionError as err:
         what = err.evalue if err.ename == "DansError" else f"{err.ename}: {err.evalue}"
         raise DansError(f"{item.id} failed: {' '.join(what.split())}", look) from None
@@ -281,7 +273,7 @@ def execute(
         raise DansError(f"{item.id} failed: its kernel died, as where memory runs out",
                         look) from None
     finally:
-        _drop_stderr(copy)
+        _take(executed, copy)
     self.sign(item, made, time.perf_counter() - start)
     return copy
 
@@ -309,6 +301,18 @@ def check_room(self:Reproduction):
     if free < FREE_BYTES:
         raise DansError(f"only {free/1e6:.0f} MB are free for {self.show(self.out)}",
                         f"free {FREE_BYTES/1e6:.0f} MB, or choose another folder: --out DIR")
+
+@patch
+def check_needs(
+    self:Reproduction,
+    items:list,     # from `chosen`
+    force=(),       # ids to run even if current
+    redraw=False,   # only draw
+):
+    "Raises `DansError` where an item that will be run needs what is not here."
+    for item, action, _ in self.plan(items, force, redraw):
+        if action == "run":
+            need(*item.versions, *item.programs, name=kernel_backend())
 
 # %% ../nbs/21_reproduce.ipynb #5669269d
 @patch
@@ -365,8 +369,11 @@ def reproduce(
         _show_plan(study, study.plan(items, forced, redraw))
         return 0
     study.check_room()
+    study.check_needs(items, forced, redraw)
+    shares = study.changes.get("share", [0, 1]) != [0, 1]
     try:
-        done = study.run_all(items, forced, redraw)
+        with alone_in(study.work, study.show(study.work), shares, partial(print, flush=True)):
+            done = study.run_all(items, forced, redraw)
     except KeyboardInterrupt:
         kept = [i.id for i in items if not study.why_not(i)]
         print(f"\nstopped. Finished and kept: {', '.join(kept) or 'nothing yet'}; finished pieces "
@@ -439,10 +446,15 @@ def main():
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, stop)
     try:
-        return reproduce(args.ids, args.preset, args.out, _changes(args.parameter), args.force,
-                         args.redraw, args.dry_run, args.executor)
+        status = reproduce(args.ids, args.preset, args.out, _changes(args.parameter), args.force,
+                           args.redraw, args.dry_run, args.executor)
+        sys.stdout.flush()
+        return status
     except DansError as err:
         print(f"dans-reproduce: {err}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:     # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

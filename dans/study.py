@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RESULT_VERSIONS', 'RESTS_ON', 'PRESETS', 'TOO_SMALL', 'RUNNER', 'versions_of', 'canonical', 'sha256', 'key_of',
-           'cannot_write', 'atomic', 'write_json', 'Store', 'check_known', 'find_root', 'Study', 'commit', 'processor',
-           'versions', 'whole']
+           'cannot_write', 'writable', 'unfinished', 'atomic', 'write_json', 'Store', 'check_known', 'find_root',
+           'Study', 'commit', 'processor', 'versions', 'whole']
 
 # %% ../nbs/18_study.ipynb #a77d4717
 import hashlib, json, os, platform, re, shutil, sqlite3, subprocess, sys, time
@@ -20,6 +20,7 @@ import pandas as pd
 import yaml
 from fastcore.basics import patch
 
+from .backend import backend
 from .data import alive, remove
 from .executor import executor as named_executor
 from .space import DansError, Diverged, progress_bar, stoppable, to_terminal
@@ -75,7 +76,8 @@ def key_of(
     what:dict,  # everything else that determines the result: data key, parameters, seeds
 )->str:         # 64 hexadecimal digits
     "The key of a piece of work. Raises `DansError` for an unknown kind, and as `canonical` does."
-    return sha256(canonical({"kind": kind, "versions": versions_of(kind), "what": what}))
+    other = {} if kind == "data" or backend() == "tensorflow" else {"backend": backend()}
+    return sha256(canonical({"kind": kind, "versions": versions_of(kind), "what": what, **other}))
 
 # %% ../nbs/18_study.ipynb #11f7579c
 def cannot_write(
@@ -85,6 +87,13 @@ def cannot_write(
     "The error for a full disk, or for a place without permission."
     return DansError(f"cannot write {path} ({getattr(err, 'strerror', None) or err})",
                      "free some space, or choose a folder that you may write to")
+
+def writable(
+    path:str|Path,  # a folder, which need not exist
+)->bool:            # False also where something else stands in its way
+    "May we write into `path`, or make it?"
+    there = next(p for p in (Path(path), *Path(path).absolute().parents) if p.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 def _mine():
     "This process in the names of what it has not finished: machine and number."
@@ -103,13 +112,19 @@ def _sweep(
             remove(path)
 
 # %% ../nbs/18_study.ipynb #b97694ed
+def unfinished(
+    path:str|Path,  # where a file is to stand
+)->Path:            # beside it, with the same ending
+    "Where this process writes it meanwhile; what dead processes left there goes when `path` is written."
+    path = Path(path)
+    return path.parent/f".{path.stem}.{_mine()}.tmp{path.suffix}"
+
 @contextmanager
 def atomic(
     path:str|Path,  # where the file is to stand; its folder is made
 ):                  # yields a temporary path with the same ending, beside it
     "The file takes its name when the block ends well. Raises `DansError` if it cannot be written."
-    path = Path(path)
-    tmp = path.parent/f".{path.stem}.{_mine()}.tmp{path.suffix}"
+    path, tmp = Path(path), unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent, f".{path.stem}.")
@@ -384,7 +399,8 @@ class Study:
         self.borrows = preset == "cpu" and not out_dir and by_hand   # reads committed rows, and writes elsewhere
         self.work = self.root/"runs/cpu" if self.committed else self.out
         self.store = Store(self.work/"store")
-        self.cache = Path(os.environ.get("DANS_CACHE") or self.root/"runs/cache")
+        shared = self.root/"runs/cache"
+        self.cache = Path(os.environ.get("DANS_CACHE") or (shared if writable(shared) else self.out/"cache"))
         self.figures = self.out/"figures"
         self.executor = named_executor(executor)
         self._read = {}
@@ -432,8 +448,11 @@ def versions(
     packages:tuple=("numpy", "pandas", "pillow", "keras", "tensorflow-cpu", "tensorflow",
                     "ai-edge-litert", "tflite-micro"),  # those that results may depend on
 )->dict:    # name -> version, where installed
-    "Versions of Python and of `packages`."
+    "Versions of Python and of `packages`; with Keras, what it runs on, too."
     found = {"python": platform.python_version()}
+    if "keras" in packages:
+        found["keras_backend"] = backend()
+        packages = (*packages, *("jax", "jaxlib")*(backend() == "jax"))
     for name in packages:
         try:
             found[name] = version(name)
