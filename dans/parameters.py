@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['GIVEN', 'RULES', 'KINDS', 'Parameter', 'code_cells', 'described', 'parameters_of', 'Rule', 'check_known',
-           'check_values', 'entry_of', 'filled', 'check_kernel']
+           'check_values', 'entry_of', 'image_options', 'filled', 'check_kernel']
 
 # %% ../nbs/17a_parameters.ipynb #5fee63b4
-import ast, json, os, sys
+import ast, inspect, json, os, sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 
 from .boards import board_named
+from .data import folder as folder_reader, parquet, prepare
 from .metrics import METRICS
 from .space import MIN_RESOLUTION, PRESETS as SPACES, DansError
 
@@ -122,6 +123,7 @@ RULES = {   # (name, type)
     ("share", "list"): Rule("[i, n] with i from 0 to n - 1", [0, 1],
                             lambda v: len(v) == 2 and all(_number(n, least=0, whole=True) for n in v) and v[0] < v[1]),
     ("depths", "str"): Rule("five digits", "22200", lambda v: len(v) == 5 and v.isdigit()),
+    ("depths", "list"): _numbers("five whole numbers from 0 on", [2, 3, 2, 1, 0], (5,), least=0, whole=True),
     ("space", "str"): _one_of(tuple(SPACES)),
     ("ram", "str"): _one_of(("activations", "arena")),
     ("board", "str"): Rule("the name of a board", "nrf52840", lambda v: not v or bool(board_named(v))),
@@ -132,6 +134,7 @@ RULES = {   # (name, type)
 # %% ../nbs/17a_parameters.ipynb #c4ab48e7
 def _leads_somewhere(spec, folder):
     "Is `spec` a name that `dans.data.source` takes, with a path that exists where it has one?"
+    spec = str(Path(spec).expanduser()) if spec.startswith("~/") else spec     # as a shell that knows no ~ behind =
     kind, _, rest = spec.partition(":")
     paths = {"wake_vision": [rest], "collage": [rest, rest.rpartition(":")[0]]}.get(kind, [])
     return spec in ("wake_scenes", "collage") or any(os.path.exists(Path(folder)/p) for p in [spec, *paths] if p)
@@ -235,6 +238,12 @@ def entry_of(
             return whole, key
     return None, None
 
+def image_options()->list:   # names
+    "What readers of images, and `prepare`, can be told."
+    made = ((folder_reader, 1), (parquet, 1), (prepare, 3))
+    known = [p for call, first in made for p in list(inspect.signature(call).parameters.values())[first:]]
+    return list(dict.fromkeys(p.name for p in known if p.kind is not p.VAR_KEYWORD and p.name != "faults"))
+
 def filled(
     known:dict,     # name -> `Parameter`
     values:dict,    # what was given: name, or NAME.KEY -> value or text; names that are not known are left out
@@ -268,4 +277,5 @@ def check_kernel(
             injected = cell
     if known:
         check_known(injected, known, "parameter")
-        check_values(known, {name: names[name] for name in known if name in names})
+        literals = (str, int, float, list, tuple, dict)     # all else, code has put under a parameter's name since
+        check_values(known, {name: names[name] for name in known if isinstance(names.get(name), literals)})
