@@ -6,7 +6,7 @@
 __all__ = ['PLACES', 'FREE_BYTES', 'Reproduction', 'reproduce', 'main']
 
 # %% ../nbs/21_reproduce.ipynb #379c240b
-import argparse, ast, json, os, re, shutil, signal, sys, tempfile, time
+import argparse, json, os, re, shutil, signal, sys, tempfile, time
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,9 +16,10 @@ from fastcore.basics import patch
 import dans
 from .backend import NEEDS, need
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
-from .manifest import Item, check_parameters, code_hash, load_manifest, parameters_of
+from .manifest import Item, check_parameters, code_hash, load_manifest
+from .parameters import check_known, described, entry_of, filled, image_options
 from .space import DansError
-from .study import (PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write, check_known,
+from .study import (PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write,
                         sha256, unfinished, write_json)
 
 # %% ../nbs/21_reproduce.ipynb #e290c77a
@@ -31,7 +32,7 @@ class Reproduction(Study):
         preset:str="quick",       # one of `PRESETS`
         out_dir:str|Path=None,    # as for `Study`
         root:Path=None,           # as for `Study`
-        changes:dict=None,        # parameters that differ from the preset's: name -> value
+        changes:dict=None,        # parameters that differ from the preset's, as `filled` takes them: name -> value, or text
         executor:str="",          # where pieces are computed, as for `Study`; default: what paper.yml says, else here
     ):
         "Raises `DansError` as `Study` does, and where changes would replace committed rows."
@@ -49,9 +50,9 @@ class Reproduction(Study):
 
     def parameters(self, item:Item)->dict:    # name -> value, all
         "The notebook's defaults, under the preset's parameters, under the changes."
-        known = parameters_of(self.root/item.notebook)
-        changed = {n: v for n, v in {**self.changes, **self.placed}.items() if n in known}
-        return {**known, **item.parameters.get(self.preset, {}), **changed, "preset": self.preset,
+        known = described(self.root/item.notebook)
+        changed = filled(known, {**item.parameters.get(self.preset, {}), **self.changes, **self.placed})
+        return {**{name: p.default for name, p in known.items()}, **changed, "preset": self.preset,
                 "out_dir": self.show(self.out)}
 
     def inputs(self, item:Item)->dict:    # STUDY/NAME -> path of the rows
@@ -171,14 +172,26 @@ def check(
     self:Reproduction,
     items:list,    # from `chosen`
 ):
-    "Raises `DansError` for a parameter that no notebook has, or that is of another type."
-    known = {item.id: parameters_of(self.root/item.notebook) for item in items}
-    names = dict.fromkeys(name for item in items for name in known[item.id])
-    check_known(self.changes, [n for n in names if n not in ("preset", "out_dir")], "parameter")
+    "Raises `DansError` for a parameter that no notebook has, and for a value that it cannot have."
+    known = {item.id: described(self.root/item.notebook) for item in items}
+    for name in self.changes:
+        if name in _OPTIONS or not any(entry_of(name, parameters)[0] for parameters in known.values()):
+            _unknown(name, known)
     for item in items:
-        path = self.root/item.notebook
-        check_parameters(path, item.parameters.get(self.preset, {}), f"paper.yml: {item.id}")
-        check_parameters(path, {n: v for n, v in self.changes.items() if n in known[item.id]}, "-p")
+        path, changed = self.root/item.notebook, filled(known[item.id], self.changes)
+        check_parameters(path, item.parameters.get(self.preset, {}), f"paper.yml: {item.id}", self.root)
+        check_parameters(path, {name: self.parameters(item)[name] for name in changed}, "-p", self.root)
+
+_OPTIONS = {"preset": "--preset", "out_dir": "--out"}
+
+def _unknown(name, known):
+    "Raises `DansError` for the parameter `name`, which none of the notebooks in `known` has."
+    names = dict.fromkeys(n for parameters in known.values() for n in parameters if n not in _OPTIONS)
+    options = [f"source.{option}" for option in image_options()]*("source_options" in names)
+    also = f"it is given by {_OPTIONS[name]}; " if name in _OPTIONS else ""
+    if f"source.{name}" in options:
+        also = f"an option of your images is written -p source.{name}=VALUE; "
+    check_known([name], [*names, *options], "parameter", also)
 
 # %% ../nbs/21_reproduce.ipynb #3de08648
 @patch
@@ -353,21 +366,29 @@ def reproduce(
     ids=(),               # items by id; default: all of the preset
     preset:str="quick",   # one of `PRESETS`
     out:str=None,         # folder for results/ and figures/
-    changes:dict=None,    # parameters that differ from the preset's: name -> value
+    changes:dict=None,    # parameters that differ from the preset's, as `Reproduction` takes them
     force:bool=False,     # run `ids` even where they are current
     redraw:bool=False,    # only draw
     dry_run:bool=False,   # say what would be done
     executor:str="",      # where pieces are computed, as for `Study`
+    parameters:bool=False,    # list those of `ids`
 )->int:                   # the command's exit status
     "What the command does. Raises `DansError` for bad input before any work, and for what fails."
     study = Reproduction(preset, Path(out).resolve() if out else None, changes=changes,
                          executor=executor)
+    if parameters:
+        check_known(ids, study.items, "id")
+        items = [study.items[id] for id in ids] or study.chosen()
+        study.check(items)
+        _show_parameters(study, items)
+        return 0
     items = study.chosen(ids, redraw)
     study.check(items)
     forced = (ids or [i.id for i in items]) if force else ()
     if dry_run:
         _show_plan(study, study.plan(items, forced, redraw))
         return 0
+    _check_own(study, study.plan(items, forced, redraw))
     study.check_room()
     study.check_needs(items, forced, redraw)
     shares = study.changes.get("share", [0, 1]) != [0, 1]
@@ -381,9 +402,25 @@ def reproduce(
               "from there.", flush=True)
         return 130
     drawn = [i for i in done["run"] + done["skip"] if study.items[i].kind != "run"]
+    if "tab_systems" in drawn:
+        print("\n".join(_across(study.figures/"tab_systems.md")))
     print(f"figures and tables are in {study.show(study.figures)}/" if drawn else
           "no figure or table was drawn")
     return 1 if ids and done["blocked"] else 0
+
+def _check_own(study, steps):
+    "Raises `DansError` where preset own would search on drawn images."
+    for item, action, _ in steps:
+        default = described(study.root/item.notebook).get("data")
+        if study.preset == "own" and action == "run" and default and study.parameters(item)["data"] == default.default:
+            raise DansError("preset own has no images", 'name yours: -p data=FOLDER (make: ARGS="-p data=FOLDER")')
+
+def _across(path, wide=100):
+    "The lines of a Markdown table turned on its side: a line for each column, which fits any terminal."
+    rows = [line.strip("| ").split("|") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    columns = list(zip(*([cell.strip() for cell in row] for row in rows[:1] + rows[2:])))
+    names, cells = max(len(column[0]) for column in columns), max(len(cell) for column in columns for cell in column[1:])
+    return ["".join([f"{column[0]:{names}}", *(f"  {cell:>{cells}}" for cell in column[1:])])[:wide] for column in columns]
 
 def _show_plan(study, steps):
     words = {"run": "to do", "skip": "current", "stale": "STALE", "blocked": "no rows"}
@@ -395,13 +432,24 @@ def _show_plan(study, steps):
     total = sum(item.seconds.get(study.preset) or 0 for item, action, _ in steps if action == "run")
     print(f"preset {study.preset}, into {study.show(study.out)}: {_human(total)} expected")
 
+def _show_parameters(study, items):
+    for item in items:
+        known, values = described(study.root/item.notebook), study.parameters(item)
+        rows = [(_OPTIONS.get(name, name), p.kind, repr(values[name]), p.help) for name, p in known.items()]
+        names, texts = (max(len(row[i]) for row in rows) for i in (0, 2))
+        print(f"{item.id} at preset {study.preset}: {item.title}")
+        print("\n".join(f"  {name:{names}}  {kind:5}  {text:{texts}}  {help}".rstrip() for name, kind, text, help in rows))
+    print(f"change one: -p NAME=VALUE; one entry of source_options: -p source.KEY=VALUE, KEY one of {', '.join(image_options())}")
+
 # %% ../nbs/21_reproduce.ipynb #78041e7f
 _HELP = """examples:
   dans-reproduce                              everything at preset quick, into runs/quick
   dans-reproduce fig_time --preset cpu        one figure, and what it needs
   dans-reproduce --list                       what there is, and its state
   dans-reproduce --preset cpu --redraw        figures/ again, from the committed rows
+  dans-reproduce run_search --parameters      what can be changed: type, value and meaning
   dans-reproduce run_search -p seed=1 --out tries/1
+  dans-reproduce --preset own -p data=photos.parquet -p source.image=img
   dans-reproduce run_truth --executor ray     its pieces on a Ray cluster
 """
 
@@ -415,7 +463,9 @@ def _parser():
     add("--out", metavar="DIR",
         help="folder for results/ and figures/; default: runs/PRESET, for cpu the checkout")
     add("-p", "--parameter", metavar="NAME=VALUE", action="append", default=[],
-        help="change a notebook's parameter")
+        help="change a notebook's parameter, or by NAME.KEY=VALUE one entry of it; --parameters lists them")
+    add("--parameters", action="store_true", dest="list_parameters",
+        help="list the parameters of the given ids, at the preset's values")
     add("--list", "--dry-run", dest="dry_run", action="store_true",
         help="say what there is and what would be done")
     add("--executor", default="", metavar="WHERE",
@@ -427,16 +477,13 @@ def _parser():
 
 # %% ../nbs/21_reproduce.ipynb #9afaada2
 def _changes(pairs):
-    "NAME=VALUE texts as a dictionary; a value that is no Python literal is text."
+    "NAME=VALUE texts as a dictionary of texts: the type of a parameter says how its text is read."
     changes = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
             raise DansError(f"-p {pair} is not possible", "write -p NAME=VALUE")
-        try:
-            changes[name] = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
-        except (ValueError, SyntaxError):
-            changes[name] = value
+        changes[name.strip()] = value
     return changes
 
 def main():
@@ -447,7 +494,7 @@ def main():
     signal.signal(signal.SIGTERM, stop)
     try:
         status = reproduce(args.ids, args.preset, args.out, _changes(args.parameter), args.force,
-                           args.redraw, args.dry_run, args.executor)
+                           args.redraw, args.dry_run, args.executor, args.list_parameters)
         sys.stdout.flush()
         return status
     except DansError as err:

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['RESULT_VERSIONS', 'RESTS_ON', 'PRESETS', 'TOO_SMALL', 'RUNNER', 'versions_of', 'canonical', 'sha256', 'key_of',
-           'cannot_write', 'writable', 'unfinished', 'atomic', 'write_json', 'Store', 'check_known', 'find_root',
-           'Study', 'commit', 'processor', 'versions', 'whole']
+           'cannot_write', 'writable', 'unfinished', 'atomic', 'write_json', 'Store', 'find_root', 'Study', 'commit',
+           'processor', 'versions', 'whole']
 
 # %% ../nbs/18_study.ipynb #a77d4717
 import hashlib, json, os, platform, re, shutil, sqlite3, subprocess, sys, time
 from contextlib import closing, contextmanager, suppress
-from difflib import get_close_matches
 from glob import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +22,7 @@ from fastcore.basics import patch
 from .backend import backend
 from .data import alive, remove
 from .executor import executor as named_executor
+from .parameters import check_kernel, check_known
 from .space import DansError, Diverged, progress_bar, stoppable, to_terminal
 
 # %% ../nbs/18_study.ipynb #8e4dc45e
@@ -346,20 +346,6 @@ PRESETS = {"smoke": "CI: every line runs, nothing is meant to be read",
 TOO_SMALL = ("smoke", "quick")    # presets whose figures carry a stamp that says so
 RUNNER = "DANS_RUNNER"            # set where dans-reproduce runs a notebook
 
-def check_known(
-    names,      # what was asked for
-    known,      # what there is
-    what:str,   # what a name stands for: "preset", "id"
-):
-    "Raises `DansError` for the first name that is not known, with the nearest one that is."
-    known = list(known)     # names from a file may be anything, also what has no hash
-    for name in names:
-        if name not in known:
-            close = get_close_matches(str(name), list(map(str, known)), 1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise DansError(f"{what} {name!r} is unknown",
-                            f"{hint}there is {', '.join(map(str, known)) or 'none'}")
-
 def find_root(
     start:str|Path=".",  # where to begin
 )->Path:                 # the folder that holds paper.yml
@@ -383,7 +369,8 @@ class Study:
         root:Path=None,           # the checkout; default: the one that the working folder lies in
         executor:str="local",     # where `pieces` are computed: "local", or "ray", as `dans.executor.executor` takes it
     ):
-        "Raises `DansError` for an unknown preset or executor, and where it may not write into `out_dir`."
+        "Raises `DansError` for an unknown preset or executor, where it may not write into `out_dir`, and as `check_kernel` does."
+        check_kernel()
         check_known([preset], PRESETS, "preset")
         self.preset, self.root = preset, Path(root or find_root()).resolve()
         by_hand = not self.runs and RUNNER not in os.environ
