@@ -85,11 +85,12 @@ def walk_notes(left, what):
 def check_empty(path, empty, left):
     "Raises `DansError` for class folders and splits without an image."
     if empty:
-        kinds = counted("images in other formats", Counter(left["foreign"])) if left["foreign"] else ""
+        kinds = [counted("images in formats that are not read", Counter(left["foreign"]))] if left["foreign"] else []
+        kinds = ", ".join(kinds + ([counted("other files", Counter(left["other"]))] if left["other"] else []))
         many, names = len(empty) > 1, listed("/".join([str(path), *p]) for p in empty)
         what = f"class folder{'s' * many} {names} hold{'s' * (not many)} no image"
         raise DansError(f"{what} ({kinds})" if kinds else what,
-                        ("convert these to JPEG, " if kinds else "") + "add images or delete the folder")
+                        ("convert images to JPEG, " if left["foreign"] else "") + "add images or delete the folder")
 
 def check_flat(path, flat):
     "Raises `DansError` for folders that should hold class folders, and hold none."
