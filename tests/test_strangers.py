@@ -240,14 +240,15 @@ def test_jpegs_by_other_names(tmp_path, suffix):
 def test_links_are_followed_once_and_said(tmp_path):
     store = class_folder(tmp_path / "store", ("x", "y"), n=10, first=4000)
     path = class_folder(tmp_path / "photos", n=3)
+    class_folder(path / "dog", ["own"], n=2, first=8000)
     for link, to in {"cat/session": store / "x", "dog/session": store / "y", "cat/round": path, "cat/again": store / "x",
-                     "cat/gone.png": "/nowhere.png", "cat/self": path / "cat/self"}.items():
+                     "cat/gone.png": "/nowhere.png", "cat/self": path / "cat/self", "dog/0": path / "dog/own"}.items():
         (path / link).symlink_to(to)
     (store / "x/back").symlink_to(store / "x")
     (path / "owl").symlink_to(class_folder(tmp_path / "owls", ["owl"], n=5, first=9000) / "owl")
     found = folder(path)
-    assert sum(found.sizes.values()) == 31 and found.classes == ("cat", "dog", "owl")
-    said(found, "links to folders followed: 3", "above or one that was read before: 3", "lead nowhere: 2 (cat/gone.png, cat/self)")
+    assert sum(found.sizes.values()) == 33 and found.classes == ("cat", "dog", "owl")
+    said(found, "links to folders followed: 3", "above or one that was read before: 4 (cat/again/back, cat/round, cat/session, ...)", "lead nowhere: 2 (cat/gone.png, cat/self)")
 
 
 def test_deep_folders_end_without_a_recursion_error(tmp_path):
