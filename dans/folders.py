@@ -159,7 +159,7 @@ def folder(
     held, left = walk(path)
     if () in left["denied"]:
         raise no_permission(path)
-    found, notes = places(path, held, left, splits)
+    found, notes = places(path, held, left, rules.splits)
     classes = sorted(found["train"])
     for split, of_class in found.items():
         odd = sorted(set(of_class) ^ set(classes))

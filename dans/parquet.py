@@ -352,7 +352,7 @@ def parquet(
     that cannot be used in one."""
     rules = Rules(val, test, seed, max_train, max_val, max_test, skip_bad, duplicates, min_side, splits)
     path = Path(path)
-    files, notes = parquet_files(path, splits)
+    files, notes = parquet_files(path, rules.splits)
     schemas = parquet_schemas(files)
     label, image, attributes, more = parquet_columns(files, schemas, label, image)
     classes, names, other = parquet_classes(files, schemas, label)

@@ -294,6 +294,7 @@ class Rules:
             value, least = getattr(self, name), 0 if name == "seed" else None
             whole = isinstance(value, Integral) and not isinstance(value, bool) and (name == "seed" or value >= 0)
             check(name, whole or value is least, f"use a whole number: {option(name, 100)}")
+        object.__setattr__(self, "splits", str(self.splits).lower())    # None, as a command line may read it
         check("splits", self.splits in CHOICES, f"use {', '.join(CHOICES)}: for example {option('splits', 'none')}")
         check("duplicates", self.duplicates in ("error", "drop"), f"use error, or {option('duplicates', 'drop')}")
         kinds = {"true": list(KINDS), "false": [], "none": []}.get(str(self.skip_bad).lower(), self.skip_bad)

@@ -1,13 +1,16 @@
 "What strangers bring: layouts, junk, faults and parquet files of other writers. Read rightly, or one line that says what is unclear."
+import inspect
 import json
 import os
 import pickle
 import random
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +21,7 @@ from PIL import Image
 
 import dans.images
 import dans.splits
-from dans.data import check_source, open_source, prepare, source
+from dans.data import check_source, open_source, prepare, source, wake_scenes, wake_vision
 from dans.images import KINDS, BadImages, bad, bad_images, checked, ends_well, option
 from dans.sources import decode, digest, folder, parquet, reader
 from dans.space import DansError
@@ -114,7 +117,7 @@ def test_what_can_be_read_in_two_ways_is_asked(tmp_path, name):
 
 def test_answers_to_the_question(tmp_path):
     class_folder(tmp_path, ("invalid", "valid"))
-    assert folder(tmp_path, splits="none").classes == ("invalid", "valid")
+    assert folder(tmp_path, splits="none").classes == source(tmp_path, splits=None).classes == ("invalid", "valid")
     refused(lambda: folder(tmp_path, splits="names"), "none for train")
     refused(lambda: folder(tmp_path, splits="yes"), "option splits='yes' is not possible", "auto, none, names")
     class_folder(tmp_path / "b/train", n=8)
@@ -655,3 +658,13 @@ def test_a_remedy_is_given_for_all_ways_of_use():
     assert option("image", "img") == 'image="img" (on the command line: -p source.image=img)'
     assert option("val", .1) == "val=0.1 (on the command line: -p source.val=0.1)"
     assert "-p 'source.label=my class'" in option("label", "my class")
+
+
+def test_every_option_that_a_remedy_names_is_one():
+    "Of a reader, of `prepare`, or of the embedded scenes; the command line takes the same names."
+    known = {name for make in (folder, parquet, wake_scenes, wake_vision, prepare) for name in inspect.signature(make).parameters}
+    named = set()
+    for module in ("images", "splits", "folders", "parquet", "sources", "data"):
+        text = (Path(dans.images.__file__).parent / f"{module}.py").read_text()
+        named |= set(re.findall(r"option\([\"'](\w+)[\"'],", text))
+    assert len(named) >= 10 and named <= known, named - known
