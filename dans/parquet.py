@@ -178,8 +178,10 @@ def parquet_columns(files, schemas, label, image):
     first = files[0][1], schemas[0]
     image, notes = chosen(image, ("image",), [f.name for f in first[1] if holds_files(f.type)], *first)
     label, more = chosen(label, ("label", "person"), candidates(first[1], image), *first)
-    if any(part.startswith(f"{label}=") or more and part.startswith("label=") for part in files[0][1].parts):
-        raise DansError(f"{files[0][1]} has its label in the name of a folder", "write it into a column, without partitions")
+    in_names = any(part.startswith((f"{label}=", "label=")) for part in files[0][1].parts)
+    if in_names and (more or label not in first[1].names):
+        raise DansError(f"{files[0][1]} has its label in the name of a folder",
+                        "write it into a column, without partitions")
     simple = []
     for (_, file), schema in zip(files, schemas):
         what = what_columns(file, schema)
