@@ -274,7 +274,8 @@ def native_size(source, resolutions, native, upscale):
         raise bad_images(source.name, small, needs=option("min_side", needed))
     if not upscale and source.side < needed:
         what = f"{source.smallest} of {source.name} is {source.side} px on its short side"
-        raise DansError(f"{what}, smaller than {needed} px", f"use smaller resolutions, or enlarge it: {option('upscale', True)}")
+        raise DansError(f"{what}, smaller than {needed} px",
+                        f"use smaller resolutions, or enlarge it: {option('upscale', True)}")
     return native or max(largest, min(2 * largest, source.side))
 
 def square(size, fit):

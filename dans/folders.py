@@ -22,9 +22,9 @@ def junk(name):
     return name.startswith(".") or name in JUNK
 
 def listing(folder):
-    "Entries of a folder, by name; None without permission."
+    "Entries of a folder, by name, links last; None without permission."
     try:
-        return sorted(os.scandir(folder), key=lambda e: e.name)
+        return sorted(os.scandir(folder), key=lambda e: (e.is_symlink(), e.name))
     except OSError:
         return None
 
@@ -40,7 +40,7 @@ def walk(
 )->tuple:                   # folder (names below root) -> its files; what -> names of what is not among them
     "All folders below `root`, links followed, with the files of some suffixes, and what else there is."
     held, left, seen = {}, defaultdict(list), set()
-    todo = [((), (os.path.realpath(root),))]    # names below root, real folders on the way
+    todo = [((), (os.path.realpath(root),))]    # names below root, real folders on the way; seen: real folders of a class
     while todo:
         names, way = todo.pop()
         held[names] = []
@@ -48,15 +48,17 @@ def walk(
         if entries is None:
             left["denied"].append(names)
         for entry in entries or ():
-            shown, real = "/".join((*names, entry.name)), os.path.realpath(entry.path) if entry.is_symlink() else None
+            shown, link = "/".join((*names, entry.name)), entry.is_symlink()
             if junk(entry.name):
                 left["hidden"].append(shown)
             elif is_kind(entry, "is_dir"):
-                again = real and ((names[:1], real) in seen or any(os.path.commonpath([real, w]) == real for w in way))
-                left["again" if again else "links" if real else "folders"].append(shown)
-                if not again:
+                real = os.path.realpath(entry.path) if link else os.path.join(way[-1], entry.name)
+                again = (names[:1], real) in seen or any(os.path.commonpath([real, w]) == real for w in way)
+                if link:
+                    left["again" if again else "links"].append(shown)
+                if not link or not again:
                     seen.add((names[:1], real))
-                    todo.append(((*names, entry.name), (*way, real or os.path.join(way[-1], entry.name))))
+                    todo.append(((*names, entry.name), (*way, real)))
             elif is_kind(entry, "is_file"):
                 suffix = Path(entry.name).suffix.lower()
                 if suffix in suffixes:
@@ -64,7 +66,9 @@ def walk(
                 else:
                     left["foreign" if suffix in FOREIGN else "other"].append(suffix or "no suffix")
             else:
-                left["lost" if real else "other"].append(shown if real else "no file")
+                left["lost" if link else "other"].append(shown if link else "no file")
+    for found in left.values():
+        found.sort()
     return held, left
 
 def walk_notes(left, what):
@@ -85,11 +89,12 @@ def walk_notes(left, what):
 def check_empty(path, empty, left):
     "Raises `DansError` for class folders and splits without an image."
     if empty:
-        kinds = counted("images in other formats", Counter(left["foreign"])) if left["foreign"] else ""
+        kinds = [counted("images in formats that are not read", Counter(left["foreign"]))] if left["foreign"] else []
+        kinds = ", ".join(kinds + ([counted("other files", Counter(left["other"]))] if left["other"] else []))
         many, names = len(empty) > 1, listed("/".join([str(path), *p]) for p in empty)
         what = f"class folder{'s' * many} {names} hold{'s' * (not many)} no image"
         raise DansError(f"{what} ({kinds})" if kinds else what,
-                        ("convert these to JPEG, " if kinds else "") + "add images or delete the folder")
+                        ("convert images to JPEG, " if left["foreign"] else "") + "add images or delete the folder")
 
 def check_flat(path, flat):
     "Raises `DansError` for folders that should hold class folders, and hold none."
@@ -154,7 +159,7 @@ def folder(
     held, left = walk(path)
     if () in left["denied"]:
         raise no_permission(path)
-    found, notes = places(path, held, left, splits)
+    found, notes = places(path, held, left, rules.splits)
     classes = sorted(found["train"])
     for split, of_class in found.items():
         odd = sorted(set(of_class) ^ set(classes))

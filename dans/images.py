@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'SUFFIXES', 'FOREIGN', 'MAX_PIXELS', 'NO_IMAGE', 'KINDS', 'PAGES', 'option', 'no_permission', 'exists',
-           'BadImage', 'bad', 'kind_of', 'BadImages', 'bad_images', 'opened', 'sixteen', 'decode', 'jpeg_ends',
-           'ends_well', 'checked', 'counted']
+           'BadImage', 'bad', 'kind_of', 'BadImages', 'bad_images', 'opened', 'sixteen', 'largest_of_16', 'decode',
+           'jpeg_ends', 'ends_well', 'checked', 'counted']
 
 # %% ../nbs/03a_images.ipynb #c5ee017b
 import io, math, re, shlex
@@ -165,6 +165,16 @@ def opened(
 def sixteen(image):
     "Has it one channel of 16 bits? Pillow opens such PGM files as 32 bits, and their pixels are scaled to 16."
     return image.mode.startswith("I;16") or image.mode == "I" and image.format in ("PPM", "PNG")
+
+def largest_of_16(
+    image:Image.Image,  # that `opened` gave
+    content:bytes,      # of its file
+)->int:                 # None where the file has no more than 8 bits a channel
+    "The largest value in a file of 16 bits a channel. Of colours, Pillow hands on the upper 8 bits alone."
+    if sixteen(image):
+        return int(np.asarray(image).max())
+    deep = image.format == "PNG" and content[24] == 16 or image.format == "TIFF" and 16 in image.tag_v2.get(258, ())
+    return int(np.asarray(image.convert("RGB")).max()) * 256 + 255 if deep else None
 
 def decode(
     content,            # bytes of an image file, or uint8 array (height, width, 3)

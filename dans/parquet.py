@@ -178,8 +178,10 @@ def parquet_columns(files, schemas, label, image):
     first = files[0][1], schemas[0]
     image, notes = chosen(image, ("image",), [f.name for f in first[1] if holds_files(f.type)], *first)
     label, more = chosen(label, ("label", "person"), candidates(first[1], image), *first)
-    if any(part.startswith(f"{label}=") or more and part.startswith("label=") for part in files[0][1].parts):
-        raise DansError(f"{files[0][1]} has its label in the name of a folder", "write it into a column, without partitions")
+    in_names = any(part.startswith((f"{label}=", "label=")) for part in files[0][1].parts)
+    if in_names and (more or label not in first[1].names):
+        raise DansError(f"{files[0][1]} has its label in the name of a folder",
+                        "write it into a column, without partitions")
     simple = []
     for (_, file), schema in zip(files, schemas):
         what = what_columns(file, schema)
@@ -352,7 +354,7 @@ def parquet(
     that cannot be used in one."""
     rules = Rules(val, test, seed, max_train, max_val, max_test, skip_bad, duplicates, min_side, splits)
     path = Path(path)
-    files, notes = parquet_files(path, splits)
+    files, notes = parquet_files(path, rules.splits)
     schemas = parquet_schemas(files)
     label, image, attributes, more = parquet_columns(files, schemas, label, image)
     classes, names, other = parquet_classes(files, schemas, label)

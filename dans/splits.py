@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SPLITS', 'WORDS', 'PLAIN', 'TAIL', 'CHOICES', 'Source', 'words_of', 'split_word', 'split_names', 'listed', 'unclear',
            'split_level', 'layout', 'check_level', 'class_level', 'digest', 'cut', 'limited', 'check_disjoint', 'twice',
-           'check_twice', 'check_splits', 'contradictions', 'Rules', 'damaged_inside', 'Depth', 'survey', 'left_out',
-           'again']
+           'check_twice', 'check_splits', 'contradictions', 'Rules', 'damaged_inside', 'depth_notes', 'largest_value',
+           'survey', 'left_out', 'again']
 
 # %% ../nbs/03b_splits.ipynb #65993f10
 import hashlib, itertools, json, math, re
@@ -18,7 +18,7 @@ from typing import Callable
 
 import numpy as np
 
-from .images import KINDS, BadImage, bad_images, checked, counted, decode, option, sixteen
+from .images import KINDS, BadImage, bad_images, checked, counted, decode, largest_of_16, option
 from .space import DansError, progress_bar
 
 # %% ../nbs/03b_splits.ipynb #1273f00f
@@ -294,6 +294,7 @@ class Rules:
             value, least = getattr(self, name), 0 if name == "seed" else None
             whole = isinstance(value, Integral) and not isinstance(value, bool) and (name == "seed" or value >= 0)
             check(name, whole or value is least, f"use a whole number: {option(name, 100)}")
+        object.__setattr__(self, "splits", str(self.splits).lower())    # None, as a command line may read it
         check("splits", self.splits in CHOICES, f"use {', '.join(CHOICES)}: for example {option('splits', 'none')}")
         check("duplicates", self.duplicates in ("error", "drop"), f"use error, or {option('duplicates', 'drop')}")
         kinds = {"true": list(KINDS), "false": [], "none": []}.get(str(self.skip_bad).lower(), self.skip_bad)
@@ -323,25 +324,18 @@ def damaged_inside(name, read, splits):
             bar.update(len(batch))
     return found
 
-class Depth:
-    "How many bits the images of 16 bits use, of some of them."
-    def __init__(self, total):
-        self.step, self.seen, self.largest = max(1, total // 64), 0, 0
+def depth_notes(largest):
+    "A note on images of 16 bits of which some have the values `largest`, if they are dark."
+    most = max(largest, default=1 << 15)
+    if most < 1 << 15:
+        yield (f"images of 16 bits use only {most.bit_length()} of them (largest value {most:,} of 65,535), and the upper "
+               "8 are kept: they become dark; scale them to the full range, or convert them to 8 bits")
 
-    def add(self, image):
-        if sixteen(image):
-            if self.seen % self.step == 0:
-                try:
-                    self.largest = max(self.largest, int(np.asarray(image).max()))
-                except Exception:   # damaged: found when it is decoded
-                    return
-            self.seen += 1
-
-    def notes(self):
-        if self.seen and self.largest < 1 << 15:
-            used = f"{self.largest.bit_length()} of them (largest value {self.largest:,} of 65,535)"
-            yield (f"images of 16 bits use only {used}, and the upper 8 are kept: they become dark; "
-                   "scale them to the full range, or convert them to 8 bits")
+def largest_value(image, content):
+    try:
+        return largest_of_16(image, content)
+    except Exception:       # damaged: found when it is decoded
+        return None
 
 # %% ../nbs/03b_splits.ipynb #73576862
 def survey(
@@ -355,7 +349,8 @@ def survey(
     faults:list=(),     # `BadImage`s that are known already
 )->Source:              # rows with a missing or negative label are left out
     "The source of what `read` yields. Raises `DansError` for anything that cannot be used, all bad images in one."
-    splits, names, digests, labels, sides, faults, depth, unlabelled = [], [], [], [], [], list(faults), Depth(total), 0
+    splits, names, digests, labels, sides, largest = [], [], [], [], [], []
+    faults, unlabelled = list(faults), 0
     key = hashlib.sha256(json.dumps([classes, columns]).encode())
     for split, item, content, label, attributes in progress_bar(read(), desc=f"reading {name}", total=total, unit="image"):
         kept, side = label is not None and label >= 0, math.inf
@@ -366,7 +361,8 @@ def survey(
             try:
                 image = checked(content, item, rules.min_side)
                 side = min(image.size)
-                depth.add(image)
+                if len(names) % max(1, total // 64) == 0:       # a sample is enough
+                    largest.append(largest_value(image, content))
             except BadImage as error:
                 faults.append(error)
                 kept = False
@@ -376,7 +372,7 @@ def survey(
         labels.append(label)
         sides.append(side)
         key.update(repr((item, digests[-1], label, attributes)).encode())
-    notes = [*notes, *depth.notes()]
+    notes = [*notes, *depth_notes([value for value in largest if value is not None])]
     splits, more = left_out(name, read, splits, labels, digests, names, faults, rules)
     shares = {s: getattr(rules, s) for s in ("test", "val") if s not in splits}
     splits = limited(cut(splits, labels, digests, classes, shares, rules.seed), digests, rules.limits, rules.seed)

@@ -74,12 +74,13 @@ def test_image_files(edits, format, keep):
     assert image is None or (image.mode in ("RGB", "L") or np.asarray(image).ndim >= 2)
 
 
-names = st.sampled_from(["a", "b", "train", "val", "test", "x.png", "y.jpg", "z.txt", ".hidden", "ä ö"])
+names = st.sampled_from(["a", "b", "train", "val", "test", "Training", "valid", "seg_train", "seg_test", "x.png", "y.jpg", "z.txt", "i.HEIC", ".hidden", "ä ö"])
 
 
 @fuzz
-@given(st.dictionaries(st.lists(names, min_size=1, max_size=3).map("/".join), st.sampled_from(["image", "other", "empty", "text"]), max_size=8))
-def test_folders(tmp_path_factory, files):
+@given(st.dictionaries(st.lists(names, min_size=1, max_size=3).map("/".join), st.sampled_from(["image", "other", "empty", "text", "link"]), max_size=8),
+       st.sampled_from(["auto", "auto", "none", "names"]), st.booleans())
+def test_folders(tmp_path_factory, files, splits, skip_bad):
     root = tmp_path_factory.getbasetemp() / "fuzz-folder"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
@@ -87,8 +88,11 @@ def test_folders(tmp_path_factory, files):
         path = root / name
         with contextlib.suppress(OSError):      # a file where another needs a folder
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes({"image": encoded(i, 20, 20), "other": encoded(99, 20, 20), "empty": b"", "text": b"hello"}[kind])
-    source = ours(folder, root)
+            if kind == "link":
+                path.symlink_to(root / "a", target_is_directory=True)
+            else:
+                path.write_bytes({"image": encoded(i, 20, 20), "other": encoded(99, 20, 20), "empty": b"", "text": b"hello"}[kind])
+    source = ours(folder, root, splits=splits, skip_bad=skip_bad)
     assert source is None or (len(source.classes) > 1 and sum(source.sizes.values()) > 0)
 
 
