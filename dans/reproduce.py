@@ -6,7 +6,7 @@
 __all__ = ['PLACES', 'FREE_BYTES', 'Reproduction', 'reproduce', 'main']
 
 # %% ../nbs/21_reproduce.ipynb #379c240b
-import argparse, json, os, re, shutil, signal, sys, tempfile, time
+import argparse, json, os, re, shutil, signal, sys, tempfile, textwrap, time
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -418,7 +418,7 @@ def _check_own(study, steps):
 def _across(path, wide=100):
     "The lines of a Markdown table turned on its side: a line for each column, which fits any terminal."
     rows = [line.strip("| ").split("|") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    columns = list(zip(*([cell.strip() for cell in row] for row in rows[:1] + rows[2:])))
+    columns = list(zip(*([textwrap.shorten(cell, 30, placeholder=" ...") for cell in row] for row in rows[:1] + rows[2:])))
     names, cells = max(len(column[0]) for column in columns), max(len(cell) for column in columns for cell in column[1:])
     return ["".join([f"{column[0]:{names}}", *(f"  {cell:>{cells}}" for cell in column[1:])])[:wide] for column in columns]
 
