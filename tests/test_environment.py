@@ -14,31 +14,13 @@ import pytest
 
 import dans.backend as backend_room
 import dans.environment as room
+from benchmarks import environments
 from dans.backend import NEEDS, backend, check_keras, keras_json, need
 from dans.environment import alone_in, kernel_environment, passed
 from dans.reproduce import Reproduction, reproduce
 from dans.space import DansError
 from dans.study import RESULT_VERSIONS, Study, key_of, versions
 from test_reproduce import FIGURE, GIVEN, LIST, RUN, command, notebook
-
-TRAIN = """
-import sys
-import keras, matplotlib, numpy as np, pandas as pd
-from dans.data import prepare, wake_scenes
-from dans.space import Architecture, DataConfig, System
-from dans.study import Study
-from dans.supernet import Recipe, train_alone
-study = Study(preset, out_dir)
-prepared = prepare(wake_scenes(n_train=32, n_val=16, n_test=16, seed=0, native=16), [16], study.cache)
-system = System(DataConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), 0.1))
-model, state = train_alone(system, prepared, Recipe(epochs=1, batch=16))
-rows = [dict(name=name, sum=float(np.abs(value).sum()), type=str(value.dtype)) for name, value in state.weights.items()]
-facts = [keras.config.floatx(), keras.config.image_data_format(), keras.config.backend(), matplotlib.rcParams["lines.linewidth"],
-         matplotlib.get_backend(), hash("x"), sys.flags.optimize, len(b"abc".decode()), float(np.random.default_rng(0).random())]
-rows += [dict(name=str(fact), sum=float(i), type="fact") for i, fact in enumerate(facts)]
-study.write("toy/log", pd.DataFrame(rows), data={"name": "none"});
-"""
-
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
@@ -52,45 +34,11 @@ def checkout(tmp_path, monkeypatch):
     return root
 
 
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def hostile(home, root):
-    "Files and variables that change results or end runs where they reach a kernel, all at once."
-    write(home / ".keras/keras.json", '{"floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"}')
-    for place in (home / ".config/matplotlib", home / "mpl", root):
-        write(place / "matplotlibrc", "lines.linewidth: 17\n")
-    for place in (home / ".ipython", home / "ipython"):
-        write(place / "profile_default/startup/00.py", "import builtins; builtins.sum = None; import numpy; numpy.random.default_rng = None")
-        write(place / "profile_default/ipython_config.py", "c.InteractiveShellApp.exec_lines = ['1/0']")
-    for place in (home / ".local/share/jupyter", home / "jupyter"):
-        write(place / "kernels/python3/kernel.json", json.dumps(dict(argv=["/bin/false"], display_name="x", language="python")))
-    for place in (home / "python", root):
-        write(place / "keras.py", "raise RuntimeError('a foreign keras')")
-        write(place / "ipykernel_launcher.py", "raise RuntimeError('a foreign launcher')")
-    write(home / "python/sitecustomize.py", "import os; os.environ['TQDM_NCOLS'] = '3'; os.environ['TF_NUM_INTRAOP_THREADS'] = '1'")
-    return dict(
-        HOME=str(home), PYTHONPATH=str(home / "python"), JUPYTER_PATH=str(home / "jupyter"), IPYTHONDIR=str(home / "ipython"),
-        MATPLOTLIBRC=str(home / "mpl/matplotlibrc"), MPLCONFIGDIR=str(home / "mpl"), MPLBACKEND="TkAgg", KERAS_HOME=str(home / ".keras"),
-        PYTHONSTARTUP=str(home / "none.py"), PYTHONOPTIMIZE="2", PYTHONHASHSEED="7", TMPDIR="/no/such/folder", LC_ALL="tr_TR", LANG="C", TZ="Asia/Kathmandu",
-        TF_ENABLE_ONEDNN_OPTS="0", TF_XLA_FLAGS="--tf_xla_auto_jit=2", XLA_FLAGS="--xla_no_such_flag", TF_USE_LEGACY_KERAS="1", TF_NUM_INTRAOP_THREADS="1",
-        OMP_NUM_THREADS="1", TQDM_MINITERS="1000", TQDM_ASCII="#", JUPYTER_DEFAULT_PROVISIONER_NAME="none", PYDEVD_USE_CYTHON="NO", KERAS_NNX_ENABLED="true",
-        PYTHONWARNINGS="error", KERAS_MAX_EPOCHS="1")
-
-
-def test_nothing_around_changes_rows(checkout, tmp_path):
-    notebook(checkout, "run_toy", GIVEN + "steps:int = 3", TRAIN)
-    found = []
-    clean = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
-    for out in ("clean", "hostile"):
-        around = {} if out == "clean" else hostile(tmp_path / "home", checkout)
-        done = subprocess.run(command("run_toy", "--out", out), capture_output=True, text=True, env=clean | around)
-        assert done.returncode == 0, done.stderr[-1000:]
-        found.append((checkout / out / "results/toy/log.csv").read_text())
-    assert "float32" in found[0] and "channels_last" in found[0] and "tensorflow" in found[0]
-    assert found[0] == found[1]
+def test_nothing_around_changes_rows(tmp_path):
+    root = environments.checkout(tmp_path / "trial")
+    clean = environments.rows_in(root, ())
+    assert all(part in clean for part in ("float32", "channels_last", "tensorflow", "stem/kernel"))
+    assert environments.rows_in(root, environments.FAULTS) == clean
 
 
 @pytest.mark.parametrize("name", ["PYTHONPATH", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "PYTHONOPTIMIZE", "TZ", "LD_PRELOAD",
