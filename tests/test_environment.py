@@ -285,3 +285,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(checkout):
     running.stdout.close()
     assert running.stderr.read() == ""
     assert running.wait() == 141
+
+
+def test_what_is_installed_for_one_user_is_found(tmp_path, monkeypatch):
+    assert kernel_environment(tmp_path)["PYTHONNOUSERSITE"] == "1"
+    monkeypatch.setattr(room, "getusersitepackages", lambda: str(Path(room.__file__).parents[1]))
+    assert "PYTHONNOUSERSITE" not in kernel_environment(tmp_path)
