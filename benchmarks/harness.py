@@ -45,13 +45,13 @@ class Sizes:
     memory_fresh:bool = True            # a new process for each stage
     evaluated:SearchSpace = SearchSpace.preset("smoke") # whose systems are evaluated one by one
     evaluations:tuple = (2000, 300, 100)                # scored, trained, built as Keras models
+    environments:int = 50               # runs, each under another random subset of faults
     pieces:int = 16                     # on two nodes, for each event
     paper_images:int = 1_248_230        # training images of the simulated paper preset: train_quality of Wake Vision (TensorFlow Datasets 1.0.0)
     paper_epochs:float = 10.            # of each supernet and of each stand-alone training there
     paper_alone:int = 100               # systems trained on their own there
     workers:tuple = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) # GPUs simulated
     faster:tuple = (1., 100.)           # how many times as fast a piece is there as here
-    environments:int = 50               # runs, each under another random subset of faults
     fuzz_cases:int = 500                # of each test of tests/test_fuzz.py
     kills:dict = field(default_factory=lambda: dict(scenes=19, folders=19, store=19, search=19, training=7, alone=7, scoring=7, export=7))  # of each stage
 
@@ -61,8 +61,8 @@ QUICK = Sizes(resolution=16, max_depths=(1, 1, 1, 0, 0), calibration=16, images=
               space=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), space_calibration=16, space_images=24,
               paper=SearchSpace((12, 16, 24), "rgb", (.1, .2), (1, 1, 0, 0, 0)), paper_resolutions=(12, 16), paper_widths=(.1, .2), paper_macs=1e7,
               memory=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), memory_images=(64, 32, 16), memory_searched=4, memory_fresh=False,
-              evaluated=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), evaluations=(100, 10, 4), pieces=6, paper_alone=10, workers=(1, 4), fuzz_cases=5, environments=1,
-              kills=dict(scenes=4, folders=4, store=4, search=5, training=3))
+              evaluated=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), evaluations=(100, 10, 4), pieces=6, paper_alone=10, workers=(1, 4), fuzz_cases=5,
+              kills=dict(scenes=4, folders=4, store=4, search=5, training=3), environments=1)
 
 
 def seconds_of(run)->float:

@@ -192,9 +192,9 @@ def raise_disk_error(error, where):
     "Raises `DansError` if `error` says that the disk of `where` is full or cannot be written to."
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         raise DansError(f"the disk of {where} is full",
-                        "free some space, or choose another cache folder: DANS_CACHE=DIR") from error
+                        "free some space, or choose another cache folder") from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        raise DansError(f"{where} cannot be written to", "choose another cache folder: DANS_CACHE=DIR") from error
+        raise DansError(f"{where} cannot be written to", "choose another cache folder") from error
 
 def need_space(where, nbytes):
     "Raises `DansError` unless the disk of `where` has `nbytes` free."
@@ -202,7 +202,7 @@ def need_space(where, nbytes):
     free = shutil.disk_usage(there).free
     if free < nbytes:
         raise DansError(f"{where} needs {nbytes / 1e6:,.0f} MB, its disk has {free / 1e6:,.0f} MB free",
-                        "free some space, or take another cache folder (DANS_CACHE=DIR), fewer images or a lower resolution")
+                        "free some space, or take another cache folder, fewer images or a lower resolution")
 
 class ImageFile:
     """A new `.npy` file of uint8 images, filled in any order by plain writes: on a full disk these raise
