@@ -56,13 +56,13 @@ class Sizes:
     kills:dict = field(default_factory=lambda: dict(scenes=19, folders=19, store=19, search=19, training=7, alone=7, scoring=7, export=7))  # of each stage
 
 
-QUICK = Sizes(resolution=16, max_depths=(1, 1, 1, 0, 0), calibration=16, images=24, widths=(.1,), model_widths=(.1,), every=2, every_model=2,
+QUICK = Sizes(environments=1, resolution=16, max_depths=(1, 1, 1, 0, 0), calibration=16, images=24, widths=(.1,), model_widths=(.1,), every=2, every_model=2,
               repeats=2, train=SearchSpace(16, ("rgb", "mono"), .1, (1, 0, 0, 0, 0)), batch=8, pass_seconds=.05,
               space=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), space_calibration=16, space_images=24,
               paper=SearchSpace((12, 16, 24), "rgb", (.1, .2), (1, 1, 0, 0, 0)), paper_resolutions=(12, 16), paper_widths=(.1, .2), paper_macs=1e7,
               memory=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), memory_images=(64, 32, 16), memory_searched=4, memory_fresh=False,
               evaluated=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), evaluations=(100, 10, 4), pieces=6, paper_alone=10, workers=(1, 4), fuzz_cases=5,
-              kills=dict(scenes=4, folders=4, store=4, search=5, training=3), environments=1)
+              kills=dict(scenes=4, folders=4, store=4, search=5, training=3))
 
 
 def seconds_of(run)->float:
