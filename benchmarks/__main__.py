@@ -25,6 +25,7 @@ BENCHMARKS = {  # name -> module, and what is measured
     "nodes": ("scaling", "pieces lost and pieces twice in the rows, where a worker and a machine of two die in the middle"),
     "scaling": ("scaling", "hours of the paper preset on many GPUs, simulated from measured times"),
     "kills": ("kills", "kills at random moments of every stage, and runs that then ended otherwise than an undisturbed one"),
+    "environments": ("environments", "runs of a small training under random subsets of variables and files of other people, and how many gave other rows"),
     "fuzz": ("fuzzing", "cases of broken input of each kind that end in a result or in one line of ours"),
 }
 

@@ -45,6 +45,7 @@ class Sizes:
     memory_fresh:bool = True            # a new process for each stage
     evaluated:SearchSpace = SearchSpace.preset("smoke") # whose systems are evaluated one by one
     evaluations:tuple = (2000, 300, 100)                # scored, trained, built as Keras models
+    environments:int = 50               # runs, each under another random subset of faults
     pieces:int = 16                     # on two nodes, for each event
     paper_images:int = 1_248_230        # training images of the simulated paper preset: train_quality of Wake Vision (TensorFlow Datasets 1.0.0)
     paper_epochs:float = 10.            # of each supernet and of each stand-alone training there
@@ -63,7 +64,7 @@ class Sizes:
     kills:dict = field(default_factory=lambda: dict(scenes=19, folders=19, store=19, search=19, training=7, alone=7, scoring=7, export=7))  # of each stage
 
 
-QUICK = Sizes(resolution=16, max_depths=(1, 1, 1, 0, 0), calibration=16, images=24, widths=(.1,), model_widths=(.1,), every=2, every_model=2,
+QUICK = Sizes(environments=1, resolution=16, max_depths=(1, 1, 1, 0, 0), calibration=16, images=24, widths=(.1,), model_widths=(.1,), every=2, every_model=2,
               repeats=2, train=SearchSpace(16, ("rgb", "mono"), .1, (1, 0, 0, 0, 0)), batch=8, pass_seconds=.05,
               space=SearchSpace((12, 16), "rgb", .1, (1, 1, 0, 0, 0)), space_calibration=16, space_images=24,
               paper=SearchSpace((12, 16, 24), "rgb", (.1, .2), (1, 1, 0, 0, 0)), paper_resolutions=(12, 16), paper_widths=(.1, .2), paper_macs=1e7,

@@ -7,7 +7,7 @@ __all__ = ['PASSES', 'FOLDERS', 'passed', 'kernel_backend', 'kernel_environment'
 
 # %% ../nbs/20a_environment.ipynb #f78f8a16
 import json, os, platform, shutil, subprocess, sys, time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +42,7 @@ def passed(
     return {name: value for name, value in variables.items() if any(fnmatchcase(name, p) for p in patterns)
             and (name not in FOLDERS or os.path.isdir(value))}
 
-# %% ../nbs/20a_environment.ipynb #22b98e1c
+# %% ../nbs/20a_environment.ipynb #0f62bca0
 _STARTUP = """def _own():     # matplotlib reads a matplotlibrc in the working folder first
     import os
     here = os.getcwd()
@@ -61,14 +61,11 @@ def _files(folder):
     texts = {"keras/keras.json": keras, "matplotlib/matplotlibrc": "", "ipython/profile_default/startup/00.py": _STARTUP}
     for name, text in texts.items():
         path = folder/name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                with atomic(path) as tmp:
-                    tmp.write_text(text, encoding="utf-8")
-        except OSError as err:
-            raise cannot_write(path, err) from None
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            with atomic(path) as tmp:
+                tmp.write_text(text, encoding="utf-8")
 
+# %% ../nbs/20a_environment.ipynb #7171e829
 def _user_site():
     "Are we, or what we need, installed for one user alone?"
     found = (find_spec(name) for name in ("dans", "numpy", "ipykernel"))
@@ -81,15 +78,16 @@ def _same_dans(variables, folder):
     if found.returncode == 0 and Path(found.stdout.strip()).resolve().parent == here:
         return variables
     link = folder/"python"/"dans"      # a link: nothing beside the package comes along
-    with suppress(FileNotFoundError):
-        link.unlink()
     try:
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(here, target_is_directory=True)
+        if link.resolve() != here:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(here, target_is_directory=True)
     except OSError:
         raise DansError(f"kernels would not find {here}", "install it: pip install -e . in the checkout") from None
     return {**variables, "PYTHONPATH": str(link.parent)}
 
+# %% ../nbs/20a_environment.ipynb #fb42bdf3
 def kernel_backend()->str:      # such as "tensorflow"
     "What Keras runs on in a kernel: a `keras.json` has no say there."
     return os.environ.get("KERAS_BACKEND") or "tensorflow"

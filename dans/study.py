@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 from fastcore.basics import patch
 
-from .backend import backend
+from .backend import backend, settings
 from .data import alive, remove
 from .executor import executor as named_executor
 from .parameters import check_kernel, check_known
@@ -472,8 +472,8 @@ def checkpoint(
     kind:str,   # a step, one of `RESULT_VERSIONS`
     what:dict,  # what determines the piece, as for `key_of`
 )->Path:        # removed when `pieces` has recorded the piece
-    "Where the training of a piece keeps its state, to go on from there."
-    return self.work/"partial"/f"{kind}-{key_of(kind, what)[:16]}.npz"
+    "Where the training of a piece keeps its state, to go on from there; nobody goes on with other number formats of Keras."
+    return self.work/"partial"/f"{kind}-{sha256(key_of(kind, what) + canonical(settings()))[:16]}.npz"
 
 # %% ../nbs/18_study.ipynb #e6196294
 @patch
