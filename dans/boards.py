@@ -43,7 +43,10 @@ class Device:
         self,
         kernels:str|None=None,      # a library of `speeds`; None: the reference kernels
     )->str:
-        "The library of `dans.hardware.KERNELS` whose scratch memory this one takes on this core."
+        "The library of `dans.hardware.KERNELS` whose scratch memory this one takes on this core. Raises `DansError` for an unknown one."
+        known = {"reference", "cmsis-nn", *(row["kernels"] for row in calibration())}
+        if kernels and kernels not in known:
+            raise DansError(f"kernels {kernels!r} are unknown", f"use one of {', '.join(sorted(known))}")
         if "cmsis-nn" not in (kernels or ""):
             return "reference"
         return "cmsis-nn-mve" if self.core in ("Cortex-M55", "Cortex-M85") else "cmsis-nn"
@@ -94,7 +97,12 @@ _ML = "github.com/mlcommons/tiny_results_"
 DEVICES = {     # clock in MHz; RAM, its largest block, and flash in KiB; power in mW
     "stm32h743": _device(
         "NUCLEO-H743ZI", "STM32H743ZI", "Cortex-M7", 480, 1024, 512, 2048,
-        _Z + "boards/st/nucleo_h743zi/doc/index.rst", _Z + "dts/arm/st/h7/stm32h743.dtsi"),
+        _Z + "boards/st/nucleo_h743zi/doc/index.rst", _Z + "dts/arm/st/h7/stm32h743.dtsi",
+        also=("OpenMV Cam H7", "OpenMV Cam H7 Plus")),      # docs.openmv.io
+    "stm32h747": _device(
+        "Arduino Nicla Vision", "STM32H747AII", "Cortex-M7", 480, 1024, 512, 2048,
+        _Z + "boards/arduino/nicla_vision/doc/index.rst; clock: docs.openmv.io, Arduino Portenta H7", _Z + "dts/arm/st/h7/stm32h745.dtsi",
+        also=("Arduino Portenta H7",)),
     "stm32h7a3": _device(
         "NUCLEO-H7A3ZI-Q", "STM32H7A3ZI", "Cortex-M7", 280, 1184, 1024, 2048,
         _ML + "v1.0: closed/STMicroelectronics/systems/NUCLEO-H7A3ZI-Q; RAM: sum of the blocks",
@@ -116,7 +124,7 @@ DEVICES = {     # clock in MHz; RAM, its largest block, and flash in KiB; power 
     "nrf52840": _device(
         "nRF52840 DK", "nRF52840", "Cortex-M4", 64, 256, 256, 1024,
         "github.com/platformio/platformio-docs: boards/nordicnrf52/nrf52840_dk.rst", _Z + "dts/arm/nordic/nrf52840_qiaa.dtsi",
-        also=("Arduino Nano 33 BLE", "Arduino Nano 33 BLE Sense", "Seeed XIAO BLE", "Seeed XIAO BLE Sense")),    # zephyr: boards/arduino/nano_33_ble, boards/seeed/xiao_ble
+        also=("Arduino Nano 33 BLE", "Arduino Nano 33 BLE Sense", "Arduino Nano 33 BLE Sense Rev2", "Seeed XIAO BLE", "Seeed XIAO BLE Sense")),    # zephyr: boards/arduino/nano_33_ble, boards/seeed/xiao_ble
     "nrf5340": _device(
         "nRF5340 DK", "nRF5340", "Cortex-M33", 128, 512, 512, 1024,
         _ML + "v1.0: closed/OctoML/systems/system_description_NRF5340DK_microtvm_cmsis_nn.json",
@@ -137,7 +145,8 @@ DEVICES = {     # clock in MHz; RAM, its largest block, and flash in KiB; power 
         _ML + "v1.1: closed/bosch/systems/NUCLEO_G0B1RE.json", _Z + "dts/arm/st/g0/stm32g0b1Xe.dtsi"),
     "rp2040": _device(
         "Raspberry Pi Pico", "RP2040", "Cortex-M0+", 133, 264, 264, 2048,
-        _Z + "boards/raspberrypi/rpi_pico/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2040.dtsi", external_flash=True),
+        _Z + "boards/raspberrypi/rpi_pico/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2040.dtsi", external_flash=True,
+        also=("Raspberry Pi Pico W",)),
     "esp32s3": _device(
         "ESP32-S3-DevKitM", "ESP32-S3", "Xtensa LX7", 240, 512, 416, 8192,
         _Z + "boards/espressif/esp32s3_devkitm/doc/index.rst; flash: dts/xtensa/espressif/esp32s3/esp32s3_mini_n8.dtsi",
@@ -175,7 +184,7 @@ def board_named(
     names = {_plain(n): key for key, d in DEVICES.items() for n in (key, d.board, d.chip.split(",")[0], *d.also)}
     if _plain(name) in names:
         return DEVICES[names[_plain(name)]]
-    part = sorted({key for n, key in names.items() if len(_plain(name)) > 2 and _plain(name) in n})
+    part = sorted({key for n, key in names.items() if len(_plain(name)) > 2 and (_plain(name) in n or len(n) > 5 and n in _plain(name))})
     near = part or list(dict.fromkeys(names[n] for n in get_close_matches(_plain(name), names, 3)))
     hint = f"did you mean {' or '.join(f'{n} ({DEVICES[n].board})' for n in near)}? " if near else ""
     raise DansError(f"the board {name!r} is unknown", f"{hint}there is {', '.join(sorted(DEVICES))}; for a board of your own make a "
@@ -199,7 +208,10 @@ class Fit:
             return f"{show_bytes(need)} of {what}, whose size is not known" if size is None else f"{show_bytes(need)} of {show_bytes(size)} of {what}"
         parts = (used(self.arena_bytes, self.device.block_bytes, "RAM (largest block)"), used(self.flash_bytes, self.device.flash_bytes, "flash"))
         more = " and ".join(f"{show_bytes(n)} too much {name}" for name, n in self.lacks.items())
-        return f"{'does not fit' if more else 'fits'} {self.device.board}: {' and '.join(parts)}" + (f", {more}" if more else "")
+        left = [f"{show_bytes(size - need)} of {what}" for need, size, what in ((self.arena_bytes, self.device.block_bytes, "RAM"),
+                (self.flash_bytes, self.device.flash_bytes, "flash")) if size is not None]
+        return (f"{'does not fit' if more else 'fits'} {self.device.board}: {' and '.join(parts)}, " +
+                (more or f"which leaves {' and '.join(left)} for the program"))
 
 def holders(
     arena_bytes:int,        # RAM that a model needs

@@ -231,7 +231,7 @@ def raise_disk_error(error, where):
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         raise DansError(f"the disk of {where} is full",
                         f"free some space, or {OTHER_CACHE}") from error
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         raise DansError(f"{where} cannot be written to", OTHER_CACHE) from error
 
 def need_space(where, nbytes):

@@ -313,14 +313,15 @@ def _noted(path, tflite):
     "What the model card beside `path` says of this very file, {} where there is none: names, square and accuracy need not be told again."
     try:
         card = json.loads((path.parent / "model_card.json").read_text(encoding="utf-8"))
-        return card if card["sha256"] == hashlib.sha256(tflite).hexdigest() else {}
+        whole = card["sha256"] == hashlib.sha256(tflite).hexdigest() and {"accuracy", "classes", "fit"} <= set(card)     # not one of an older version
+        return card if whole else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 def _measured(card):
     "The accuracy that a card holds, None where it holds none."
     found = card.get("accuracy")
-    return Measured(found["int8"], found["test_images"], found["float"], report=found["report"]) if found else None
+    return Measured(found["int8"], found["test_images"], found["float"], report=found.get("report")) if found else None
 
 def export_model(
     model:str,              # path of a `.tflite` or `.keras` file
@@ -334,7 +335,9 @@ def export_model(
     options:dict|None=None, # of the data source and its preparation, as for `dans.data.open_source`
 )->Path:                    # the folder
     "What the command does. Raises `DansError` for bad input before any work."
-    path, board = Path(model), board_named(device) if device else None
+    path, board = Path(model), board_named(device) if device is not None else None
+    if options and not data:
+        raise DansError(f"the options {', '.join(options)} are for images, and none are named", "name them with --data, or leave the options out")
     _check_board(board, kernels)
     if calibration < 1:
         raise DansError(f"{calibration} images cannot calibrate a model", "use some hundred")

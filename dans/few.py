@@ -144,7 +144,11 @@ def pooled_scores(
     if [part.shape[1:2] for part in outputs] != [(part.sizes["val"],) for part in parts]:
         raise DansError(f"outputs for {[part.shape[1:2] for part in outputs]} images do not fit the folds", "give those of each fold, in order")
     labels = np.concatenate([part.labels("val") for part in parts])
-    metric = METRICS[metric_named(metric, labels, outputs[0].shape[2])]
+    metric = metric_named(metric, labels, outputs[0].shape[2])
+    if metric == "auc":     # values of different networks do not compare
+        return np.average([[METRICS[metric](part.labels("val"), each) for each in found] for part, found in zip(parts, outputs)], axis=0,
+                          weights=[part.sizes["val"] for part in parts])
+    metric = METRICS[metric]
     return np.array([metric(labels, each) for each in np.concatenate(outputs, 1)])
 
 # %% ../nbs/10a_few.ipynb #f78c3d81

@@ -175,7 +175,7 @@ def report_table(
     most:int=12,    # classes up to which all are shown; of more, so many that are found least
 )->str:             # Markdown
     "The confusion matrix with recall and precision of each class."
-    names, matrix = [name.replace("|", "\\|") for name in found["classes"]], np.array(found["confusion"])
+    names, matrix = [" ".join(name.split()).replace("|", "\\|") for name in found["classes"]], np.array(found["confusion"])
     rows = [i for i, r in enumerate(found["recall"]) if r is not None] if len(names) > most else range(len(names))
     if len(names) > most:
         rows = sorted(rows, key=lambda i: found["recall"][i])[:most]

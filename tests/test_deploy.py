@@ -320,6 +320,11 @@ def test_a_model_keeps_what_its_card_says(small, tmp_path):
     export_model(str(tmp_path / "a/model.tflite"), str(tmp_path / "b"))
     a, b = (json.loads((tmp_path / f"{name}/model_card.json").read_text()) for name in "ab")
     assert a == b and b["accuracy"]["int8"] == .75 and b["classes"] == ["no", "yes"] and b["fit"] == "squash"
+    for older in (a | dict(accuracy={k: v for k, v in a["accuracy"].items() if k != "report"}), {k: v for k, v in a.items() if k != "fit"}):
+        (tmp_path / "a/model_card.json").write_text(json.dumps(older))      # of an earlier version
+        export_model(str(tmp_path / "a/model.tflite"), str(tmp_path / "older"))
+    with pytest.raises(DansError, match="name them with --data"):
+        export_model(str(tmp_path / "a/model.tflite"), str(tmp_path / "d"), options=dict(fit="squash"))
     (tmp_path / "a/model_card.json").write_text(json.dumps(a | dict(sha256="another file")))
     export_model(str(tmp_path / "a/model.tflite"), str(tmp_path / "c"))
     assert json.loads((tmp_path / "c/model_card.json").read_text())["classes"] == []
