@@ -44,10 +44,12 @@ class Device:
         kernels:str|None=None,      # a library of `speeds`; None: the reference kernels
     )->str:
         "The library of `dans.hardware.KERNELS` whose scratch memory this one takes on this core. Raises `DansError` for an unknown one."
+        if kernels in (None, "reference"):
+            return "reference"
         known = {"reference", "cmsis-nn", *(row["kernels"] for row in calibration())}
-        if kernels and kernels not in known:
+        if kernels not in known:
             raise DansError(f"kernels {kernels!r} are unknown", f"use one of {', '.join(sorted(known))}")
-        if "cmsis-nn" not in (kernels or ""):
+        if "cmsis-nn" not in kernels:
             return "reference"
         return "cmsis-nn-mve" if self.core in ("Cortex-M55", "Cortex-M85") else "cmsis-nn"
 
