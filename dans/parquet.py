@@ -146,7 +146,7 @@ def class_names(schema, label):
         names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError):
         return None
-    return list(map(str, names)) if isinstance(names, list) and names else None
+    return tuple(map(str, names)) if isinstance(names, list) and names else None
 
 # %% ../nbs/03d_parquet.ipynb #92ded846
 def candidates(schema, image):
@@ -264,12 +264,17 @@ def agreed_names(files, schemas, label):
     if bare and text:
         raise DansError(f"column '{label}' holds class numbers without names in {bare[0]}, and text in {text[0]}",
                         "write all files in one way")
+    orders = {known: file.name for (_, file), known in zip(files, names) if known}
+    if bare and any(known != max(orders, key=len)[:len(known)] for known in orders):
+        ways = "; ".join(f"{file}: {', '.join(known[:5])}" for known, file in list(orders.items())[:3])
+        raise DansError(f"column '{label}' holds class numbers without names in {listed(bare)}, and other files name "
+                        f"the numbers differently ({ways})", "write the class names into all files, or labels as text")
     if bare and names[0]:
         note = counted("files whose class numbers are read by the names of the first file", bare)
         return [known or names[0] for known in names], [note]
     if bare and any(names):
         return [None] * len(names), ["class names are left out, because not all files have them"]
-    if len({tuple(known) for known in names if known}) > 1:
+    if len(orders) > 1:
         return names, ["files give other class names, or in another order: labels are read by name"]
     return names, []
 

@@ -668,3 +668,19 @@ def test_every_option_that_a_remedy_names_is_one():
         text = (Path(dans.images.__file__).parent / f"{module}.py").read_text()
         named |= set(re.findall(r"option\([\"'](\w+)[\"'],", text))
     assert len(named) >= 10 and named <= known, named - known
+
+
+# --- what was read by guess
+
+def test_class_numbers_without_names_beside_names_in_two_orders_are_refused(tmp_path):
+    orders = [None, ["cat", "dog"], ["dog", "cat"]]
+    for bare in range(3):
+        for i, split in enumerate(("train", "val", "test")):
+            names = orders[(i - bare) % 3]
+            write(tmp_path / f"{split}-0.parquet", label=[0, 1] * 20, metadata=names and dict(label=names))
+        refused(lambda: parquet(tmp_path), f"without names in {('train', 'val', 'test')[bare]}-0.parquet", "cat, dog", "dog, cat", "write the class names into all files")
+    names = dict(label=["cat", "dog", "owl"])       # the longer names say the same
+    write(tmp_path / "train-0.parquet", label=[0, 1] * 20, metadata=names)
+    write(tmp_path / "val-0.parquet", label=[0, 1] * 20, metadata=dict(label=["cat", "dog"]))
+    write(tmp_path / "test-0.parquet", label=[0, 1] * 20)
+    assert parquet(tmp_path).classes == ("cat", "dog")
