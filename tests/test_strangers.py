@@ -684,3 +684,50 @@ def test_class_numbers_without_names_beside_names_in_two_orders_are_refused(tmp_
     write(tmp_path / "val-0.parquet", label=[0, 1] * 20, metadata=dict(label=["cat", "dog"]))
     write(tmp_path / "test-0.parquet", label=[0, 1] * 20)
     assert parquet(tmp_path).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("column", ["split", "Subset", "partition"])
+def test_a_column_of_splits_is_the_split(tmp_path, column):
+    values = (["train", "train", "Validation", "test", "test"] * 8)
+    for kind in (pa.string(), pa.dictionary(pa.int8(), pa.string())):
+        path = write(tmp_path / "x.parquet", label=[0, 1] * 20, **{column: pa.array(values).cast(kind)})
+        found = parquet(path)
+        assert found.sizes == dict(train=16, val=8, test=16)
+        assert all(values[int(name.split()[-1])].lower().startswith(split) for split, name, *_ in found.rows())
+        said(found, f"column '{column}' says the split of each row", 'splits="none"')
+        assert parquet(path, splits="none").sizes["train"] == 28
+    path = write(tmp_path / "x.parquet", label=[0] * 20 + [1] * 20, **{column: ["train", "test", "extra", None] * 10})
+    refused(lambda: parquet(path), "holds extra, no value beside test, train", 'splits="none"', 'splits="names"')
+    assert parquet(path, splits="names").sizes["test"] == 10
+    path = write(tmp_path / "x.parquet", label=[0] * 20 + [1] * 20, **{column: ["train", "bus"] * 20})      # what is shown, not a split
+    assert sum(parquet(path).sizes.values()) == 40
+
+
+@pytest.mark.parametrize("name", ["{}_{}.png", "img{1}-{0}.png"])
+def test_splits_in_names_of_files_are_asked(tmp_path, name):
+    class_folder(tmp_path, n=12)
+    for p in sorted(tmp_path.rglob("*.png")):
+        p.rename(p.with_name(name.format("test" if int(p.stem) < 4 else "train", p.stem)))
+    refused(lambda: folder(tmp_path), "names of all 24 images", 'splits="none"', 'splits="names"')
+    found = folder(tmp_path, splits="names")
+    assert found.sizes["test"] == 8 and all(("test" in name) == (split == "test") for split, name, *_ in found.rows())
+    assert sum(folder(tmp_path, splits="none").sizes.values()) == 24
+    (tmp_path / "cat/other.png").write_bytes(encoded(99))
+    assert sum(folder(tmp_path).sizes.values()) == 25       # not all names say one
+
+
+def test_folders_that_repeat_the_same_classes_are_asked(tmp_path):
+    holds(tmp_path / "a", "fold1", "fold2", "fold3")
+    refused(lambda: folder(tmp_path / "a"), "folders fold1, fold2, fold3, each with cat, dog", 'splits="none"')
+    assert folder(tmp_path / "a", splits="none").classes == ("fold1", "fold2", "fold3")
+    holds(tmp_path / "b", "cup", "bowl")
+    assert folder(tmp_path / "b").classes == ("bowl", "cup")
+
+
+def test_blank_labels_are_none_and_words_for_none_are_said(tmp_path):
+    found = parquet(write(tmp_path / "x.parquet", label=["cat", "dog", "", " "] * 10))
+    assert found.classes == ("cat", "dog")
+    said(found, "no label: 20")
+    found = parquet(write(tmp_path / "x.parquet", label=["cat", "dog", "NaN", "null"] * 10))
+    assert found.classes == ("NaN", "cat", "dog", "null")
+    said(found, "may mean that there is none", "2 (NaN, null)")
