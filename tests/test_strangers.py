@@ -731,3 +731,53 @@ def test_blank_labels_are_none_and_words_for_none_are_said(tmp_path):
     found = parquet(write(tmp_path / "x.parquet", label=["cat", "dog", "NaN", "null"] * 10))
     assert found.classes == ("NaN", "cat", "dog", "null")
     said(found, "may mean that there is none", "2 (NaN, null)")
+
+
+def test_images_with_another_class_in_a_later_split_are_said(tmp_path):
+    holds(tmp_path, "train", "test")
+    shutil.copy(tmp_path / "train/cat/0.png", tmp_path / "test/dog/same.png")
+    shutil.copy(tmp_path / "train/cat/1.png", tmp_path / "test/cat/same.png")
+    said(folder(tmp_path, duplicates="drop"), "a later split, too: 2", "in another class: 1 (train/cat/0.png)")
+
+
+def test_parquet_files_in_the_way_of_images_are_said(tmp_path):
+    class_folder(tmp_path, n=12)
+    write(tmp_path / "x.parquet", label=[0, 1] * 20)
+    shutil.move(tmp_path / "x.parquet", tmp_path.parent / "whole.parquet")
+    pq.write_table(pa.table(dict(file=["cat/0.png"], label=[0])), tmp_path / "metadata.parquet")
+    refused(lambda: source(tmp_path), "holds 24 images, too", "metadata.parquet has no column of images", "move it out of the folder")
+    (tmp_path / "metadata.parquet").unlink()
+    assert sum(source(tmp_path).sizes.values()) == 24
+    (tmp_path / "d").mkdir()
+    shutil.move(tmp_path.parent / "whole.parquet", tmp_path / "d/whole.pq")
+    assert sum(source(tmp_path / "d").sizes.values()) == 40
+
+
+def test_names_of_classes_are_composed(tmp_path):
+    for split, name, first in (("train", "cafe\u0301", 0), ("test", "caf\u00e9", 100)):
+        class_folder(tmp_path / split, (name, "bar"), n=6, first=first)
+    assert folder(tmp_path).classes == ("bar", "caf\u00e9")
+    class_folder(tmp_path / "train", ("owl", "pub", "zoo"), n=1, first=9000)
+    refused(lambda: folder(tmp_path), "class 'owl' is in only one of train and test; so are pub, zoo")
+
+
+def test_the_remedy_for_a_side_that_is_too_short_works(tmp_path):
+    class_folder(tmp_path, n=10, width=24, height=24)
+    refused(lambda: folder(tmp_path, min_side=100), "20 too small", "lower min_side if you set it, as by min_side=None (on the command line: -p source.min_side=None)")
+    options = dict(min_side=None, upscale=True)
+    assert open_source(tmp_path, [100], tmp_path.parent / "out", options)[1].native == 100
+    refused(lambda: prepare(folder(tmp_path), [100], tmp_path.parent / "out"), "use smaller resolutions, or enlarge them: upscale=True")
+
+
+def test_splits_that_lead_to_one_folder_are_said(tmp_path):
+    class_folder(tmp_path / "all")
+    (tmp_path / "set").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "set" / split).symlink_to(tmp_path / "all")
+    refused(lambda: folder(tmp_path / "set"), "test and train in", "lead to one folder", "a folder of its own")
+
+
+def test_remedies_for_several_kinds_are_told_apart():
+    message = str(bad_images("x", [bad("truncated", "a"), bad("unreadable", "b"), bad("truncated", "c")]))
+    assert "truncated: replace or delete them; unreadable: replace or delete them (formats" in message
+    assert "truncated: " not in str(bad_images("x", [bad("truncated", "a"), bad("truncated", "c")]))
