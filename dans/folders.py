@@ -197,7 +197,8 @@ def folder(
     max_train:int=None,     # most images in each split, drawn at random; default: all
     max_val:int=None,
     max_test:int=None,
-    splits:str="auto",      # "none": all folders are classes; "names": those named for no split are left out
+    splits:str="auto",      # "none": all folders are classes; "names": those named for no split are left out, and
+                            # names of files count
     skip_bad=False,         # leave out images that cannot be used: True, or kinds of faults
     duplicates:str="error", # images in two given splits: "error", or "drop" those of train
     min_side:int=None,      # shortest side that an image must have, pixels

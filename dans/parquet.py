@@ -395,12 +395,12 @@ def parquet(
     max_train:int=None,     # most images in each split, drawn at random; default: all
     max_val:int=None,
     max_test:int=None,
-    splits:str="auto",      # "none": all files are one pool; "names": files named for no split are left out
+    splits:str="auto",      # "none": all rows are one pool; "names": files and rows named for no split are left out
     skip_bad=False,         # leave out images that cannot be used: True, or kinds of faults
     duplicates:str="error", # images in two given splits: "error", or "drop" those of train
     min_side:int=None,      # shortest side that an image must have, pixels
 )->Source:                  # its attributes are the other columns of numbers and text
-    """The images of parquet files. Rows without a label (null, or a negative number) are dropped and counted. Raises
+    """The images of parquet files. Rows without a label (null, empty, or below 0) are dropped and counted. Raises
     `DansError` for a missing or wrong column, a damaged file, an empty class, an image in two splits, and all images
     that cannot be used in one."""
     rules = Rules(val, test, seed, max_train, max_val, max_test, skip_bad, duplicates, min_side, splits)
