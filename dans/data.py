@@ -271,7 +271,8 @@ def native_size(source, resolutions, native, upscale):
                         f"use at least {option('native', largest)}")
     if not upscale and source.side < needed and source.below:
         small = [bad("small", name, side=side, least=needed) for name, side in source.below(needed)]
-        raise bad_images(source.name, small, needs=option("min_side", needed))
+        raise bad_images(source.name, small, needs=option("min_side", needed),
+                         instead=f"use smaller resolutions, or enlarge them: {option('upscale', True)}")
     if not upscale and source.side < needed:
         what = f"{source.smallest} of {source.name} is {source.side} px on its short side"
         raise DansError(f"{what}, smaller than {needed} px",

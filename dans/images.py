@@ -63,7 +63,8 @@ KINDS = {   # kind -> of several images, of one image, what helps
     "pixels": (f"with more than {MAX_PIXELS:,} pixels", f"has more than {MAX_PIXELS:,} pixels",
                "reduce {it}, or delete {it}"),
     "small": ("too small", "is {side} px on its short side, smaller than {least} px",
-              f"use smaller resolutions, or enlarge {{it}}: {option('upscale', True)}"),
+              f"lower min_side if you set it, as by {option('min_side', None)}; if not, use smaller resolutions, "
+              f"or enlarge {{it}}: {option('upscale', True)}"),
     "bits": ("with 32 bits per channel", "has 32 bits per channel", "convert {it} to 8 bits per channel"),
     "bytes": ("without bytes", "holds no image bytes", "write the files' bytes into the column, not paths alone"),
     "contradiction": ("in two classes", "is in two classes", "delete {it} from one of them"),
@@ -126,15 +127,17 @@ def bad_images(
     found:list,     # of `BadImage`, at least one
     skipped=(),     # kinds that are left out already
     needs:str="",   # another option, without which these are not left out
+    instead:str="", # a remedy in place of those of `KINDS`
 )->DansError:
     "The error for all images that cannot be used."
     count, nth, it = Counter(), [], "it" if len(found) == 1 else "them"
     for fault in found:
         nth.append(count[fault.kind])
         count[fault.kind] += 1
-    helps = "; ".join(dict.fromkeys(KINDS[kind][2].format(it=it) for kind in sorted(count)))
+    helps = "; ".join((f"{kind}: " if count.keys() - {kind} else "") + KINDS[kind][2].format(it=it)
+                      for kind in sorted(count))
     skip = option("skip_bad", ",".join(sorted({*count, *skipped})))
-    remedy = f"{helps}, or leave {it} out: {skip}" + (f" with {needs}" if needs else "")
+    remedy = f"{instead or helps}, or leave {it} out: {skip}" + (f" with {needs}" if needs else "")
     if it == "it":
         return BadImage(found[0].what, remedy, found[0].kind, found[0].name)
     shown = sorted(range(len(found)), key=nth.__getitem__)[:max(10, len(count))]      # some of each kind

@@ -20,7 +20,7 @@ from . import scenes
 from .folders import folder, walk
 from .images import (FORMATS, KINDS, MAX_PIXELS, SUFFIXES, BadImage, BadImages, bad, bad_images, decode, exists,
                          opened, option)
-from .parquet import PERSON, parquet, parquet_rows
+from .parquet import ENDINGS, PERSON, parquet, parquet_rows
 from .space import DansError
 from .splits import SPLITS, Rules, Source, check_disjoint, cut, digest, limited, survey
 
@@ -37,7 +37,7 @@ def reader(
     path = Path(path)
     if not exists(path):
         raise DansError(f"{path} does not exist", "check the path")
-    return parquet if path.is_file() or any(walk(path, (".parquet",))[0].values()) else folder
+    return parquet if path.is_file() or any(walk(path, ENDINGS)[0].values()) else folder
 
 # %% ../nbs/04_sources.ipynb #3cc283ef
 def check_features(path):

@@ -409,11 +409,15 @@ def left_out(name, read, splits, labels, digests, names, faults, rules):
             notes.append(counted(f"images left out, {KINDS[kind][0]}", of_kind))
     if rules.duplicates == "drop":
         last = twice(splits, digests)
+        label_of = {d: label for s, label, d in zip(splits, labels, digests) if s and last.get(d) == s}
         dropped = [i for i, (s, d) in enumerate(zip(splits, digests)) if s and last.get(d, s) != s]
         for i in dropped:
             splits[i] = ""
         if dropped:
             notes.append(counted("images left out because they are in a later split, too", [names[i] for i in dropped]))
+        other = [names[i] for i in dropped if labels[i] != label_of[digests[i]]]
+        if other:
+            notes.append(counted("of these, images that the later split has in another class", other))
     found, drop = contradictions(splits, labels, digests), "contradiction" in rules.skip_bad
     if found:
         for i, (s, d) in enumerate(zip(splits, digests)):

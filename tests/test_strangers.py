@@ -668,3 +668,116 @@ def test_every_option_that_a_remedy_names_is_one():
         text = (Path(dans.images.__file__).parent / f"{module}.py").read_text()
         named |= set(re.findall(r"option\([\"'](\w+)[\"'],", text))
     assert len(named) >= 10 and named <= known, named - known
+
+
+# --- what was read by guess
+
+def test_class_numbers_without_names_beside_names_in_two_orders_are_refused(tmp_path):
+    orders = [None, ["cat", "dog"], ["dog", "cat"]]
+    for bare in range(3):
+        for i, split in enumerate(("train", "val", "test")):
+            names = orders[(i - bare) % 3]
+            write(tmp_path / f"{split}-0.parquet", label=[0, 1] * 20, metadata=names and dict(label=names))
+        refused(lambda: parquet(tmp_path), f"without names in {('train', 'val', 'test')[bare]}-0.parquet", "cat, dog", "dog, cat", "write the class names into all files")
+    names = dict(label=["cat", "dog", "owl"])       # the longer names say the same
+    write(tmp_path / "train-0.parquet", label=[0, 1] * 20, metadata=names)
+    write(tmp_path / "val-0.parquet", label=[0, 1] * 20, metadata=dict(label=["cat", "dog"]))
+    write(tmp_path / "test-0.parquet", label=[0, 1] * 20)
+    assert parquet(tmp_path).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("column", ["split", "Subset", "partition"])
+def test_a_column_of_splits_is_the_split(tmp_path, column):
+    values = (["train", "train", "Validation", "test", "test"] * 8)
+    for kind in (pa.string(), pa.dictionary(pa.int8(), pa.string())):
+        path = write(tmp_path / "x.parquet", label=[0, 1] * 20, **{column: pa.array(values).cast(kind)})
+        found = parquet(path)
+        assert found.sizes == dict(train=16, val=8, test=16)
+        assert all(values[int(name.split()[-1])].lower().startswith(split) for split, name, *_ in found.rows())
+        said(found, f"column '{column}' says the split of each row", 'splits="none"')
+        assert parquet(path, splits="none").sizes["train"] == 28
+    path = write(tmp_path / "x.parquet", label=[0] * 20 + [1] * 20, **{column: ["train", "test", "extra", None] * 10})
+    refused(lambda: parquet(path), "holds extra, no value beside test, train", 'splits="none"', 'splits="names"')
+    assert parquet(path, splits="names").sizes["test"] == 10
+    path = write(tmp_path / "x.parquet", label=[0] * 20 + [1] * 20, **{column: ["train", "bus"] * 20})      # what is shown, not a split
+    assert sum(parquet(path).sizes.values()) == 40
+
+
+@pytest.mark.parametrize("name", ["{}_{}.png", "img{1}-{0}.png"])
+def test_splits_in_names_of_files_are_asked(tmp_path, name):
+    class_folder(tmp_path, n=12)
+    for p in sorted(tmp_path.rglob("*.png")):
+        p.rename(p.with_name(name.format("test" if int(p.stem) < 4 else "train", p.stem)))
+    refused(lambda: folder(tmp_path), "names of all 24 images", 'splits="none"', 'splits="names"')
+    found = folder(tmp_path, splits="names")
+    assert found.sizes["test"] == 8 and all(("test" in name) == (split == "test") for split, name, *_ in found.rows())
+    assert sum(folder(tmp_path, splits="none").sizes.values()) == 24
+    (tmp_path / "cat/other.png").write_bytes(encoded(99))
+    assert sum(folder(tmp_path).sizes.values()) == 25       # not all names say one
+
+
+def test_folders_that_repeat_the_same_classes_are_asked(tmp_path):
+    holds(tmp_path / "a", "fold1", "fold2", "fold3")
+    refused(lambda: folder(tmp_path / "a"), "folders fold1, fold2, fold3, each with cat, dog", 'splits="none"')
+    assert folder(tmp_path / "a", splits="none").classes == ("fold1", "fold2", "fold3")
+    holds(tmp_path / "b", "cup", "bowl")
+    assert folder(tmp_path / "b").classes == ("bowl", "cup")
+
+
+def test_blank_labels_are_none_and_words_for_none_are_said(tmp_path):
+    found = parquet(write(tmp_path / "x.parquet", label=["cat", "dog", "", " "] * 10))
+    assert found.classes == ("cat", "dog")
+    said(found, "no label: 20")
+    found = parquet(write(tmp_path / "x.parquet", label=["cat", "dog", "NaN", "null"] * 10))
+    assert found.classes == ("NaN", "cat", "dog", "null")
+    said(found, "may mean that there is none", "2 (NaN, null)")
+
+
+def test_images_with_another_class_in_a_later_split_are_said(tmp_path):
+    holds(tmp_path, "train", "test")
+    shutil.copy(tmp_path / "train/cat/0.png", tmp_path / "test/dog/same.png")
+    shutil.copy(tmp_path / "train/cat/1.png", tmp_path / "test/cat/same.png")
+    said(folder(tmp_path, duplicates="drop"), "a later split, too: 2", "in another class: 1 (train/cat/0.png)")
+
+
+def test_parquet_files_in_the_way_of_images_are_said(tmp_path):
+    class_folder(tmp_path, n=12)
+    write(tmp_path / "x.parquet", label=[0, 1] * 20)
+    shutil.move(tmp_path / "x.parquet", tmp_path.parent / "whole.parquet")
+    pq.write_table(pa.table(dict(file=["cat/0.png"], label=[0])), tmp_path / "metadata.parquet")
+    refused(lambda: source(tmp_path), "holds 24 images, too", "metadata.parquet has no column of images", "move it out of the folder")
+    (tmp_path / "metadata.parquet").unlink()
+    assert sum(source(tmp_path).sizes.values()) == 24
+    (tmp_path / "d").mkdir()
+    shutil.move(tmp_path.parent / "whole.parquet", tmp_path / "d/whole.pq")
+    assert sum(source(tmp_path / "d").sizes.values()) == 40
+
+
+def test_names_of_classes_are_composed(tmp_path):
+    for split, name, first in (("train", "cafe\u0301", 0), ("test", "caf\u00e9", 100)):
+        class_folder(tmp_path / split, (name, "bar"), n=6, first=first)
+    assert folder(tmp_path).classes == ("bar", "caf\u00e9")
+    class_folder(tmp_path / "train", ("owl", "pub", "zoo"), n=1, first=9000)
+    refused(lambda: folder(tmp_path), "class 'owl' is in only one of train and test; so are pub, zoo")
+
+
+def test_the_remedy_for_a_side_that_is_too_short_works(tmp_path):
+    class_folder(tmp_path, n=10, width=24, height=24)
+    refused(lambda: folder(tmp_path, min_side=100), "20 too small", "lower min_side if you set it, as by min_side=None (on the command line: -p source.min_side=None)")
+    options = dict(min_side=None, upscale=True)
+    assert open_source(tmp_path, [100], tmp_path.parent / "out", options)[1].native == 100
+    refused(lambda: prepare(folder(tmp_path), [100], tmp_path.parent / "out"), "use smaller resolutions, or enlarge them: upscale=True")
+
+
+def test_splits_that_lead_to_one_folder_are_said(tmp_path):
+    class_folder(tmp_path / "all")
+    (tmp_path / "set").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "set" / split).symlink_to(tmp_path / "all")
+    refused(lambda: folder(tmp_path / "set"), "test and train in", "lead to one folder", "a folder of its own")
+
+
+def test_remedies_for_several_kinds_are_told_apart():
+    message = str(bad_images("x", [bad("truncated", "a"), bad("unreadable", "b"), bad("truncated", "c")]))
+    assert "truncated: replace or delete them; unreadable: replace or delete them (formats" in message
+    assert "truncated: " not in str(bad_images("x", [bad("truncated", "a"), bad("truncated", "c")]))
