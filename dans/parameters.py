@@ -236,6 +236,8 @@ def entry_of(
     for whole in (first, f"{first}_options"):
         if key and whole in known and known[whole].kind == "dict":
             return whole, key
+    if "source_options" in known and name in image_options():   # an option of the images, written without `source.`
+        return "source_options", name
     return None, None
 
 def image_options()->list:   # names

@@ -189,8 +189,6 @@ def _unknown(name, known):
     names = dict.fromkeys(n for parameters in known.values() for n in parameters if n not in _OPTIONS)
     options = [f"source.{option}" for option in image_options()]*("source_options" in names)
     also = f"it is given by {_OPTIONS[name]}; " if name in _OPTIONS else ""
-    if f"source.{name}" in options:
-        also = f"an option of your images is written -p source.{name}=VALUE; "
     check_known([name], [*names, *options], "parameter", also)
 
 # %% ../nbs/21_reproduce.ipynb #3de08648
@@ -257,6 +255,8 @@ def _take(executed, copy):
     executed.unlink(missing_ok=True)
 
 # %% ../nbs/21_reproduce.ipynb #7152a673
+_OURS = ("DansError", "BadImage", "BadImages", "Diverged")    # errors that are one line with a remedy
+
 @patch
 def execute(
     self:Reproduction,
@@ -280,7 +280,7 @@ def execute(
             extra_arguments=["--IPKernelApp.log_level=ERROR"], shutdown_kernel="immediate",
             progress_bar=False, stderr_file=_Terminal())
     except papermill.PapermillExecutionError as err:
-        what = err.evalue if err.ename == "DansError" else f"{err.ename}: {err.evalue}"
+        what = err.evalue if err.ename in _OURS else f"{err.ename}: {err.evalue}"
         raise DansError(f"{item.id} failed: {' '.join(what.split())}", look) from None
     except DeadKernelError:
         raise DansError(f"{item.id} failed: its kernel died, as where memory runs out",

@@ -158,7 +158,6 @@ def test_no_run_has_a_number_or_list_without_a_rule():
         ({"rat": "1"}, "'rat' is unknown: did you mean rate"),
         ({"preset": "smoke"}, "it is given by --preset"),
         ({"sorce.image": "img"}, r"did you mean source.image\?"),
-        ({"upscale": "true"}, "an option of your images is written -p source.upscale=VALUE"),
         ({"images.all": "1"}, "'images.all' is unknown"),
         ({"data": "nowhere"}, "parameter data is 'nowhere': .*a path that exists"),
     ],
@@ -172,6 +171,8 @@ def test_the_command_refuses_before_any_kernel(checkout, changes, says):
 def test_entries_are_added_to_what_the_list_says(checkout, capsys):
     assert reproduce(["run_toy"], "own", changes={"source.image": "img", "data": "2024"}, parameters=True) == 0
     said = capsys.readouterr().out
+    assert reproduce(["run_toy"], "own", changes={"image": "img", "data": "2024"}, parameters=True) == 0
+    assert capsys.readouterr().out == said      # an option of the images is known without `source.`, too
     assert "{'fit': 'squash', 'image': 'img'}" in said and "str    '2024'" in said and "# or ours" in said
     assert f"KEY one of {', '.join(image_options())}" in said and {"image", "label", "upscale"} <= set(image_options())
     assert not (checkout / "runs").exists()
