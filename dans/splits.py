@@ -38,6 +38,7 @@ class Source:
     notes:tuple = ()    # what a reader should know: splits cut here, rows dropped, files left out
     counts:dict = None  # split -> number of images of each class, where it is known before they are read
     below:Callable = None   # below(pixels) -> names and shortest sides of the images that are smaller, where known
+    cut:tuple = ()      # splits that images did not come with, and that were cut by content
 
     def __repr__(self):
         sizes = ", ".join(f"{split} {n:,}" for split, n in self.sizes.items())
@@ -390,7 +391,7 @@ def survey(
     counts = {s: [of[s, label] for label in range(len(classes))] for s in SPLITS}
     return Source(name, tuple(classes), key.hexdigest(), sizes, sides[smallest],
                   lambda: again(read, columns, splits, digests), names[smallest], (*notes, *more), counts,
-                  lambda least: [(n, side) for n, side, s in zip(names, sides, splits) if s and side < least])
+                  lambda least: [(n, side) for n, side, s in zip(names, sides, splits) if s and side < least], tuple(shares))
 
 # %% ../nbs/03b_splits.ipynb #8684c74f
 def left_out(name, read, splits, labels, digests, names, faults, rules):

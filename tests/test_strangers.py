@@ -781,3 +781,11 @@ def test_remedies_for_several_kinds_are_told_apart():
     message = str(bad_images("x", [bad("truncated", "a"), bad("unreadable", "b"), bad("truncated", "c")]))
     assert "truncated: replace or delete them; unreadable: replace or delete them (formats" in message
     assert "truncated: " not in str(bad_images("x", [bad("truncated", "a"), bad("truncated", "c")]))
+
+
+def test_a_source_says_which_splits_were_cut(tmp_path):
+    "A given validation split, as by camera, is never mixed with others; one that was cut may be."
+    class_folder(tmp_path / "plain")
+    for split, first in (("train", 0), ("val", 5000)):
+        class_folder(tmp_path / "given" / split, first=first)
+    assert source(tmp_path / "plain").cut == ("test", "val") and source(tmp_path / "given").cut == ("test",)
