@@ -7,14 +7,14 @@ __all__ = ['GIVEN', 'RULES', 'KINDS', 'Parameter', 'code_cells', 'described', 'p
            'check_values', 'entry_of', 'image_options', 'filled', 'check_kernel']
 
 # %% ../nbs/17a_parameters.ipynb #5fee63b4
-import ast, inspect, json, os, sys
+import ast, inspect, json, sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 
 from .boards import board_named
-from .data import folder as folder_reader, parquet, prepare
+from .data import exists, folder as folder_reader, parquet, place, prepare
 from .metrics import METRICS
 from .space import MIN_RESOLUTION, PRESETS as SPACES, DansError
 
@@ -133,11 +133,11 @@ RULES = {   # (name, type)
 
 # %% ../nbs/17a_parameters.ipynb #c4ab48e7
 def _leads_somewhere(spec, folder):
-    "Is `spec` a name that `dans.data.source` takes, with a path that exists where it has one?"
-    spec = str(Path(spec).expanduser()) if spec.startswith("~/") else spec     # as a shell that knows no ~ behind =
-    kind, _, rest = spec.partition(":")
-    paths = {"wake_vision": [rest], "collage": [rest, rest.rpartition(":")[0]]}.get(kind, [])
-    return spec in ("wake_scenes", "collage") or any(os.path.exists(Path(folder)/p) for p in [spec, *paths] if p)
+    "Is `spec` a name that `dans.data.source` takes, with a path that exists where it has one? Raises `DansError` where a folder forbids to look."
+    if spec in ("", "collage"):     # the latter's path is in the environment
+        return bool(spec)
+    _, args = place(spec, folder)
+    return not args or exists(args[0])
 
 def _data_rule(folder):
     says = (f"wake_scenes, collage:PATH, wake_vision:DIR, or a path that exists (seen from {folder}) to a folder of class folders or "

@@ -18,7 +18,7 @@ from .backend import NEEDS, need
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
 from .manifest import Item, check_parameters, code_hash, load_manifest
 from .parameters import check_known, described, entry_of, filled, image_options
-from .space import DansError
+from .space import PRESETS as SPACES, DansError
 from .study import (PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write,
                         sha256, unfinished, write_json)
 
@@ -388,7 +388,7 @@ def reproduce(
     if dry_run:
         _show_plan(study, study.plan(items, forced, redraw))
         return 0
-    _check_own(study, study.plan(items, forced, redraw))
+    _check_images(study, study.plan(items, forced, redraw))
     study.check_room()
     study.check_needs(items, forced, redraw)
     shares = study.changes.get("share", [0, 1]) != [0, 1]
@@ -408,12 +408,18 @@ def reproduce(
           "no figure or table was drawn")
     return 1 if ids and done["blocked"] else 0
 
-def _check_own(study, steps):
-    "Raises `DansError` where preset own would search on drawn images."
+def _check_images(study, steps):
+    "Raises `DansError` where preset own would search on drawn images, and as `dans.data.check_source` does."
+    from dans.data import check_source
     for item, action, _ in steps:
-        default = described(study.root/item.notebook).get("data")
-        if study.preset == "own" and action == "run" and default and study.parameters(item)["data"] == default.default:
+        default, values = described(study.root/item.notebook).get("data"), study.parameters(item)
+        if action != "run" or not default:
+            continue
+        if study.preset == "own" and values["data"] == default.default:
             raise DansError("preset own has no images", 'name yours: -p data=FOLDER (make: ARGS="-p data=FOLDER")')
+        if "source_options" in values:
+            resolutions = values.get("resolutions") or SPACES.get(values.get("space"), {}).get("resolutions", ())
+            check_source(values["data"], values["source_options"], resolutions, study.root)
 
 def _across(path, wide=100):
     "The lines of a Markdown table turned on its side: a line for each column, which fits any terminal."

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from dans.data import check_source
 from dans.manifest import load_manifest
 from dans.parameters import RULES, check_kernel, check_values, described, filled, image_options
 from dans.reproduce import _across, _changes, reproduce
@@ -167,6 +168,41 @@ def test_the_command_refuses_before_any_kernel(checkout, changes, says):
     with pytest.raises(DansError, match=says) as err:
         reproduce(["run_toy"], changes=changes)
     assert "\n" not in str(err.value) and not (checkout / "kernel_started").exists() and not (checkout / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"data": "2024", "source.imgae": "img"}, "source 2024 has no option 'imgae': it has"),
+        ({"data": "2024", "source.val": "much"}, "val='much' is not a number"),
+        ({"data": "2024", "source.fit": "pad"}, "fit='pad' is not possible: use crop or squash"),
+        ({"data": "2024", "source.native": "8", "resolutions": "16,24"}, "native size 8 px is below the largest resolution, 24 px"),
+        ({"source.native": "8", "resolutions": "24"}, "native size 8 px is below"),
+        ({"data": "collage"}, "collage needs photographs"),
+        ({"data": "collage:photos:birb"}, "photos has no class 'birb': it has cat, dog"),
+        ({"data": "wake_vision:photos"}, "holds no wake_vision/1.0.0"),
+    ],
+)
+def test_the_source_and_its_options_are_refused_before_any_kernel(checkout, monkeypatch, changes, says):
+    monkeypatch.delenv("DANS_PHOTOS", raising=False)
+    for name in ("cat", "dog"):
+        (checkout / "photos" / name).mkdir(parents=True)
+    with pytest.raises(DansError, match=says) as err:
+        reproduce(["run_toy"], changes=changes)
+    assert "\n" not in str(err.value) and not (checkout / "kernel_started").exists() and not (checkout / "runs").exists()
+
+
+def test_paths_of_images_start_from_the_checkout_and_a_folder_may_forbid_to_look(checkout, known, monkeypatch):
+    (checkout / "elsewhere").mkdir()
+    monkeypatch.chdir(checkout / "elsewhere")
+    check_values(known, {"data": "2024"}, folder=checkout)
+    assert check_source("2024", {}, folder=checkout)[1] == (checkout / "2024",)
+    def forbidden(path):
+        raise PermissionError
+    monkeypatch.setattr(Path, "exists", forbidden)
+    for spec in ("2024/cats", "collage:2024/cats", "wake_vision:2024/cats"):
+        with pytest.raises(DansError, match="there is no permission"):
+            check_values(known, {"data": spec}, folder=checkout)
 
 
 def test_entries_are_added_to_what_the_list_says(checkout, capsys):
