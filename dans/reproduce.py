@@ -116,7 +116,7 @@ def why_not(
             record = json.loads(record.read_text(encoding="utf-8"))
         except ValueError:
             record = {}
-        if "made_of" not in record:
+        if not isinstance(record, dict) or not isinstance(record.get("made_of"), dict):
             return f"{self.show(table)} is not signed: no finished run wrote it"
         if record.get("sha256") != sha256(table.read_bytes()):
             return f"{self.show(table)} was changed by hand"
