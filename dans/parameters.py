@@ -7,7 +7,7 @@ __all__ = ['GIVEN', 'RULES', 'KINDS', 'Parameter', 'code_cells', 'described', 'p
            'check_values', 'entry_of', 'image_options', 'filled', 'check_kernel']
 
 # %% ../nbs/17a_parameters.ipynb #5fee63b4
-import ast, inspect, json, sys
+import ast, inspect, json, shlex, sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .boards import board_named
 from .data import exists, folder as folder_reader, parquet, place, prepare
-from .metrics import METRICS
+from .metrics import METRICS, metric_named
 from .space import MIN_RESOLUTION, PRESETS as SPACES, DansError
 
 # %% ../nbs/17a_parameters.ipynb #f8fc4ef7
@@ -127,7 +127,7 @@ RULES = {   # (name, type)
     ("space", "str"): _one_of(tuple(SPACES)),
     ("ram", "str"): _one_of(("activations", "arena")),
     ("board", "str"): Rule("the name of a board", "nrf52840", lambda v: not v or bool(board_named(v))),
-    ("metric", "str"): _one_of(tuple(METRICS)),
+    ("metric", "str"): Rule(f"one of {', '.join(METRICS)}", "accuracy", lambda v: bool(metric_named(v))),
     ("class_weights", "str"): _one_of(("", "balanced")),
 }
 
@@ -157,9 +157,10 @@ def _fits(value, kind):
 
 def _ways(name, value):
     "How `value` is given, by the command and by papermill."
-    text = value if isinstance(value, str) else repr(value)
-    by_papermill = f"-r {name} {text}" if isinstance(value, str) else f"-y '{name}: {text}'"
-    return f"-p {name}={text.replace(' ', '')} (papermill: {by_papermill})"
+    is_text = isinstance(value, str)
+    text = value if is_text else repr(value)
+    by_papermill = f"-r {name} {shlex.quote(text)}" if is_text else f"-y {shlex.quote(f'{name}: {text}')}"
+    return f"-p {shlex.quote(f'{name}={text}' if is_text else f'{name}={text}'.replace(' ', ''))} (papermill: {by_papermill})"
 
 # %% ../nbs/17a_parameters.ipynb #c920ed0b
 def check_known(
@@ -277,5 +278,5 @@ def check_kernel(
             injected = cell
     if known:
         check_known(injected, known, "parameter")
-        literals = (str, int, float, list, tuple, dict)     # all else, code has put under a parameter's name since
-        check_values(known, {name: names[name] for name in known if isinstance(names.get(name), literals)})
+        literals = (str, int, float, list, tuple, dict)     # all else, code has put under a parameter's name since, or it is None
+        check_values(known, {name: names[name] if isinstance(names.get(name), literals) else {**known, **injected}[name].default for name in known})

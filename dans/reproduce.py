@@ -445,7 +445,8 @@ def _show_parameters(study, items):
         names, texts = (max(len(row[i]) for row in rows) for i in (0, 2))
         print(f"{item.id} at preset {study.preset}: {item.title}")
         print("\n".join(f"  {name:{names}}  {kind:5}  {text:{texts}}  {help}".rstrip() for name, kind, text, help in rows))
-    print(f"change one: -p NAME=VALUE; one entry of source_options: -p source.KEY=VALUE, KEY one of {', '.join(image_options())}")
+    images = any("source_options" in study.parameters(item) for item in items)
+    print("change one: -p NAME=VALUE" + f"; one entry of source_options: -p source.KEY=VALUE, KEY one of {', '.join(image_options())}"*images)
 
 # %% ../nbs/21_reproduce.ipynb #78041e7f
 _HELP = """examples:
