@@ -97,7 +97,7 @@ def _difference(now, then):
         if old != value and part in _CHANGED:
             return _CHANGED[part]
         if old != value:
-            names = [name for name in value or () if (old or {}).get(name) != value[name]]
+            names = [name for name in value or () if not isinstance(old, dict) or name not in old or old[name] != value[name]]
             return f"{part.replace('_', ' ')} changed: {', '.join(names) or 'there are fewer'}"
     return ""
 
@@ -120,7 +120,11 @@ def why_not(
             return f"{self.show(table)} is not signed: no finished run wrote it"
         if record.get("sha256") != sha256(table.read_bytes()):
             return f"{self.show(table)} was changed by hand"
-        why = _difference(self.made_of(item), record["made_of"])
+        then = record["made_of"]
+        if isinstance(then.get("parameters"), dict):    # a parameter that is newer than the rows: its default does what was done without it
+            defaults = {name: p.default for name, p in described(self.root/item.notebook).items() if name not in PLACES}
+            then = {**then, "parameters": {**defaults, **then["parameters"]}}
+        why = _difference(self.made_of(item), then)
         if why:
             return why
     return ""
