@@ -422,7 +422,7 @@ def _check_images(study, steps):
         if study.preset == "own" and values["data"] == default.default:
             raise DansError("preset own has no images", 'name yours: -p data=FOLDER (make: ARGS="-p data=FOLDER")')
         if "source_options" in values:
-            resolutions = values.get("resolutions") or SPACES.get(values.get("space"), {}).get("resolutions", ())
+            resolutions = values.get("resolutions") or SPACES.get(values.get("space", study.preset), {}).get("resolutions", ())
             check_source(values["data"], values["source_options"], resolutions, study.root)
 
 def _across(path, wide=100):

@@ -179,6 +179,7 @@ def test_the_command_refuses_before_any_kernel(checkout, changes, says):
         ({"data": "2024", "source.fit": "pad"}, "fit='pad' is not possible: use crop or squash"),
         ({"data": "2024", "source.native": "8", "resolutions": "16,24"}, "native size 8 px is below the largest resolution, 24 px"),
         ({"source.native": "8", "resolutions": "24"}, "native size 8 px is below"),
+        ({"data": "2024", "source.native": "8"}, "native size 8 px is below the largest resolution, 64 px"),
         ({"data": "collage"}, "collage needs photographs"),
         ({"data": "collage:photos:birb"}, "photos has no class 'birb': it has cat, dog"),
         ({"data": "wake_vision:photos"}, "holds no wake_vision/1.0.0"),
