@@ -25,7 +25,7 @@ PASSES = {
     "what Windows' own libraries ask for":
         "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE APPDATA LOCALAPPDATA PROGRAMDATA",
     "which GPUs there are, and how their memory is taken":
-        "CUDA_* NVIDIA_* ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES JAX_PLATFORMS TF_FORCE_GPU_ALLOW_GROWTH TF_GPU_ALLOCATOR XLA_PYTHON_CLIENT_*",
+        "CUDA_* NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES JAX_PLATFORMS TF_FORCE_GPU_ALLOW_GROWTH TF_GPU_ALLOCATOR XLA_PYTHON_CLIENT_*",
     "how a cluster and the network are reached":
         "RAY_* HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE",
     "what is ours, what is printed":
@@ -111,6 +111,15 @@ def kernel_environment(
     return _same_dans({"TF_CPP_MIN_LOG_LEVEL": "3", **passed(os.environ), **ours}, folder)
 
 # %% ../nbs/20a_environment.ipynb #d710a6c6
+_LAUNCH = """import sys
+sys.path[:] = [path for path in sys.path if path]
+from IPython.core.application import ENV_CONFIG_DIRS, SYSTEM_CONFIG_DIRS
+for folders in (ENV_CONFIG_DIRS, SYSTEM_CONFIG_DIRS):     # /etc/ipython and the like, which are read whatever IPYTHONDIR says
+    folders.clear()
+from ipykernel.kernelapp import launch_new_instance
+launch_new_instance()
+"""
+
 def own_kernel(
     variables:dict,     # from `kernel_environment`
 )->type:                # a kernel manager's class, for nbclient
@@ -120,7 +129,7 @@ def own_kernel(
 
     class OwnKernel(AsyncKernelManager):
         "Starts this Python, whatever kernelspecs there are."
-        kernel_spec = KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python",
+        kernel_spec = KernelSpec(argv=[sys.executable, "-c", _LAUNCH, "-f", "{connection_file}"], language="python",
                                  display_name="python3", metadata={"kernel_provisioner": {"provisioner_name": "local-provisioner"}})
 
         async def _async_pre_start_kernel(self, **options):

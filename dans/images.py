@@ -22,9 +22,10 @@ def option(
     name:str,   # of an option of a source
     example,    # a value that it may have
 )->str:         # for a remedy
-    "How the option is given in Python, and on the command line."
+    "How the option is given in Python, on the command line, and in a notebook's parameters."
     value = f'"{example}"' if isinstance(example, str) else repr(example)
-    return f"{name}={value} (on the command line: -p {shlex.quote(f'source.{name}={example}')})"
+    typed = shlex.quote(f"source.{name}={example}")
+    return f'{name}={value} (on the command line: -p {typed}; in a notebook: source_options = {{"{name}": {value}}})'
 
 def no_permission(path):
     "The error for a file or folder that may not be read."
@@ -83,7 +84,7 @@ def bad(
 )->BadImage:
     "The error for one image."
     _, what, helps = KINDS[kind]
-    remedy = f"{helps.format(it='it')}, or leave it out: {option('skip_bad', kind)}"
+    remedy = f"{helps.replace('{it}', 'it')}, or leave it out: {option('skip_bad', kind)}"
     return BadImage(f"{name} {what.format(**values)}", remedy, kind, name)
 
 # %% ../nbs/03a_images.ipynb #65c456ef
@@ -134,7 +135,7 @@ def bad_images(
     for fault in found:
         nth.append(count[fault.kind])
         count[fault.kind] += 1
-    helps = "; ".join((f"{kind}: " if count.keys() - {kind} else "") + KINDS[kind][2].format(it=it)
+    helps = "; ".join((f"{kind}: " if count.keys() - {kind} else "") + KINDS[kind][2].replace("{it}", it)
                       for kind in sorted(count))
     skip = option("skip_bad", ",".join(sorted({*count, *skipped})))
     remedy = f"{instead or helps}, or leave {it} out: {skip}" + (f" with {needs}" if needs else "")

@@ -7,15 +7,15 @@ __all__ = ['GIVEN', 'RULES', 'KINDS', 'Parameter', 'code_cells', 'described', 'p
            'check_values', 'entry_of', 'image_options', 'filled', 'check_kernel']
 
 # %% ../nbs/17a_parameters.ipynb #5fee63b4
-import ast, inspect, json, os, sys
+import ast, inspect, json, shlex, sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 
 from .boards import board_named
-from .data import folder as folder_reader, parquet, prepare
-from .metrics import METRICS
+from .data import exists, folder as folder_reader, parquet, place, prepare
+from .metrics import METRICS, metric_named
 from .space import MIN_RESOLUTION, PRESETS as SPACES, DansError
 
 # %% ../nbs/17a_parameters.ipynb #f8fc4ef7
@@ -127,17 +127,17 @@ RULES = {   # (name, type)
     ("space", "str"): _one_of(tuple(SPACES)),
     ("ram", "str"): _one_of(("activations", "arena")),
     ("board", "str"): Rule("the name of a board", "nrf52840", lambda v: not v or bool(board_named(v))),
-    ("metric", "str"): _one_of(tuple(METRICS)),
+    ("metric", "str"): Rule(f"one of {', '.join(METRICS)}", "accuracy", lambda v: bool(metric_named(v))),
     ("class_weights", "str"): _one_of(("", "balanced")),
 }
 
 # %% ../nbs/17a_parameters.ipynb #c4ab48e7
 def _leads_somewhere(spec, folder):
-    "Is `spec` a name that `dans.data.source` takes, with a path that exists where it has one?"
-    spec = str(Path(spec).expanduser()) if spec.startswith("~/") else spec     # as a shell that knows no ~ behind =
-    kind, _, rest = spec.partition(":")
-    paths = {"wake_vision": [rest], "collage": [rest, rest.rpartition(":")[0]]}.get(kind, [])
-    return spec in ("wake_scenes", "collage") or any(os.path.exists(Path(folder)/p) for p in [spec, *paths] if p)
+    "Is `spec` a name that `dans.data.source` takes, with a path that exists where it has one? Raises `DansError` where a folder forbids to look."
+    if spec in ("", "collage"):     # the latter's path is in the environment
+        return bool(spec)
+    _, args = place(spec, folder)
+    return not args or exists(args[0])
 
 def _data_rule(folder):
     says = (f"wake_scenes, collage:PATH, wake_vision:DIR, or a path that exists (seen from {folder}) to a folder of class folders or "
@@ -157,9 +157,10 @@ def _fits(value, kind):
 
 def _ways(name, value):
     "How `value` is given, by the command and by papermill."
-    text = value if isinstance(value, str) else repr(value)
-    by_papermill = f"-r {name} {text}" if isinstance(value, str) else f"-y '{name}: {text}'"
-    return f"-p {name}={text.replace(' ', '')} (papermill: {by_papermill})"
+    is_text = isinstance(value, str)
+    text = value if is_text else repr(value)
+    by_papermill = f"-r {name} {shlex.quote(text)}" if is_text else f"-y {shlex.quote(f'{name}: {text}')}"
+    return f"-p {shlex.quote(f'{name}={text}' if is_text else f'{name}={text}'.replace(' ', ''))} (papermill: {by_papermill})"
 
 # %% ../nbs/17a_parameters.ipynb #c920ed0b
 def check_known(
@@ -279,5 +280,5 @@ def check_kernel(
             injected = cell
     if known:
         check_known(injected, known, "parameter")
-        literals = (str, int, float, list, tuple, dict)     # all else, code has put under a parameter's name since
-        check_values(known, {name: names[name] for name in known if isinstance(names.get(name), literals)})
+        literals = (str, int, float, list, tuple, dict)     # all else, code has put under a parameter's name since, or it is None
+        check_values(known, {name: names[name] if isinstance(names.get(name), literals) else {**known, **injected}[name].default for name in known})

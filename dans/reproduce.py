@@ -18,7 +18,7 @@ from .backend import NEEDS, need
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
 from .manifest import Item, check_parameters, code_hash, load_manifest
 from .parameters import check_known, described, entry_of, filled, image_options
-from .space import DansError
+from .space import PRESETS as SPACES, DansError
 from .study import (PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write,
                         sha256, unfinished, write_json)
 
@@ -97,7 +97,7 @@ def _difference(now, then):
         if old != value and part in _CHANGED:
             return _CHANGED[part]
         if old != value:
-            names = [name for name in value or () if (old or {}).get(name) != value[name]]
+            names = [name for name in value or () if not isinstance(old, dict) or name not in old or old[name] != value[name]]
             return f"{part.replace('_', ' ')} changed: {', '.join(names) or 'there are fewer'}"
     return ""
 
@@ -116,11 +116,15 @@ def why_not(
             record = json.loads(record.read_text(encoding="utf-8"))
         except ValueError:
             record = {}
-        if "made_of" not in record:
+        if not isinstance(record, dict) or not isinstance(record.get("made_of"), dict):
             return f"{self.show(table)} is not signed: no finished run wrote it"
         if record.get("sha256") != sha256(table.read_bytes()):
             return f"{self.show(table)} was changed by hand"
-        why = _difference(self.made_of(item), record["made_of"])
+        then = record["made_of"]
+        if isinstance(then.get("parameters"), dict):    # a parameter that is newer than the rows: its default does what was done without it
+            defaults = {name: p.default for name, p in described(self.root/item.notebook).items() if name not in PLACES}
+            then = {**then, "parameters": {**defaults, **then["parameters"]}}
+        why = _difference(self.made_of(item), then)
         if why:
             return why
     return ""
@@ -388,7 +392,7 @@ def reproduce(
     if dry_run:
         _show_plan(study, study.plan(items, forced, redraw))
         return 0
-    _check_own(study, study.plan(items, forced, redraw))
+    _check_images(study, study.plan(items, forced, redraw))
     study.check_room()
     study.check_needs(items, forced, redraw)
     shares = study.changes.get("share", [0, 1]) != [0, 1]
@@ -408,12 +412,18 @@ def reproduce(
           "no figure or table was drawn")
     return 1 if ids and done["blocked"] else 0
 
-def _check_own(study, steps):
-    "Raises `DansError` where preset own would search on drawn images."
+def _check_images(study, steps):
+    "Raises `DansError` where preset own would search on drawn images, and as `dans.data.check_source` does."
+    from dans.data import check_source
     for item, action, _ in steps:
-        default = described(study.root/item.notebook).get("data")
-        if study.preset == "own" and action == "run" and default and study.parameters(item)["data"] == default.default:
+        default, values = described(study.root/item.notebook).get("data"), study.parameters(item)
+        if action != "run" or not default:
+            continue
+        if study.preset == "own" and values["data"] == default.default:
             raise DansError("preset own has no images", 'name yours: -p data=FOLDER (make: ARGS="-p data=FOLDER")')
+        if "source_options" in values:
+            resolutions = values.get("resolutions") or SPACES.get(values.get("space", study.preset), {}).get("resolutions", ())
+            check_source(values["data"], values["source_options"], resolutions, study.root)
 
 def _across(path, wide=100):
     "The lines of a Markdown table turned on its side: a line for each column, which fits any terminal."
@@ -439,7 +449,8 @@ def _show_parameters(study, items):
         names, texts = (max(len(row[i]) for row in rows) for i in (0, 2))
         print(f"{item.id} at preset {study.preset}: {item.title}")
         print("\n".join(f"  {name:{names}}  {kind:5}  {text:{texts}}  {help}".rstrip() for name, kind, text, help in rows))
-    print(f"change one: -p NAME=VALUE; one entry of source_options: -p source.KEY=VALUE, KEY one of {', '.join(image_options())}")
+    images = any("source_options" in study.parameters(item) for item in items)
+    print("change one: -p NAME=VALUE" + f"; one entry of source_options: -p source.KEY=VALUE, KEY one of {', '.join(image_options())}"*images)
 
 # %% ../nbs/21_reproduce.ipynb #78041e7f
 _HELP = """examples:

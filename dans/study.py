@@ -382,8 +382,8 @@ class Study:
                             "choose another folder: --out DIR (papermill: -p out_dir DIR), or none")
         if self.committed and by_hand:
             raise DansError("a notebook that is run by hand would replace committed rows and figures",
-                            "leave out_dir empty: the committed rows are read, and what is new goes to runs/cpu")
-        self.borrows = preset == "cpu" and not out_dir and by_hand   # reads committed rows, and writes elsewhere
+                            "leave out_dir empty: what is new goes to runs/cpu, and what is not there is read from the committed rows")
+        self.borrows = preset == "cpu" and not out_dir and by_hand   # reads committed rows where there are none of its own
         self.work = self.root/"runs/cpu" if self.committed else self.out
         self.store = Store(self.work/"store")
         shared = self.root/"runs/cache"
@@ -402,8 +402,8 @@ class Study:
 
     def results(self, name:str)->Path:    # name: STUDY/NAME
         "Where the rows `name` are read."
-        path = Path("results")/f"{name}.csv"
-        return self.root/path if self.borrows and (self.root/path).is_file() else self.out/path
+        own, committed = (folder/"results"/f"{name}.csv" for folder in (self.out, self.root))
+        return committed if self.borrows and committed.is_file() and not own.is_file() else own
 
 # %% ../nbs/18_study.ipynb #da7cfcaa
 def commit(
@@ -562,12 +562,21 @@ def rows(
     path = self.results(name)
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise DansError(f"{self.show(path)} is missing", _how_to_compute(self, name))
-    record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    if record.get("preset") != self.preset:
-        raise DansError(f"{self.show(path)} holds rows of preset {record.get('preset')}, and this is preset {self.preset}",
-                        f"set preset = {record.get('preset')!r} (papermill: -p preset {record.get('preset')}), or name another out_dir")
+    try:
+        record, found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), pd.read_csv(path, dtype={"depths": str})   # "00000" is five digits
+        if not {"preset", "result_versions", "sha256"} <= dict(record).keys():
+            raise ValueError
+    except (ValueError, TypeError):
+        raise DansError(f"{self.show(path)}, or the .json beside it, is damaged or older than this version",
+                        f"restore both from git, or delete them and {_how_to_compute(self, name)}") from None
+    if record["preset"] != self.preset:
+        raise DansError(f"{self.show(path)} holds rows of preset {record['preset']}, and this is preset {self.preset}",
+                        f"set preset = {record['preset']!r} (papermill: -p preset {record['preset']}), or name another out_dir")
+    if self.borrows and name not in self._read and (self.root/"results"/f"{name}.csv").is_file():
+        own = path.is_relative_to(self.out)     # then there are two, which a reader must know
+        (print if own else to_terminal)(f"rows are read from {self.show(path)}" + ", not from the committed ones"*own)
     self._read[name] = record
-    return pd.read_csv(path, dtype={"depths": str})    # "00000" is five digits, not a number
+    return found
 
 @patch
 def provenance(self:Study)->dict:    # preset, what each file of rows says of itself, versions

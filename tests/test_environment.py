@@ -42,7 +42,7 @@ def test_nothing_around_changes_rows(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["PYTHONPATH", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "PYTHONOPTIMIZE", "TZ", "LD_PRELOAD",
-                                  "TQDM_ASCII", "JUPYTER_PATH", "A_VARIABLE_OF_TOMORROW", "PYTEST_ADDOPTS", "NVIDIA", "CONDA_PREFIX"])
+                                  "TQDM_ASCII", "JUPYTER_PATH", "A_VARIABLE_OF_TOMORROW", "PYTEST_ADDOPTS", "NVIDIA", "NVIDIA_TF32_OVERRIDE", "CONDA_PREFIX"])
 def test_what_is_not_named_does_not_pass(name):
     assert passed({name: "1"}) == {}
 
@@ -52,6 +52,20 @@ def test_what_a_machine_needs_passes(tmp_path):
                 DANS_CACHE="/cache", LD_LIBRARY_PATH="/lib", TQDM_DISABLE="1", TF_CPP_MIN_LOG_LEVEL="0")
     assert passed(kept) == kept
     assert passed(dict(HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path / "none"))) == {}
+
+
+def test_a_kernel_reads_no_ipython_settings_of_the_machine(tmp_path):
+    startup = tmp_path / "etc/ipython/startup/00.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("raise SystemExit('a startup file of the machine')")
+    (startup.parent.parent / "ipython_config.py").write_text("c.InteractiveShellApp.exec_lines = ['1/0']")
+    found = f"import IPython.core.application as a\na.ENV_CONFIG_DIRS.append({str(startup.parent.parent)!r})\n"
+    end = "from IPython.terminal.ipapp import launch_new_instance\nlaunch_new_instance(['--no-banner', '-c', 'print(6 * 7)'])\n"
+    ours, last = room._LAUNCH.split("from ipykernel")
+    said = [subprocess.run([sys.executable, "-c", code], env=os.environ | dict(IPYTHONDIR=str(tmp_path / "ip")), capture_output=True, text=True)
+            for code in (found + end, found + ours + end)]
+    assert "startup file" in said[0].stdout + said[0].stderr or "ZeroDivisionError" in said[0].stdout + said[0].stderr
+    assert said[1].stdout.split() == ["42"]
 
 
 def test_settings_changed_by_hand_are_written_again(tmp_path):

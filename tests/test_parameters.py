@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from dans.data import check_source
 from dans.manifest import load_manifest
-from dans.parameters import RULES, check_kernel, check_values, described, filled, image_options
+from dans.parameters import Parameter, RULES, check_kernel, check_values, described, filled, image_options
 from dans.reproduce import _across, _changes, reproduce
 from dans.space import DansError
 from dans.study import Study
@@ -125,7 +127,7 @@ def test_what_a_parameter_cannot_be_is_one_line_with_both_ways(known, name, text
     said = str(err.value)
     assert "\n" not in said
     if name != "board":     # has a line of its own
-        assert f"-p: parameter {name} is " in said and f": -p {name}=" in said and f"(papermill: -{'r' if known[name].kind == 'str' else 'y'} " in said
+        assert f"-p: parameter {name} is " in said and (f": -p {name}=" in said or f": -p '{name}=" in said) and f"(papermill: -{'r' if known[name].kind == 'str' else 'y'} " in said
 
 
 @pytest.mark.parametrize("spec", ["wake_scenes", "collage", "collage:2024", "collage:2024:cat,dog", "wake_vision:2024", "2024", "nbs"])
@@ -168,6 +170,42 @@ def test_the_command_refuses_before_any_kernel(checkout, changes, says):
     assert "\n" not in str(err.value) and not (checkout / "kernel_started").exists() and not (checkout / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"data": "2024", "source.imgae": "img"}, "source 2024 has no option 'imgae': it has"),
+        ({"data": "2024", "source.val": "much"}, "val='much' is not a number"),
+        ({"data": "2024", "source.fit": "pad"}, "fit='pad' is not possible: use crop or squash"),
+        ({"data": "2024", "source.native": "8", "resolutions": "16,24"}, "native size 8 px is below the largest resolution, 24 px"),
+        ({"source.native": "8", "resolutions": "24"}, "native size 8 px is below"),
+        ({"data": "2024", "source.native": "8"}, "native size 8 px is below the largest resolution, 64 px"),
+        ({"data": "collage"}, "collage needs photographs"),
+        ({"data": "collage:photos:birb"}, "photos has no class 'birb': it has cat, dog"),
+        ({"data": "wake_vision:photos"}, "holds no wake_vision/1.0.0"),
+    ],
+)
+def test_the_source_and_its_options_are_refused_before_any_kernel(checkout, monkeypatch, changes, says):
+    monkeypatch.delenv("DANS_PHOTOS", raising=False)
+    for name in ("cat", "dog"):
+        (checkout / "photos" / name).mkdir(parents=True)
+    with pytest.raises(DansError, match=says) as err:
+        reproduce(["run_toy"], changes=changes)
+    assert "\n" not in str(err.value) and not (checkout / "kernel_started").exists() and not (checkout / "runs").exists()
+
+
+def test_paths_of_images_start_from_the_checkout_and_a_folder_may_forbid_to_look(checkout, known, monkeypatch):
+    (checkout / "elsewhere").mkdir()
+    monkeypatch.chdir(checkout / "elsewhere")
+    check_values(known, {"data": "2024"}, folder=checkout)
+    assert check_source("2024", {}, folder=checkout)[1] == (checkout / "2024",)
+    def forbidden(path):
+        raise PermissionError
+    monkeypatch.setattr(Path, "exists", forbidden)
+    for spec in ("2024/cats", "collage:2024/cats", "wake_vision:2024/cats"):
+        with pytest.raises(DansError, match="there is no permission"):
+            check_values(known, {"data": spec}, folder=checkout)
+
+
 def test_entries_are_added_to_what_the_list_says(checkout, capsys):
     assert reproduce(["run_toy"], "own", changes={"source.image": "img", "data": "2024"}, parameters=True) == 0
     said = capsys.readouterr().out
@@ -204,6 +242,28 @@ def test_the_command_ends_with_the_systems(checkout, capsys):
     assert capsys.readouterr().out.endswith("limit      0.30\nRAM (KiB)  15.0\nfigures and tables are in runs/quick/figures/\n")
 
 
+@pytest.mark.parametrize("name, value, says", [("epochs", [0, 0], "-p 'epochs=[8,10]' (papermill: -y 'epochs: [8, 10]')"), ("data", ["x"], "-p 'data=["),
+                                               ("seed", -1, "-p seed=0 (papermill: -y 'seed: 0')")])
+def test_a_shell_takes_a_remedy_as_it_stands(known, name, value, says):
+    with pytest.raises(DansError) as err:
+        check_values(known, {name: value})
+    assert says in str(err.value) and shlex.split(str(err.value).partition("papermill: ")[2].rstrip(")"))[0] in ("-y", "-r")
+
+
+def test_a_metric_may_be_written_as_it_is_read():
+    known = {"metric": Parameter("metric", "str", "accuracy", "")}
+    check_values(known, {"metric": "macro F1"})
+    with pytest.raises(DansError, match="metric 'f2' is unknown: use one of accuracy"):
+        check_values(known, {"metric": "f2"})
+
+
+def test_options_of_images_are_listed_only_where_there_are_images(checkout, capsys):
+    cells = [new_code_cell(CELL.replace("source_options:dict = {}", "others:dict = {}"), metadata={"tags": ["parameters"]})]
+    nbformat.write(new_notebook(cells=cells), checkout / "nbs/run_toy.ipynb")
+    assert reproduce(["run_toy"], parameters=True) == 0
+    assert capsys.readouterr().out.endswith("change one: -p NAME=VALUE\n")
+
+
 # In a kernel
 
 
@@ -223,6 +283,8 @@ def kernel(cell=CELL, injected="", **values):
         ("data = 2024", "parameter data is 2024: .*papermill: -r data 2024"),
         ("epochs = [0, 0]", "two numbers above 0"),
         ("images = -1", "a whole number from 0 on"),
+        ("memory_kib = None", "parameter memory_kib is None"),
+        ("board = None", "parameter board is None"),
     ],
 )
 def test_a_kernel_refuses_what_papermill_has_put_in(injected, says):

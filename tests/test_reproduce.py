@@ -72,6 +72,36 @@ def steps(log):
     return len(Path(log).read_text().splitlines()) - 1
 
 
+def test_a_parameter_added_with_its_default_is_no_change(checkout):
+    study = Reproduction()
+    run = study.items["run_toy"]
+    for path in run.files(study.out):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    study.sign(run, study.made_of(run), 1)
+    assert study.why_not(run) == ""
+    notebook(checkout, "run_toy", GIVEN + "steps:int = 3\nextra:int = 1\nwords:list = ['a']", RUN)
+    assert study.why_not(run) == ""
+    study.changes = {"extra": "2"}
+    assert study.why_not(run) == "parameters changed: extra"
+    study.changes = {}
+    notebook(checkout, "run_toy", GIVEN, RUN)
+    assert study.why_not(run) == "parameters changed: there are fewer"
+
+
+@pytest.mark.parametrize("made", [[], "x", {}, {"parameters": []}, {"parameters": None}, {"notebook": 1}])
+def test_a_damaged_signature_is_told(checkout, made):
+    study = Reproduction()
+    run = study.items["run_toy"]
+    for path in run.files(study.out):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    study.sign(run, study.made_of(run), 1)
+    path = study.out / "results/toy/log.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"made_of": made}))
+    assert study.why_not(run)
+
+
 def test_first_run_computes_second_skips_change_recomputes(checkout, capsys, monkeypatch):
     assert reproduce() == 0
     said = capsys.readouterr().out

@@ -170,7 +170,7 @@ def test_bad_folders(tmp_path, name):
 @pytest.mark.parametrize("shares", [dict(val=0), dict(test=1.2), dict(val=.5, test=.5), dict(val=-.1)])
 def test_shares_must_leave_images_to_train_on(tmp_path, shares):
     class_folder(tmp_path)
-    refused(lambda: folder(tmp_path, **shares), "leave nothing to train on", "val=0.1 (on the command line: -p source.val=0.1) and test=0.2")
+    refused(lambda: folder(tmp_path, **shares), "leave nothing to train on", "val=0.1 (on the command line: -p source.val=0.1; ", ") and test=0.2 (on")
 
 
 # --- decoding

@@ -655,8 +655,8 @@ def test_notes_are_said_once_where_a_source_is_prepared(tmp_path, capsys):
 
 
 def test_a_remedy_is_given_for_all_ways_of_use():
-    assert option("image", "img") == 'image="img" (on the command line: -p source.image=img)'
-    assert option("val", .1) == "val=0.1 (on the command line: -p source.val=0.1)"
+    assert option("image", "img") == 'image="img" (on the command line: -p source.image=img; in a notebook: source_options = {"image": "img"})'
+    assert option("val", .1) == 'val=0.1 (on the command line: -p source.val=0.1; in a notebook: source_options = {"val": 0.1})'
     assert "-p 'source.label=my class'" in option("label", "my class")
 
 

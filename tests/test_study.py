@@ -369,12 +369,16 @@ def test_missing_rows_name_a_command_that_computes_them(checkout, preset, out, n
     assert "\n" not in str(err.value)
 
 
-def test_by_hand_committed_rows_are_read_and_stay_as_they_are(by_hand):
+def test_by_hand_committed_rows_stay_as_they_are_and_rows_of_one_s_own_come_first(by_hand, capsys):
     before = {path: path.read_bytes() for path in (by_hand / "results").rglob("*") if path.is_file()}
     study = Study("cpu", root=by_hand)
     assert study.rows("a/b").x.tolist() == [1]
     assert study.write("a/b", pd.DataFrame({"x": [2, 3]})) == by_hand / "runs/cpu/results/a/b.csv"
-    assert study.figures == by_hand / "runs/cpu/figures" and study.rows("a/b").x.tolist() == [1]
+    assert study.figures == by_hand / "runs/cpu/figures" and capsys.readouterr().out == ""
+    assert study.rows("a/b").x.tolist() == [2, 3]
+    drawn = Study("cpu", root=by_hand)
+    assert drawn.rows("a/b").x.tolist() == drawn.rows("a/b").x.tolist() == [2, 3]
+    assert capsys.readouterr().out == "rows are read from runs/cpu/results/a/b.csv, not from the committed ones\n"
     assert Study("cpu", "runs/cpu", root=by_hand).rows("a/b").x.tolist() == [2, 3]
     study.write("a/c", pd.DataFrame({"x": [4]}))      # not among the committed ones
     assert study.rows("a/c").x.tolist() == [4]
@@ -382,6 +386,17 @@ def test_by_hand_committed_rows_are_read_and_stay_as_they_are(by_hand):
     for out in (".", "./", "runs/..", str(by_hand)):
         with pytest.raises(DansError, match="would replace committed rows.*leave out_dir empty"):
             Study("cpu", out, root=by_hand)
+
+
+@pytest.mark.parametrize("name, text", [("b.json", ""), ("b.json", "{"), ("b.json", "[1]"), ("b.json", "null"), ("b.json", '{"preset": "quick"}'),
+                                        ("b.json", '{"sha256": "", "result_versions": {}}'), ("b.csv", ""), ("b.csv", 'x\n"1')])
+def test_damaged_or_older_rows_are_one_line(checkout, name, text):
+    study = Study("quick", root=checkout)
+    study.write("a/b", pd.DataFrame({"x": [1]}))
+    (study.out / "results/a" / name).write_text(text)
+    with pytest.raises(DansError, match="runs/quick/results/a/b.csv, or the .json beside it, is damaged or older .*: restore both from git, or delete them and") as err:
+        study.rows("a/b")
+    assert "\n" not in str(err.value)
 
 
 @pytest.mark.parametrize("computed, drawn", [("smoke", "cpu"), ("cpu", "quick"), ("quick", "smoke")])
