@@ -64,7 +64,7 @@ KINDS = {   # kind -> of several images, of one image, what helps
     "pixels": (f"with more than {MAX_PIXELS:,} pixels", f"has more than {MAX_PIXELS:,} pixels",
                "reduce {it}, or delete {it}"),
     "small": ("too small", "is {side} px on its short side, smaller than {least} px",
-              f"lower min_side if you set it, as by {option('min_side', None)}; if not, use smaller resolutions, "
+              "use smaller resolutions (or a lower min_side, where one was given), "
               f"or enlarge {{it}}: {option('upscale', True)}"),
     "bits": ("with 32 bits per channel", "has 32 bits per channel", "convert {it} to 8 bits per channel"),
     "bytes": ("without bytes", "holds no image bytes", "write the files' bytes into the column, not paths alone"),

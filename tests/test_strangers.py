@@ -763,7 +763,7 @@ def test_names_of_classes_are_composed(tmp_path):
 
 def test_the_remedy_for_a_side_that_is_too_short_works(tmp_path):
     class_folder(tmp_path, n=10, width=24, height=24)
-    refused(lambda: folder(tmp_path, min_side=100), "20 too small", "lower min_side if you set it, as by min_side=None (on the command line: -p source.min_side=None)")
+    refused(lambda: folder(tmp_path, min_side=100), "20 too small", "use smaller resolutions (or a lower min_side, where one was given), or enlarge them: upscale=True")
     options = dict(min_side=None, upscale=True)
     assert open_source(tmp_path, [100], tmp_path.parent / "out", options)[1].native == 100
     refused(lambda: prepare(folder(tmp_path), [100], tmp_path.parent / "out"), "use smaller resolutions, or enlarge them: upscale=True")
