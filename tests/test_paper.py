@@ -14,23 +14,6 @@ from dans.manifest import WRITES, load_manifest, parameters_of
 ROOT = Path(__file__).parent.parent
 ITEMS = load_manifest(ROOT / "paper.yml")
 DRAWN = [item for item in ITEMS.values() if item.kind != "run"]
-PLAIN = """
-import functools, json, sys, traceback
-import matplotlib
-matplotlib.use("agg")
-import dans.rank
-dans.rank.summary = functools.partial(dans.rank.summary, draws=50)      # intervals as narrow as they come: seconds, not minutes
-for path in sys.argv[1:]:
-    names = {}
-    try:
-        for cell in json.load(open(path, encoding="utf-8"))["cells"]:
-            if cell["cell_type"] == "code":
-                exec("".join(cell["source"]), names)
-        print("drawn", path)
-    except Exception:
-        traceback.print_exc()
-"""
-
 
 def contents(*folders):
     return {path: path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -53,26 +36,16 @@ def run(clone, *words):
     return subprocess.run([sys.executable, *words], cwd=clone / "nbs/paper", env=env, capture_output=True, text=True)
 
 
-def test_run_all_draws_every_figure_and_table_from_the_committed_rows(clone):
+@pytest.mark.parametrize("item", DRAWN, ids=lambda item: item.id)
+def test_papermill_with_no_parameters_draws_the_committed_rows(clone, item):
     committed = contents(clone / "results", clone / "figures")
-    names = [Path(item.notebook).name for item in DRAWN]
-    done = run(clone, "-c", PLAIN, *names)
-    assert [line for line in done.stdout.splitlines() if line.startswith("drawn")] == [f"drawn {name}" for name in names], done.stderr[-3000:]
-    assert contents(clone / "results", clone / "figures") == committed
-    for item in DRAWN:
-        for ending in WRITES[item.kind]:
-            assert (clone / f"runs/cpu/figures/{item.id}.{ending}").is_file()
-    preset = json.loads((clone / "runs/cpu/figures/fig_limits.json").read_text())["preset"]
-    assert preset == "cpu"
-
-
-@pytest.mark.parametrize("name", ["fig_limits", "tab_systems"])
-def test_papermill_with_no_parameters(clone, name):
-    committed = contents(clone / "results", clone / "figures")
-    done = run(clone, "-m", "papermill", f"{name}.ipynb", "../../copy.ipynb", "-k", "python3", "--no-progress-bar")
+    done = run(clone, "-m", "papermill", f"{Path(item.notebook).name}", f"../../{item.id}.ipynb", "-k", "python3", "--no-progress-bar")
     assert not done.returncode, done.stderr[-3000:]
     assert contents(clone / "results", clone / "figures") == committed
-    cells = json.loads((clone / "copy.ipynb").read_text(encoding="utf-8"))["cells"]
+    for ending in WRITES[item.kind]:
+        assert (clone / f"runs/cpu/figures/{item.id}.{ending}").is_file()
+    assert json.loads((clone / f"runs/cpu/figures/{item.id}.json").read_text())["preset"] == "cpu"
+    cells = json.loads((clone / f"{item.id}.ipynb").read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert any("image/png" in o.get("data", {}) or "text/html" in o.get("data", {}) for o in outputs)
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
