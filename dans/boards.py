@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
+from fastcore.basics import patch
+
 from .hardware import Footprint, Limits, footprint, operators, show_bytes
 from .space import DansError, SearchSpace, System
 
@@ -53,34 +55,36 @@ class Device:
             return "reference"
         return "cmsis-nn-mve" if self.core in ("Cortex-M55", "Cortex-M85") else "cmsis-nn"
 
-    def limits(
-        self,
-        runtime_reserve:int=0,      # RAM kept for what is not the arena: the stack, a camera's frame; bytes
-        code_bytes:int=0,           # flash kept for code
-        macs:int|None=None,         # limit on MACs, which a board does not have by itself
-        latency_ms:float|None=None, # or one that follows from a latency, with `kernels`
-        kernels:str|None=None,      # kernel library, for `latency_ms` and for the arena's scratch memory
-    )->Limits:
-        """Limits of a search for this board, on the arena in its largest block of RAM and on flash; with `latency_ms`, MACs such that also a network as far off as the worst one measured is in time.
-        Raises `DansError` where a figure is unknown, a reserve leaves nothing, or no measurements carry a latency."""
-        bounds = []
-        if min(runtime_reserve, code_bytes) < 0 or (latency_ms is not None and not 0 < latency_ms < float("inf")):
-            raise DansError(f"limits of {self.board} cannot be made from reserves of {runtime_reserve} and {code_bytes} bytes and {latency_ms} ms",
-                            "use reserves from 0, and a latency above 0 or None")
-        for name, size, reserve in (("RAM block", self.block_bytes, runtime_reserve),
-                                    ("flash", self.flash_bytes, code_bytes)):
-            what = f"the {name} of {self.board}"
-            if size is None:
-                raise DansError(f"{what} is not known", "write the limits by hand: Limits(...)")
-            if size <= reserve:
-                raise DansError(f"a reserve of {show_bytes(reserve)} leaves nothing of {what}",
-                                f"keep it below {show_bytes(size)}")
-            bounds.append(size - reserve)
-        if latency_ms is not None:
-            speed = speed_of(self, kernels)
-            in_time = int(latency_ms * (1 - speed.error) * 1000 * _clock(self) / max(speed.cycles_per_mac))
-            macs = in_time if macs is None else min(macs, in_time)
-        return Limits(*bounds, macs, kernels=self.scratch(kernels))
+# %% ../nbs/07_boards.ipynb #15a0af0a
+@patch
+def limits(
+    self:Device,
+    runtime_reserve:int=0,      # RAM kept for what is not the arena: the stack, a camera's frame; bytes
+    code_bytes:int=0,           # flash kept for code
+    macs:int|None=None,         # limit on MACs, which a board does not have by itself
+    latency_ms:float|None=None, # or one that follows from a latency, with `kernels`
+    kernels:str|None=None,      # kernel library, for `latency_ms` and for the arena's scratch memory
+)->Limits:
+    """Limits of a search for this board, on the arena in its largest block of RAM and on flash; with `latency_ms`, MACs such that also a network as far off as the worst one measured is in time.
+    Raises `DansError` where a figure is unknown, a reserve leaves nothing, or no measurements carry a latency."""
+    bounds = []
+    if min(runtime_reserve, code_bytes) < 0 or (latency_ms is not None and not 0 < latency_ms < float("inf")):
+        raise DansError(f"limits of {self.board} cannot be made from reserves of {runtime_reserve} and {code_bytes} bytes and {latency_ms} ms",
+                        "use reserves from 0, and a latency above 0 or None")
+    for name, size, reserve in (("RAM block", self.block_bytes, runtime_reserve),
+                                ("flash", self.flash_bytes, code_bytes)):
+        what = f"the {name} of {self.board}"
+        if size is None:
+            raise DansError(f"{what} is not known", "write the limits by hand: Limits(...)")
+        if size <= reserve:
+            raise DansError(f"a reserve of {show_bytes(reserve)} leaves nothing of {what}",
+                            f"keep it below {show_bytes(size)}")
+        bounds.append(size - reserve)
+    if latency_ms is not None:
+        speed = speed_of(self, kernels)
+        in_time = int(latency_ms * (1 - speed.error) * 1000 * _clock(self) / max(speed.cycles_per_mac))
+        macs = in_time if macs is None else min(macs, in_time)
+    return Limits(*bounds, macs, kernels=self.scratch(kernels))
 
 # %% ../nbs/07_boards.ipynb #3a7d2934
 def _clock(device):
@@ -96,6 +100,7 @@ def _device(board, chip, core, clock_mhz, ram_kib, block_kib, flash_kib, source,
 _Z = "github.com/zephyrproject-rtos/zephyr: "
 _ML = "github.com/mlcommons/tiny_results_"
 
+# %% ../nbs/07_boards.ipynb #1815727b
 DEVICES = {     # clock in MHz; RAM, its largest block, and flash in KiB; power in mW
     "stm32h743": _device(
         "NUCLEO-H743ZI", "STM32H743ZI", "Cortex-M7", 480, 1024, 512, 2048,
@@ -215,6 +220,7 @@ class Fit:
         return (f"{'does not fit' if more else 'fits'} {self.device.board}: {' and '.join(parts)}, " +
                 (more or f"which leaves {' and '.join(left)} for the program"))
 
+# %% ../nbs/07_boards.ipynb #38929fed
 def holders(
     arena_bytes:int,        # RAM that a model needs
     flash_bytes:int,        # flash that it needs

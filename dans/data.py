@@ -300,6 +300,7 @@ def square(size, fit):
 # %% ../nbs/05_data.ipynb #ef7eb385
 VERSION = 1     # of the arrays; part of their key, raised when the same source gives other arrays
 
+# %% ../nbs/05_data.ipynb #60a750ff
 def write_source(source, native, fit, temp):
     """Write images, labels and attributes into the new folder `temp`. Returns counts by split and class. Raises
     `BadImages` for all that cannot be decoded."""

@@ -323,6 +323,7 @@ def _measured(card):
     found = card.get("accuracy")
     return Measured(found["int8"], found["test_images"], found["float"], report=found.get("report")) if found else None
 
+# %% ../nbs/16_deploy.ipynb #7b3fbed6
 def export_model(
     model:str,              # path of a `.tflite` or `.keras` file
     folder:str,             # where to write
@@ -388,6 +389,7 @@ def _options(pairs):
             found[name.removeprefix("source.")] = value
     return found
 
+# %% ../nbs/16_deploy.ipynb #bd3ad13f
 def main(argv=None):
     "The command `dans-export`."
     parser = argparse.ArgumentParser("dans-export", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_HELP,

@@ -172,6 +172,7 @@ def alone_in(
             say(f"{name} cannot be locked here: run one command at a time in it")
         yield
 
+# %% ../nbs/20a_environment.ipynb #030fdaae
 def _lock(file, name, shared, say):
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:

@@ -58,6 +58,7 @@ def _there(compute, i, wanted):
 # %% ../nbs/17_executor.ipynb #9c9e6083
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")   # what says so to TensorFlow
 
+# %% ../nbs/17_executor.ipynb #1f182ba0
 @dataclass(frozen=True)
 class Ray:
     "Computes pieces as tasks on a Ray cluster."

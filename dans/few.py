@@ -64,7 +64,7 @@ class _Rows:
         out[early], out[~early] = first[index[early]], second[index[~early] - len(first)]
         return out
 
-
+# %% ../nbs/10a_few.ipynb #1436c55c
 @dataclass(frozen=True)
 class Fold:
     "The training and validation images of `prepared`, divided otherwise; its test images are the same."

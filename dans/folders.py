@@ -36,6 +36,7 @@ def is_kind(entry, test):
     except OSError:     # a link to itself, or to where there is no permission
         return False
 
+# %% ../nbs/03c_folders.ipynb #b8b4ab94
 def walk(
     root,                   # folder
     suffixes=SUFFIXES,      # of the files that are looked for, lower case
@@ -73,6 +74,7 @@ def walk(
         found.sort()
     return held, left
 
+# %% ../nbs/03c_folders.ipynb #5173f254
 def walk_notes(left, what):
     "Notes on what `walk` found beside `what`."
     texts = dict(links="links to folders followed",
@@ -114,6 +116,7 @@ def check_links(path, held, left):
                 raise DansError(f"{'/'.join(p)} and {link} in {path} lead to one folder, {real}",
                                 "link each split to a folder of its own, or delete one of the links")
 
+# %% ../nbs/03c_folders.ipynb #9a9d7f95
 def split_by_names(
     path, found,    # train -> class -> its files
     splits:str,     # option of `folder`
@@ -147,6 +150,7 @@ def check_repeated(full, path):
                         f"or say {option('splits', 'none')} if they are classes")
     return [f"{listed(inner)} are the classes, though all of them hold the same folders: {listed(first)}"]
 
+# %% ../nbs/03c_folders.ipynb #ef031d41
 def places(
     path,           # folder of a data set
     held, left,     # what `walk` found there

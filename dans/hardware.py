@@ -226,6 +226,7 @@ class Records(NamedTuple):
     tail:int    # its records, while the model runs
     start:int   # all that it needs while it loads the model, when nothing is in the head
 
+# %% ../nbs/06_hardware.ipynb #6fb08ef2
 @lru_cache(maxsize=1 << 15)
 def records(
     kinds:tuple,        # operators in the order in which they run, as in the TensorFlow Lite schema
@@ -236,7 +237,7 @@ def records(
     ends:tuple=(1, 1),  # inputs and outputs of the model
 )->Records:
     """The runtime's own memory for a model. On 64 bits within 16 bytes of the interpreter for the files that were tried; on
-    emulated 32-bit boards up to 88 bytes low. Raises `DansError` for other pointers."""
+    emulated 32-bit boards (Cortex-M4 and M55, measured beside this project) up to 88 bytes low. Raises `DansError` for other pointers."""
     if bits not in MARGIN:
         raise DansError(f"pointers of {bits} bits are not known here", "use 32 (microcontrollers) or 64")
     column, word, top, start = (0 if bits == 32 else 1), bits // 8, 0, 0
@@ -266,6 +267,7 @@ def records(
             take(size["its quantisation"], word)
     return Records(top, start)
 
+# %% ../nbs/06_hardware.ipynb #06faea77
 def whole_arena(
     head:int,           # bytes of tensors and scratch memory, from `plan`
     needs:Records,      # from `records`

@@ -180,6 +180,7 @@ def largest_of_16(
     deep = image.format == "PNG" and content[24] == 16 or image.format == "TIFF" and 16 in image.tag_v2.get(258, ())
     return int(np.asarray(image.convert("RGB")).max()) * 256 + 255 if deep else None
 
+# %% ../nbs/03a_images.ipynb #5b3001fd
 def decode(
     content,            # bytes of an image file, or uint8 array (height, width, 3)
     name:str="image",   # what an error calls it

@@ -169,7 +169,7 @@ def report_row(
     numbers = {name: found[name] for name in (*METRICS, "majority", "majority_class")}
     return {prefix + name: value for name, value in dict(numbers, recall=_recalls(found)).items()}
 
-
+# %% ../nbs/07a_metrics.ipynb #801e4c87
 def report_table(
     found:dict,     # from `report`
     most:int=12,    # classes up to which all are shown; of more, so many that are found least

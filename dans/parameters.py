@@ -99,6 +99,7 @@ def _numbers(what, example, counts=None, **bounds):
 def _one_of(names):
     return Rule(f"one of {', '.join(n or repr('') for n in names)}", names[-1], lambda v: v in names)
 
+# %% ../nbs/17a_parameters.ipynb #abc80729
 RULES = {   # (name, type)
     ("seed", "int"): Rule("a whole number from 0 on", 0, lambda v: v >= 0),
     ("images", "int"): _from(0),
@@ -241,6 +242,7 @@ def entry_of(
         return "source_options", name
     return None, None
 
+# %% ../nbs/17a_parameters.ipynb #87c8d494
 def image_options()->list:   # names
     "What readers of images, and `prepare`, can be told."
     made = ((folder_reader, 1), (parquet, 1), (prepare, 3))

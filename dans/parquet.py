@@ -97,6 +97,7 @@ def parquet_files(
 def noted(what, names):
     return [counted(what, names)] if names else []
 
+# %% ../nbs/03d_parquet.ipynb #e9e3cff5
 def named_files(path, of, said, splits):
     "(split, file) of files named for a split, in the order of the splits. Raises `DansError` for unclear names."
     for file, words in said.items():
@@ -187,6 +188,7 @@ def check_images(path, files, schemas, image):
                             f"move {'it' if len(files) == 1 else 'the parquet files'} out of the folder to read the images, "
                             f"or name the column with {option('image', 'name')}")
 
+# %% ../nbs/03d_parquet.ipynb #5d5970fd
 def parquet_columns(files, schemas, label, image):
     "Label, image and attribute columns, and notes. Raises `DansError` for a column that is missing, wrong or unclear."
     first = files[0][1], schemas[0]
@@ -252,6 +254,7 @@ def different(file, column, most):
         raise damaged([file]) from None
     return found
 
+# %% ../nbs/03d_parquet.ipynb #751c67a1
 def label_values(file, label):
     "The different labels in a file."
     found = different(file, label, MOST_CLASSES)
@@ -322,6 +325,7 @@ def agreed_names(files, schemas, label):
         return names, ["files give other class names, or in another order: labels are read by name"]
     return names, []
 
+# %% ../nbs/03d_parquet.ipynb #3423074b
 def parquet_classes(
     files,      # list of (split, file)
     schemas,    # of the files

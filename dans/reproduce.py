@@ -412,6 +412,7 @@ def reproduce(
           "no figure or table was drawn")
     return 1 if ids and done["blocked"] else 0
 
+# %% ../nbs/21_reproduce.ipynb #b73ead73
 def _check_images(study, steps):
     "Raises `DansError` where preset own would search on drawn images, and as `dans.data.check_source` does."
     from dans.data import check_source

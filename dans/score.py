@@ -415,7 +415,7 @@ def predict_subnets(
     dtype = np.min_scalar_type(net.classes)
     return np.array(_each(lambda logits: logits.argmax(-1).astype(dtype), net, systems, prepared, calibration, images, chunk, progress, start))
 
-
+# %% ../nbs/10_score.ipynb #9523ffcc
 def subnet_outputs(
     net:Supernet,              # trained supernet; never written to
     systems:list[System],      # subnets, any order

@@ -66,6 +66,7 @@ def built(data_dir):
                         "or use its parquet files")
     return path
 
+# %% ../nbs/04_sources.ipynb #485d0674
 def wake_vision(
     data_dir,                       # data folder of TensorFlow Datasets, which holds wake_vision/1.0.0
     train:str="train_quality",      # or "train_large"

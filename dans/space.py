@@ -335,6 +335,7 @@ def _tuple(values):
     except TypeError:
         return (values,)
 
+# %% ../nbs/01_space.ipynb #fb8befb4
 @dataclass(frozen=True)
 class SearchSpace:
     "All systems of some resolutions, colours, widths and depths, in one fixed order."

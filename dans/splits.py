@@ -151,6 +151,7 @@ def check_level(held, of, level, found, path, splits):
     if any(once[p[:level], of[p]] != p[level] for p in held if of[p]):
         raise unclear(f"{path} has the folders {named}, two for one split", splits, names=False)
 
+# %% ../nbs/03b_splits.ipynb #fcc24867
 def class_level(held, p, level, path, splits):
     "Where in `p` its class stands, below the split at `level`. A split's folder inside of itself is passed over."
     while True:
@@ -247,6 +248,7 @@ def check_twice(splits, digests, names):
                         "delete one of each, or leave out those of train, and those of val that are in test: "
                         + option("duplicates", "drop"))
 
+# %% ../nbs/03b_splits.ipynb #cb9c4bbe
 def check_splits(splits, labels, digests, names, classes):
     "Raises `DansError` for an empty split, a class that train lacks, or images in two splits."
     held, count = set(splits), Counter(zip(splits, labels))
@@ -430,6 +432,7 @@ def left_out(name, read, splits, labels, digests, names, faults, rules):
         notes.append(note if drop else f"{note}; to leave these out: {option('skip_bad', 'contradiction')}")
     return splits, notes
 
+# %% ../nbs/03b_splits.ipynb #7844901c
 def again(read, columns, splits, digests):
     "The rows of `read` that have a split. Raises `DansError` for an image that is not what it was."
     for split, d, (_, item, content, label, attributes) in zip(splits, digests, read()):

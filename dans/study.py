@@ -553,6 +553,7 @@ def _how_to_compute(
                               f"for the committed rows, or take preset {preset} and ")
     return f"{first}compute it: {' or '.join(ways)}"
 
+# %% ../nbs/18_study.ipynb #ad445a6d
 @patch
 def rows(
     self:Study,
@@ -584,6 +585,7 @@ def provenance(self:Study)->dict:    # preset, what each file of rows says of it
     return {"preset": self.preset, "rows": dict(self._read),
             "drawn_with": versions(("matplotlib", "pandas"))}
 
+# %% ../nbs/18_study.ipynb #0fa42710
 @patch(as_prop=True)
 def stamp(self:Study)->str:    # "" where there is nothing to say
     "What a figure drawn from the rows read so far must say of itself, small and grey."

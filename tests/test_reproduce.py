@@ -72,13 +72,19 @@ def steps(log):
     return len(Path(log).read_text().splitlines()) - 1
 
 
-def test_a_parameter_added_with_its_default_is_no_change(checkout):
+def signed():
+    "A study with a run that looks finished, and the run."
     study = Reproduction()
     run = study.items["run_toy"]
     for path in run.files(study.out):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     study.sign(run, study.made_of(run), 1)
+    return study, run
+
+
+def test_a_parameter_added_with_its_default_is_no_change(checkout):
+    study, run = signed()
     assert study.why_not(run) == ""
     notebook(checkout, "run_toy", GIVEN + "steps:int = 3\nextra:int = 1\nwords:list = ['a']", RUN)
     assert study.why_not(run) == ""
@@ -91,12 +97,7 @@ def test_a_parameter_added_with_its_default_is_no_change(checkout):
 
 @pytest.mark.parametrize("made", [[], "x", {}, {"parameters": []}, {"parameters": None}, {"notebook": 1}])
 def test_a_damaged_signature_is_told(checkout, made):
-    study = Reproduction()
-    run = study.items["run_toy"]
-    for path in run.files(study.out):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
-    study.sign(run, study.made_of(run), 1)
+    study, run = signed()
     path = study.out / "results/toy/log.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"made_of": made}))
     assert study.why_not(run)
