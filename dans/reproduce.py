@@ -16,7 +16,7 @@ from fastcore.basics import patch
 import dans
 from .backend import NEEDS, need
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
-from .manifest import Item, check_parameters, code_hash, load_manifest
+from .manifest import Item, check_parameters, code_hash, load_manifest, meaning
 from .parameters import check_known, described, entry_of, filled, image_options
 from .space import PRESETS as SPACES, DansError
 from .study import (PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write,
@@ -64,8 +64,8 @@ PLACES = ("out_dir", "executor")   # parameters that say where, and decide nothi
 
 def _drawing():
     "Hash of the code and the style that draw."
-    files = (Path(dans.__file__).with_name(name) for name in ("plot.py", "dans.mplstyle"))
-    return sha256(b"".join(path.read_bytes() for path in files if path.exists()))
+    code, style = (Path(dans.__file__).with_name(name) for name in ("plot.py", "dans.mplstyle"))
+    return sha256(meaning(code.read_text(encoding="utf-8")) + style.read_text(encoding="utf-8"))
 
 @patch
 def made_of(
