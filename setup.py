@@ -1,4 +1,5 @@
 "Package metadata, read from settings.ini, where nbdev keeps it."
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -6,7 +7,7 @@ from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
-config.read(here/"settings.ini", encoding="utf-8")
+config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 
 
@@ -15,7 +16,7 @@ def lines(name):
     return [line.strip() for line in cfg[name].splitlines() if line.strip()]
 
 
-readme = here/"README.md"
+readme = here / "README.md"
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
@@ -30,6 +31,10 @@ setup(
     package_data={"dans": ["*.csv", "*.mplstyle"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=lines("requirements"),
-    extras_require={"dev": lines("dev_requirements"), "jax": lines("jax_requirements"), "ray": lines("ray_requirements")},
+    extras_require={
+        "dev": lines("dev_requirements"),
+        "jax": lines("jax_requirements"),
+        "ray": lines("ray_requirements"),
+    },
     entry_points={"console_scripts": lines("console_scripts")},
 )

@@ -13,34 +13,80 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "nbs" / name for name in ("benchmarks.ipynb", "robustness.ipynb")]
 RESULTS = ROOT / "benchmarks" / "results.json"
 BENCHMARKS = {  # name -> module, and what is measured
-    "tree_against_list": ("scoring", "all subnets of one data configuration and width: the tree, and a traced list of the same subnets"),
+    "tree_against_list": (
+        "scoring",
+        "all subnets of one data configuration and width: the tree, and a traced list of the same subnets",
+    ),
     "tree_against_models": ("scoring", "the same subnets: the tree, and a new Keras model for each"),
-    "step_against_fit": ("training", "images/s of one network's training step: the supernet's trace, and `fit` of a plain Keras model"),
-    "backends": ("backends", "seconds of the first training step and the first scoring, compilation included, and of later ones: TensorFlow and JAX"),
+    "step_against_fit": (
+        "training",
+        "images/s of one network's training step: the supernet's trace, and `fit` of a plain Keras model",
+    ),
+    "backends": (
+        "backends",
+        "seconds of the first training step and the first scoring, compilation included, and of later ones: TensorFlow and JAX",
+    ),
     "quick_space": ("scoring", "seconds to score every system of the quick space"),
     "footprints": ("footprints", "seconds for RAM, flash and MACs of every system of the paper space"),
     "paper_space": ("scoring", "hours to score every system of the paper space, extrapolated from measured trees"),
-    "small_sets": ("small_sets", "test accuracy of the system that a search on 450 images chooses: by passes, by steps, by folds"),
+    "small_sets": (
+        "small_sets",
+        "test accuracy of the system that a search on 450 images chooses: by passes, by steps, by folds",
+    ),
     "memory": ("memory", "peak memory of each stage, and what stays after each of many evaluations"),
-    "nodes": ("scaling", "pieces lost and pieces twice in the rows, where a worker and a machine of two die in the middle"),
+    "nodes": (
+        "scaling",
+        "pieces lost and pieces twice in the rows, where a worker and a machine of two die in the middle",
+    ),
     "scaling": ("scaling", "hours of the paper preset on many GPUs, simulated from measured times"),
-    "kills": ("kills", "kills at random moments of every stage, and runs that then ended otherwise than an undisturbed one"),
-    "environments": ("environments", "runs of a small training under random subsets of variables and files of other people, and how many gave other rows"),
+    "kills": (
+        "kills",
+        "kills at random moments of every stage, and runs that then ended otherwise than an undisturbed one",
+    ),
+    "environments": (
+        "environments",
+        "runs of a small training under random subsets of variables and files of other people, and how many gave other rows",
+    ),
     "fuzz": ("fuzzing", "cases of broken input of each kind that end in a result or in one line of ours"),
 }
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="benchmarks:\n" + "\n".join(f"  {name:20} {what}" for name, (_, what) in BENCHMARKS.items()))
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), metavar="NAME", help="these, in this order; the others' results stay")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="benchmarks:\n" + "\n".join(f"  {name:20} {what}" for name, (_, what) in BENCHMARKS.items()),
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=BENCHMARKS,
+        default=list(BENCHMARKS),
+        metavar="NAME",
+        help="these, in this order; the others' results stay",
+    )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="at a tiny size: does every line run? Writes to runs/benchmarks/ unless --out is given")
+    size.add_argument(
+        "--quick",
+        action="store_true",
+        help="at a tiny size: does every line run? Writes to runs/benchmarks/ unless --out is given",
+    )
     size.add_argument("--full", action="store_true", help="measure the list on every subnet, not on a sample")
     parser.add_argument("--repeats", type=int, metavar="N", help="pairs of every contest")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), metavar="N",
-                        help="threads of TensorFlow (default: every core that this process may use)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="results (default: benchmarks/results.json, from which the pages are drawn)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        metavar="N",
+        help="threads of TensorFlow (default: every core that this process may use)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="results (default: benchmarks/results.json, from which the pages are drawn)",
+    )
     parser.add_argument("--page", action="store_true", help="only draw the pages from the results that are there")
     args = parser.parse_args()
     if args.threads < 1 or (args.repeats or 1) < 1:
@@ -53,11 +99,13 @@ def measure(args):
     "Run what `args` names. The file of results is written after each benchmark."
     from benchmarks.harness import QUICK, Sizes, machine, read
     from dans.study import write_json
+
     sizes = QUICK if args.quick else replace(Sizes(), every=1) if args.full else Sizes()
     sizes = replace(sizes, repeats=args.repeats or sizes.repeats)
     results = read(args.out)
     write_json(args.out, results)  # a place that cannot be written to shows now
     import tensorflow as tf
+
     tf.get_logger().setLevel("ERROR")
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(args.threads)
@@ -78,11 +126,14 @@ def draw():
     "Run the notebooks of the pages and keep their outputs."
     import nbformat
     from nbclient import NotebookClient
+
     for path in PAGES:
         page = nbformat.read(path, as_version=4)
         NotebookClient(page, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
-        for cell in page.cells:     # warnings of libraries are no part of the page
-            cell.get("outputs", [])[:] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+        for cell in page.cells:  # warnings of libraries are no part of the page
+            cell.get("outputs", [])[:] = [
+                output for output in cell.get("outputs", []) if output.get("name") != "stderr"
+            ]
         nbformat.write(page, path)
         subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", path], cwd=ROOT, check=True)
         print(f"page: {path.relative_to(ROOT)}")
@@ -94,6 +145,7 @@ def main():
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TQDM_DISABLE", "1")
     from dans.space import DansError
+
     try:
         if not args.page:
             measure(args)

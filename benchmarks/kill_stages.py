@@ -19,18 +19,22 @@ from dans.search import Budget, ExhaustiveSearch, Kept, evolution, random_search
 from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.study import Store, Study, canonical, sha256
 
-SPACE = SearchSpace((12, 16), "rgb", (.1, .2), (1, 0, 0, 0, 0))     # of the stages with a backend
-SEARCHED = SearchSpace((12, 16, 24), ("rgb", "mono"), (.1, .2, .3), (2, 2, 1, 0, 0))
-SMALL = System(DataConfig(16), Architecture((1, 0, 0, 0, 0), .1))   # trained by itself, and exported
+SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 0, 0, 0, 0))  # of the stages with a backend
+SEARCHED = SearchSpace((12, 16, 24), ("rgb", "mono"), (0.1, 0.2, 0.3), (2, 2, 1, 0, 0))
+SMALL = System(DataConfig(16), Architecture((1, 0, 0, 0, 0), 0.1))  # trained by itself, and exported
 
 
-def digests(folder:Path)->dict:     # path below `folder` -> SHA-256
+def digests(folder: Path) -> dict:  # path below `folder` -> SHA-256
     "The bytes of all files of a folder but the hidden ones."
     names = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
-    return {n.as_posix(): sha256((folder / n).read_bytes()) for n in names if not any(part.startswith(".") for part in n.parts)}
+    return {
+        n.as_posix(): sha256((folder / n).read_bytes())
+        for n in names
+        if not any(part.startswith(".") for part in n.parts)
+    }
 
 
-def digest_of(arrays)->str:
+def digest_of(arrays) -> str:
     "SHA-256 of named arrays, to the bit."
     found = hashlib.sha256()
     for name, array in arrays:
@@ -38,7 +42,7 @@ def digest_of(arrays)->str:
     return found.hexdigest()
 
 
-def pieces(store:Store, *kinds)->dict:      # kind -> rows in the order of recording, as CSV: every digit counts
+def pieces(store: Store, *kinds) -> dict:  # kind -> rows in the order of recording, as CSV: every digit counts
     "What a store holds, without the seconds."
     return {kind: store.rows(kind).drop(columns="seconds").to_csv(index=False) for kind in kinds}
 
@@ -49,11 +53,12 @@ def _study(folder):
 
 # --- stages without a backend
 
+
 def given(name, folder):
     "Class folders of small images for the stage that reads them; the backend for those that need it."
     if name in WITH_BACKEND:
         import dans.deploy
-        import dans.score   # noqa: F401
+        import dans.score  # noqa: F401
     if name != "folders":
         return
     for split in ("train", "val", "test"):
@@ -88,17 +93,26 @@ def store(folder):
     kept, files = Store(folder / "store"), {}
     kept.many("score", [dict(step=i) for i in range(100)], lambda steps: [dict(score=i / 7) for i in steps])
     for seed in range(10):
+
         def compute(seed=seed):
             data = np.random.default_rng(seed).bytes(50_000)
-            return dict(first=data[0], mean=float(np.frombuffer(data, np.uint8).mean())), {"weights.bin": data, "note.txt": f"{seed}".encode()}
+            return dict(first=data[0], mean=float(np.frombuffer(data, np.uint8).mean())), {
+                "weights.bin": data,
+                "note.txt": f"{seed}".encode(),
+            }
+
         kept.once("supernet", dict(seed=seed), compute)
         kept.record("score", dict(seed=seed), dict(score=seed / 7))
-        files |= {f"{seed}/{name}": sha256(kept.file("supernet", dict(seed=seed), name).read_bytes()) for name in ("weights.bin", "note.txt")}
+        files |= {
+            f"{seed}/{name}": sha256(kept.file("supernet", dict(seed=seed), name).read_bytes())
+            for name in ("weights.bin", "note.txt")
+        }
     return dict(rows=pieces(kept, "supernet", "score"), files=files)
 
 
 class _Drawn:
     "Scores that need no network."
+
     cost = staticmethod(macs)
 
     def __call__(self, systems):
@@ -108,11 +122,15 @@ class _Drawn:
 def search(folder):
     "Three searches whose scores are kept, and their rows."
     study, limits, chosen = _study(folder), Limits(macs=40_000), {}
+
     def kept(name):
         return Kept(_Drawn(), study.store, dict(search=name))
-    logs = dict(evolution=evolution(SEARCHED, kept("evolution"), limits, Budget(evaluations=60)),
-                random=random_search(SEARCHED, kept("random"), limits, Budget(evaluations=60)),
-                exhaustive=ExhaustiveSearch(SEARCHED, kept("exhaustive"), limits).log)
+
+    logs = dict(
+        evolution=evolution(SEARCHED, kept("evolution"), limits, Budget(evaluations=60)),
+        random=random_search(SEARCHED, kept("random"), limits, Budget(evaluations=60)),
+        exhaustive=ExhaustiveSearch(SEARCHED, kept("exhaustive"), limits).log,
+    )
     for name, log in logs.items():
         study.write(f"search/{name}", log.drop(columns="seconds"), seeds=[0])
         chosen[name] = str(System.from_dict(winner(log)))
@@ -121,6 +139,7 @@ def search(folder):
 
 # --- stages with a backend: it is loaded by the stage, not by the module
 
+
 def _images(folder):
     return prepare(wake_scenes(64, 32, 32, native=32), SPACE.resolutions, folder / "cache")
 
@@ -128,20 +147,29 @@ def _images(folder):
 def _bits_of(state):
     "Digests of a training's end."
     slots = enumerate(state.slots or [])
-    return dict(weights=digest_of(state.weights.items()), slots=digest_of(slots), history=state.history, step=state.step)
+    return dict(
+        weights=digest_of(state.weights.items()), slots=digest_of(slots), history=state.history, step=state.step
+    )
 
 
 def training(folder):
     "A supernet with a checkpoint after each epoch, its epochs and its weights in the store."
     from dans.supernet import Recipe, State, Supernet
-    kept, prepared, recipe = Store(folder / "store"), _images(folder), Recipe(epochs=4, batch=16, average=.5)
+
+    kept, prepared, recipe = Store(folder / "store"), _images(folder), Recipe(epochs=4, batch=16, average=0.5)
     trained = dict(space=asdict(SPACE), data=prepared.key, recipe=asdict(recipe))
 
     def train():
         checkpoint = folder / "partial" / "supernet.npz"
-        net = Supernet(SPACE).train(prepared, recipe, checkpoint, check_images=0,
-                                    on_epoch=lambda epoch: kept.record("supernet", dict(trained, epoch=epoch["epoch"]), epoch))
+        net = Supernet(SPACE).train(
+            prepared,
+            recipe,
+            checkpoint,
+            check_images=0,
+            on_epoch=lambda epoch: kept.record("supernet", dict(trained, epoch=epoch["epoch"]), epoch),
+        )
         return dict(history=net.state.history), {"supernet.npz": checkpoint}
+
     row = kept.once("supernet", trained, train)
     state, _ = State.load(kept.file("supernet", trained, "supernet.npz"))
     return dict(_bits_of(state), row=row, rows=pieces(kept, "supernet"))
@@ -150,13 +178,22 @@ def training(folder):
 def alone(folder):
     "Systems trained by themselves through a study, each with a checkpoint after each epoch."
     from dans.supernet import Recipe, train_alone
+
     study, prepared, recipe = _study(folder), _images(folder), Recipe(epochs=6, batch=8)
     whats = [dict(system=system.to_dict(), data=prepared.key, recipe=asdict(recipe)) for system in (SMALL, SPACE[0])]
 
     def train(i):
         checkpoint = study.checkpoint("standalone", whats[i])
-        model, state = train_alone(System.from_dict(whats[i]["system"]), prepared, recipe, checkpoint=checkpoint, calibration=64, check_images=16)
+        model, state = train_alone(
+            System.from_dict(whats[i]["system"]),
+            prepared,
+            recipe,
+            checkpoint=checkpoint,
+            calibration=64,
+            check_images=16,
+        )
         return dict(_bits_of(state), model=digest_of((k, value) for k, value in enumerate(model.get_weights())))
+
     return dict(trained=study.pieces("standalone", whats, train), rows=pieces(study.store, "standalone"))
 
 
@@ -164,8 +201,11 @@ def scoring(folder):
     "Every system, tree by tree through a study."
     from dans.score import score_subnets
     from dans.supernet import Supernet
+
     study, prepared, net = _study(folder), _images(folder), Supernet(SPACE)
-    trees = [[s for s in SPACE.fix(data) if s.arch.width == width] for data in SPACE.data_configs for width in SPACE.widths]
+    trees = [
+        [s for s in SPACE.fix(data) if s.arch.width == width] for data in SPACE.data_configs for width in SPACE.widths
+    ]
     whats = [dict(data=str(tree[0].data), width=tree[0].arch.width) for tree in trees]
     found = study.pieces("score", whats, lambda i: dict(scores=score_subnets(net, trees[i], prepared, 64, 32)))
     return dict(scores=found, rows=pieces(study.store, "score"))
@@ -175,19 +215,37 @@ def exported(folder):
     "A network, not trained but calibrated, as an int8 model and a folder for firmware."
     from dans.deploy import deploy, export
     from dans.supernet import Supernet
+
     kept, prepared = Store(folder / "store"), _images(folder)
-    calibration, test, what = prepared.view("train", SMALL.data).images, prepared.view("test", SMALL.data), dict(system=SMALL.to_dict())
+    calibration, test, what = (
+        prepared.view("train", SMALL.data).images,
+        prepared.view("test", SMALL.data),
+        dict(system=SMALL.to_dict()),
+    )
 
     def convert():
-        tflite, found = deploy(SMALL, Supernet(SPACE).extract(SMALL, calibration), calibration, test.images, test.labels)
+        tflite, found = deploy(
+            SMALL, Supernet(SPACE).extract(SMALL, calibration), calibration, test.images, test.labels
+        )
         export(folder / "model", tflite, test.images[0], found, prepared.classes, fit=prepared.meta["fit"])
         return found.to_dict(), {"model.tflite": tflite}
+
     row = kept.once("deploy", what, convert)
-    return dict(row=row, files=digests(folder / "model"), kept=sha256(kept.file("deploy", what, "model.tflite").read_bytes()))
+    return dict(
+        row=row, files=digests(folder / "model"), kept=sha256(kept.file("deploy", what, "model.tflite").read_bytes())
+    )
 
 
-STAGES = {"scenes": scenes, "folders": folders, "store": store, "search": search,
-          "training": training, "alone": alone, "scoring": scoring, "export": exported}
+STAGES = {
+    "scenes": scenes,
+    "folders": folders,
+    "store": store,
+    "search": search,
+    "training": training,
+    "alone": alone,
+    "scoring": scoring,
+    "export": exported,
+}
 WITH_BACKEND = ("training", "alone", "scoring", "export")
 
 

@@ -23,7 +23,7 @@ from dans.space import DansError, SearchSpace
 from dans.supernet import Recipe, Supernet, extremes, train_alone
 
 
-def resident(what="VmRSS")->int:
+def resident(what="VmRSS") -> int:
     "Bytes of this process that lie in memory now (`VmRSS`), or lay there at most (`VmHWM`). Raises `DansError` where the system does not say."
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -32,90 +32,105 @@ def resident(what="VmRSS")->int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
 
 
-def start(threads:int):
+def start(threads: int):
     "What a new process does first."
     tf.get_logger().setLevel("ERROR")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.zeros(1)     # starts TensorFlow
+    tf.zeros(1)  # starts TensorFlow
 
 
 # Stages
 
-def data(folder:Path, space:SearchSpace, sizes:Sizes)->Prepared:
+
+def data(folder: Path, space: SearchSpace, sizes: Sizes) -> Prepared:
     "Drawn scenes, prepared for `space`; the second call finds them in the folder."
-    return prepare(wake_scenes(*sizes.memory_images, native=2 * max(space.resolutions)), space.resolutions, folder / "prepared")
+    return prepare(
+        wake_scenes(*sizes.memory_images, native=2 * max(space.resolutions)), space.resolutions, folder / "prepared"
+    )
 
 
-def preparation(folder:Path, sizes:Sizes):
+def preparation(folder: Path, sizes: Sizes):
     "Scenes drawn and prepared."
     data(folder, sizes.memory, sizes)
 
 
-def supernet(folder:Path, sizes:Sizes):
+def supernet(folder: Path, sizes: Sizes):
     "A supernet trained and saved."
     prepared = data(folder, sizes.memory, sizes)
-    Supernet(sizes.memory).train(prepared, Recipe(epochs=sizes.memory_epochs, batch=sizes.batch)).save(folder / "supernet.npz")
+    Supernet(sizes.memory).train(prepared, Recipe(epochs=sizes.memory_epochs, batch=sizes.batch)).save(
+        folder / "supernet.npz"
+    )
 
 
-def scorer(folder:Path, sizes:Sizes)->Scorer:
+def scorer(folder: Path, sizes: Sizes) -> Scorer:
     "Scores by the saved supernet, on all validation images."
     return Scorer(Supernet.load(folder / "supernet.npz"), data(folder, sizes.memory, sizes), sizes.space_calibration)
 
 
-def scoring(folder:Path, sizes:Sizes):
+def scoring(folder: Path, sizes: Sizes):
     "All subnets of the largest data configuration and width scored together."
     largest = extremes(sizes.memory)[0]
     scorer(folder, sizes)([s for s in sizes.memory if (s.data, s.arch.width) == (largest.data, largest.arch.width)])
 
 
-def search(folder:Path, sizes:Sizes):
+def search(folder: Path, sizes: Sizes):
     "An evolution scored by the supernet."
     evolution(sizes.memory, scorer(folder, sizes), Limits(), Budget(evaluations=sizes.memory_searched))
 
 
-def standalone(folder:Path, sizes:Sizes):
+def standalone(folder: Path, sizes: Sizes):
     "The largest system trained on its own and saved."
     recipe = Recipe(epochs=sizes.memory_epochs, batch=sizes.batch)
-    model, _ = train_alone(extremes(sizes.memory)[0], data(folder, sizes.memory, sizes), recipe, calibration=sizes.space_calibration)
+    model, _ = train_alone(
+        extremes(sizes.memory)[0], data(folder, sizes.memory, sizes), recipe, calibration=sizes.space_calibration
+    )
     model.save(folder / "model.keras")
 
 
-def quantisation(folder:Path, sizes:Sizes):
+def quantisation(folder: Path, sizes: Sizes):
     "The saved system quantised, checked in the interpreter and written as files."
     images = data(folder, sizes.memory, sizes).view("train", extremes(sizes.memory)[0].data, 300).images
     model = keras.models.load_model(folder / "model.keras", compile=False, safe_mode=True)
     export(folder / "firmware", quantise(model, images), np.array(images[0]))
 
 
-STAGES = (preparation, supernet, scoring, search, standalone, quantisation)     # each reads what those before it left in the folder
+# each reads what those before it left in the folder
+STAGES = (preparation, supernet, scoring, search, standalone, quantisation)
 
 
-def peak(stage, folder:Path, sizes:Sizes)->dict:
+def peak(stage, folder: Path, sizes: Sizes) -> dict:
     "What `stage` takes at most, beyond what the process held before it."
-    with suppress(OSError):     # the mark is set back where the system lets us
+    with suppress(OSError):  # the mark is set back where the system lets us
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before, began = resident(), time.perf_counter()
     stage(folder, sizes)
-    return dict(stage=stage.__name__, what=stage.__doc__, peak_bytes=resident("VmHWM") - before, before_bytes=before, seconds=time.perf_counter() - began)
+    return dict(
+        stage=stage.__name__,
+        what=stage.__doc__,
+        peak_bytes=resident("VmHWM") - before,
+        before_bytes=before,
+        seconds=time.perf_counter() - began,
+    )
 
 
 # Evaluations, thousands of them in one process
 
-def scored(folder:Path, sizes:Sizes):
+
+def scored(folder: Path, sizes: Sizes):
     "A call of the scorer for each system."
     score = Scorer(Supernet(sizes.evaluated), data(folder, sizes.evaluated, sizes), calibration=16, images=32)
     return lambda system: score([system])
 
 
-def trained(folder:Path, sizes:Sizes):
+def trained(folder: Path, sizes: Sizes):
     "A training of one step for each system, and its Keras model."
     prepared, largest = data(folder, sizes.evaluated, sizes), extremes(sizes.evaluated)[0].arch
     recipe = Recipe(epochs=0, batch=16)
     return lambda system: train_alone(system, prepared, recipe, largest, calibration=16, check_images=16)
 
 
-def predicted(folder:Path, sizes:Sizes):
+def predicted(folder: Path, sizes: Sizes):
     "A new Keras model for each system, and its `predict`."
     return lambda system: keras_model(system).predict(noise(32, system.data, 0), verbose=0)
 
@@ -123,7 +138,7 @@ def predicted(folder:Path, sizes:Sizes):
 EVALUATIONS = (scored, trained, predicted)
 
 
-def curve(evaluation, count:int, folder:Path, sizes:Sizes)->dict:
+def curve(evaluation, count: int, folder: Path, sizes: Sizes) -> dict:
     "Memory along `count` evaluations of systems in random order; its growth is the slope of a line through the second half."
     evaluate, space = evaluation(folder, sizes), sizes.evaluated
     order, every = np.random.default_rng(0).permutation(len(space)), max(1, count // 50)
@@ -135,20 +150,35 @@ def curve(evaluation, count:int, folder:Path, sizes:Sizes)->dict:
             held.append(resident())
     half = len(after) // 2
     growth = float(np.polyfit(after[half:], held[half:], 1)[0])
-    return dict(evaluation=evaluation.__name__, what=evaluation.__doc__, after=after, resident_bytes=held, growth_bytes=growth)
+    return dict(
+        evaluation=evaluation.__name__, what=evaluation.__doc__, after=after, resident_bytes=held, growth_bytes=growth
+    )
 
 
-def memory(sizes:Sizes):
+def memory(sizes: Sizes):
     "Peaks and curves, each from a fresh process."
     rows, curves, threads = [], [], tf.config.threading.get_intra_op_parallelism_threads()
-    processes = dict(max_workers=1, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1 if sizes.memory_fresh else None,
-                     initializer=start, initargs=(threads,))
+    processes = dict(
+        max_workers=1,
+        mp_context=multiprocessing.get_context("spawn"),
+        max_tasks_per_child=1 if sizes.memory_fresh else None,
+        initializer=start,
+        initargs=(threads,),
+    )
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(**processes) as pool:
         for stage in STAGES:
             rows.append(row := pool.submit(peak, stage, Path(folder), sizes).result())
-            yield dict(rows=rows, curves=curves), f"{row['stage']}: {row['peak_bytes'] / 2**20:,.0f} MiB above {row['before_bytes'] / 2**20:,.0f} MiB"
+            yield (
+                dict(rows=rows, curves=curves),
+                f"{row['stage']}: {row['peak_bytes'] / 2**20:,.0f} MiB above {row['before_bytes'] / 2**20:,.0f} MiB",
+            )
         for evaluation, count in zip(EVALUATIONS, sizes.evaluations):
             curves.append(found := pool.submit(curve, evaluation, count, Path(folder), sizes).result())
             early, *_, late = (f"{held / 2**20:,.0f} MiB" for held in found["resident_bytes"])
-            yield dict(rows=rows, curves=curves), (f"{count:,} systems {evaluation.__name__}: {early} after {found['after'][0]:,}, {late} at the end, "
-                                                   f"{found['growth_bytes'] / 1024:+,.1f} KiB each in the second half")
+            yield (
+                dict(rows=rows, curves=curves),
+                (
+                    f"{count:,} systems {evaluation.__name__}: {early} after {found['after'][0]:,}, {late} at the end, "
+                    f"{found['growth_bytes'] / 1024:+,.1f} KiB each in the second half"
+                ),
+            )

@@ -68,17 +68,27 @@ class _Pass:
         plain = kernel[0, 0]
         variance = tf.reduce_sum(plain * tf.matmul(covariance, plain), 0)
         scale, shift = self.fold(name, channels, tf.linalg.matvec(plain, mean, transpose_a=True), variance)
-        self.seen, self.asked = ([tf.nn.relu6(tf.nn.bias_add(_pointwise(x, kernel * scale), shift)) for x in parts]
-                                 for parts in (self.seen, self.asked))
+        self.seen, self.asked = (
+            [tf.nn.relu6(tf.nn.bias_add(_pointwise(x, kernel * scale), shift)) for x in parts]
+            for parts in (self.seen, self.asked)
+        )
 
     def block(self, block, c_in, c_mid, c_out):
         name, weights, before = block_name(block), self.weights, self.state()
         if block.stage > 1:
             self.expanded(f"{name}_expand", weights[f"{name}_expand/kernel"][:, :, :c_in, :c_mid], c_mid)
         strides = [1, block.stride, block.stride, 1]
-        self.normed(f"{name}_depthwise", weights[f"{name}_depthwise/kernel"][:, :, :c_mid], c_mid,
-                    lambda x, k: tf.nn.depthwise_conv2d(x, k, strides, "SAME"), tf.nn.relu6, lambda k, scale: k * scale[:, None])
-        self.normed(f"{name}_project", weights[f"{name}_project/kernel"][:, :, :c_mid, :c_out], c_out, _pointwise, tf.identity)
+        self.normed(
+            f"{name}_depthwise",
+            weights[f"{name}_depthwise/kernel"][:, :, :c_mid],
+            c_mid,
+            lambda x, k: tf.nn.depthwise_conv2d(x, k, strides, "SAME"),
+            tf.nn.relu6,
+            lambda k, scale: k * scale[:, None],
+        )
+        self.normed(
+            f"{name}_project", weights[f"{name}_project/kernel"][:, :, :c_mid, :c_out], c_out, _pointwise, tf.identity
+        )
         if block.residual:
             self.seen, self.asked = ([x + y for x, y in zip(*parts)] for parts in zip(before, self.state()))
 
@@ -92,29 +102,43 @@ class _Pass:
 
 def _logits(weights, seen, asked, channels, depths, stages):
     "Logits of one subnet. channels: of stem and last convolution, then (c_in, c_mid, c_out) of each block."
+
     def sizes(number):
         return channels[2 + 3 * number], channels[3 + 3 * number], channels[4 + 3 * number]
 
     def pixels(parts):
         return [tf.cast(x, tf.float32) / 127.5 - 1 for x in parts]
+
     through = _Pass(weights, pixels(seen), pixels(asked))
-    through.normed("stem", weights["stem/kernel"][..., :channels[0]], channels[0],
-                   lambda x, k: tf.nn.conv2d(x, k, 2, "SAME"), tf.nn.relu6)
+    through.normed(
+        "stem",
+        weights["stem/kernel"][..., : channels[0]],
+        channels[0],
+        lambda x, k: tf.nn.conv2d(x, k, 2, "SAME"),
+        tf.nn.relu6,
+    )
     for number, block in stages[1] + stages[2]:
         through.block(block, *sizes(number))
     logits, state = through.logits(2, sizes(stages[2][0][0])[2], channels[1]), through.state()
     for ending in range(3, max(stages) + 1):
+
         def stage(state=state, ending=ending, logits=logits):
             def further(state, number, block):
                 one = _Pass(weights, *state)
                 one.block(block, *sizes(number))
                 return one.state()
+
             (number, first), *others = stages[ending]
             state = further(state, number, first)
             for n, block in others:
-                state = tf.cond(depths[ending - 3] > block.index, lambda s=state, n=n, b=block: further(s, n, b), lambda s=state: s)
+                state = tf.cond(
+                    depths[ending - 3] > block.index, lambda s=state, n=n, b=block: further(s, n, b), lambda s=state: s
+                )
             ends = tf.equal(depths[ending - 2], 0) if ending < max(stages) else tf.constant(True)
-            return state, tf.cond(ends, lambda: _Pass(weights, *state).logits(ending, sizes(number)[2], channels[1]), lambda: logits)
+            return state, tf.cond(
+                ends, lambda: _Pass(weights, *state).logits(ending, sizes(number)[2], channels[1]), lambda: logits
+            )
+
         state, logits = tf.cond(depths[ending - 3] > 0, stage, lambda s=state, z=logits: (s, z))
     return logits
 
@@ -122,7 +146,7 @@ def _logits(weights, seen, asked, channels, depths, stages):
 class TracedList:
     "Logits of any subnet of `weights`; `trace_seconds` is what the one trace took."
 
-    def __init__(self, weights, largest:Architecture, classes, seen, asked):
+    def __init__(self, weights, largest: Architecture, classes, seen, asked):
         self.largest, self.weights = largest, tensors(weights)
         self.seen, self.asked = ([tf.constant(np.asarray(x)) for x in parts] for parts in (seen, asked))
         stages = {}
@@ -130,13 +154,24 @@ class TracedList:
             stages.setdefault(block.stage, []).append((number, block))
         unknown = {name: tf.TensorSpec([None] * len(shape)) for name, shape in weight_shapes(largest, classes).items()}
         images = tf.TensorSpec((None, None, None, None), tf.uint8)
-        self.function = tf.function(lambda *args: _logits(*args, stages), autograph=False, input_signature=[
-            unknown, [images] * len(seen), [images] * len(asked), tf.TensorSpec((None,), tf.int32), tf.TensorSpec((5,), tf.int32)])
+        self.function = tf.function(
+            lambda *args: _logits(*args, stages),
+            autograph=False,
+            input_signature=[
+                unknown,
+                [images] * len(seen),
+                [images] * len(asked),
+                tf.TensorSpec((None,), tf.int32),
+                tf.TensorSpec((5,), tf.int32),
+            ],
+        )
         self.trace_seconds = seconds_of(self.function.get_concrete_function)
 
-    def __call__(self, system:System):
+    def __call__(self, system: System):
         "Logits (n, classes) of a subnet, with statistics of its own."
         arch = system.arch
         net = network(replace(self.largest, width=arch.width))
         channels = [net.stem, net.last, *(c for b in net.blocks for c in (b.c_in, b.c_mid, b.c_out))]
-        return self.function(self.weights, self.seen, self.asked, tf.constant(channels, tf.int32), tf.constant(arch.depths)).numpy()
+        return self.function(
+            self.weights, self.seen, self.asked, tf.constant(channels, tf.int32), tf.constant(arch.depths)
+        ).numpy()

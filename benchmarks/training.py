@@ -12,7 +12,7 @@ from dans.supernet import Layout, as_rgb, extremes, trainer
 RATE = 1e-3
 
 
-def step_against_fit(sizes:Sizes):
+def step_against_fit(sizes: Sizes):
     largest, rows = extremes(sizes.train)[0].arch, []
     ours = trainer(Layout(largest, 2))
     for name, system in zip(("largest", "smallest"), extremes(sizes.train)):
@@ -24,20 +24,43 @@ def step_against_fit(sizes:Sizes):
 
         def step(images=as_rgb(images), labels=labels, system=system):
             return ours.step([(system, images, 0)], labels, RATE)
+
         losses = []
-        first = [seconds_of(lambda: losses.append(step())),
-                 seconds_of(lambda: losses.append(model.train_on_batch(images / np.float32(127.5) - 1, labels)))]
+        first = [
+            seconds_of(lambda: losses.append(step())),
+            seconds_of(lambda: losses.append(model.train_on_batch(images / np.float32(127.5) - 1, labels))),
+        ]
         if not np.isclose(*map(float, losses), rtol=1e-3):
-            raise DansError(f"first losses of {system} are {losses}", "a speed without equal results means nothing: mend the code first")
+            raise DansError(
+                f"first losses of {system} are {losses}",
+                "a speed without equal results means nothing: mend the code first",
+            )
         steps = int(np.clip(sizes.pass_seconds / min(seconds_of(step) for _ in range(3)), 2, 200))
         pixels, truth = np.concatenate([images / np.float32(127.5) - 1] * steps), np.tile(labels, steps)
 
         def fit(model=model, pixels=pixels, truth=truth):
             model.fit(pixels, truth, batch_size=sizes.batch, shuffle=False, verbose=0)
+
         fit()
         timed = contest(lambda: [step() for _ in range(steps)], fit, sizes.repeats)
         n = steps * sizes.batch
-        per_second = {f"{who}_images_per_second": n / float(np.median(timed[f"{who}_seconds"])) for who in ("ours", "theirs")}
-        rows.append(dict(network=name, system=str(system), **timed, **per_second, steps=steps, batch=sizes.batch,
-                         ours_first_seconds=first[0], theirs_first_seconds=first[1], target=.8))
-        yield dict(rows=rows), f"{name} ({system}): {timed['ratio']:.2f} times ({timed['ratio_low']:.2f}-{timed['ratio_high']:.2f})"
+        per_second = {
+            f"{who}_images_per_second": n / float(np.median(timed[f"{who}_seconds"])) for who in ("ours", "theirs")
+        }
+        rows.append(
+            dict(
+                network=name,
+                system=str(system),
+                **timed,
+                **per_second,
+                steps=steps,
+                batch=sizes.batch,
+                ours_first_seconds=first[0],
+                theirs_first_seconds=first[1],
+                target=0.8,
+            )
+        )
+        yield (
+            dict(rows=rows),
+            f"{name} ({system}): {timed['ratio']:.2f} times ({timed['ratio_low']:.2f}-{timed['ratio_high']:.2f})",
+        )

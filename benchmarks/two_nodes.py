@@ -35,15 +35,22 @@ def counted(name, compute, number=PIECES):
     def piece(i):
         (began / f"{i}-{os.getpid()}").touch()
         return dict(n=i, node=ray.get_runtime_context().get_node_id()) | (compute(i, began) or {})
+
     rows, stored = of.pieces("search", whats, piece), of.store.rows("search")
-    return dict(pieces=number, in_order=sum(row["n"] == i for i, row in enumerate(rows)), stored=len(stored), different=int(stored.n.nunique()),
-                nodes=len({row["node"] for row in rows}), begun=len(list(began.iterdir())))
+    return dict(
+        pieces=number,
+        in_order=sum(row["n"] == i for i, row in enumerate(rows)),
+        stored=len(stored),
+        different=int(stored.n.nunique()),
+        nodes=len({row["node"] for row in rows}),
+        begun=len(list(began.iterdir())),
+    )
 
 
 def on_both_nodes(i, began):
     "The first two pieces wait for each other, so each node computes one."
     while i < 2 and not all(list(began.glob(f"{k}-*")) for k in (0, 1)):
-        time.sleep(.02)
+        time.sleep(0.02)
 
 
 def worker_is_killed(i, began):
@@ -55,19 +62,20 @@ def worker_is_killed(i, began):
 def a_node_is_lost(cluster, node):
     def compute(i, began):
         on_both_nodes(i, began)
-        time.sleep(.3)
+        time.sleep(0.3)
 
     def lose():
         while len(list(FOLDER.glob("node/*"))) < PIECES // 2:
-            time.sleep(.02)
+            time.sleep(0.02)
         cluster.remove_node(node, allow_graceful=False)
+
     threading.Thread(target=lose).start()
     return counted("node", compute)
 
 
 def same_bits():
     "Weights of a system on its own and of a supernet, and the scores of its tree, computed here and on the cluster."
-    space, recipe = SearchSpace(16, "rgb", (.1, .2), (1, 0, 0, 0, 0)), Recipe(epochs=2, batch=32)
+    space, recipe = SearchSpace(16, "rgb", (0.1, 0.2), (1, 0, 0, 0, 0)), Recipe(epochs=2, batch=32)
     prepared = prepare(wake_scenes(96, 32, 32, native=32), [16], FOLDER / "cache")
 
     def of(weights):
@@ -80,9 +88,15 @@ def same_bits():
         return dict(weights=of(Supernet(space).train(prepared, recipe, check_images=0).weights))
 
     def tree():
-        return dict(scores=score_subnets(Supernet(space), [s for s in space if s.arch.width == .1], prepared))
+        return dict(scores=score_subnets(Supernet(space), [s for s in space if s.arch.width == 0.1], prepared))
+
     pieces = dict(alone=alone, supernet=supernet, tree=tree)
-    here, there = (study(f"bits-{e}", e).pieces("standalone", [dict(piece=name) for name in pieces], lambda i: list(pieces.values())[i]()) for e in ("local", "ray"))
+    here, there = (
+        study(f"bits-{e}", e).pieces(
+            "standalone", [dict(piece=name) for name in pieces], lambda i: list(pieces.values())[i]()
+        )
+        for e in ("local", "ray")
+    )
     return dict(pieces=list(pieces), equal=[name for name, a, b in zip(pieces, here, there) if a == b])
 
 
@@ -107,8 +121,13 @@ def main():
     record = dict(worker_killed=counted("worker", worker_is_killed))
     start = time.perf_counter()
     counted("empty", lambda i, began: None, 10 * PIECES)
-    record |= dict(seconds_per_piece=(time.perf_counter() - start) / (10 * PIECES), bits=same_bits(), node_lost=a_node_is_lost(cluster, second),
-                   wrong=refused("ray", mistaken), large=refused("ray:cpus=64", mistaken))
+    record |= dict(
+        seconds_per_piece=(time.perf_counter() - start) / (10 * PIECES),
+        bits=same_bits(),
+        node_lost=a_node_is_lost(cluster, second),
+        wrong=refused("ray", mistaken),
+        large=refused("ray:cpus=64", mistaken),
+    )
     ray.shutdown()
     cluster.shutdown()
     print(json.dumps(record))

@@ -14,17 +14,18 @@ from pathlib import Path
 from .space import DansError
 
 # %% ../nbs/07b_backend.ipynb #3fb771a3
-SETTINGS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}    # what all results rest on
+SETTINGS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}  # what all results rest on
 BACKENDS = ("tensorflow", "jax")
 
 
-def keras_json()->Path:    # it need not exist
+def keras_json() -> Path:  # it need not exist
     "Where Keras looks for its settings."
     home = os.path.expanduser("~")
     folder = os.environ.get("KERAS_HOME", os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras"))
-    return Path(folder)/"keras.json"
+    return Path(folder) / "keras.json"
 
-def _said()->dict:
+
+def _said() -> dict:
     "The entries of `keras.json`; none where Keras cannot read it either."
     try:
         said = json.loads(keras_json().read_text(encoding="utf-8"))
@@ -32,12 +33,15 @@ def _said()->dict:
         return {}
     return said if isinstance(said, dict) else {}
 
+
 def _there():
     "The module `keras`, where it is imported."
     keras = sys.modules.get("keras")
-    return keras if hasattr(keras, "config") and hasattr(keras, "Model") else None      # whole, not half-way through its import
+    # whole, not half-way through its import
+    return keras if hasattr(keras, "config") and hasattr(keras, "Model") else None
 
-def backend()->str:    # such as "tensorflow"
+
+def backend() -> str:  # such as "tensorflow"
     "What Keras runs on in this process, or will run on when it is imported."
     if keras := _there():
         return keras.config.backend()
@@ -45,25 +49,33 @@ def backend()->str:    # such as "tensorflow"
 
 # %% ../nbs/07b_backend.ipynb #934d5695
 def check_backend(
-    name:str=None,  # of a backend; default: `backend()`
+    name: str = None,  # of a backend; default: `backend()`
 ):
     "Raises `DansError` for a backend that we cannot use, or that is not installed."
     told = os.environ.get("KERAS_BACKEND")
     where = "KERAS_BACKEND" if name or told or _there() else str(keras_json())
     name = name or backend()
-    remedy = "unset KERAS_BACKEND, or set it to tensorflow or jax" if where == "KERAS_BACKEND" else \
-        'write "backend": "tensorflow" there, or set KERAS_BACKEND=tensorflow'
+    remedy = (
+        "unset KERAS_BACKEND, or set it to tensorflow or jax"
+        if where == "KERAS_BACKEND"
+        else 'write "backend": "tensorflow" there, or set KERAS_BACKEND=tensorflow'
+    )
     if name not in BACKENDS:
         raise DansError(f"{where} says {name!r}, and Keras must run on {' or '.join(BACKENDS)}", remedy)
     if find_spec(name) is None:
-        raise DansError(f"Keras is to run on {name}, which is not installed ({where})",
-                        "pip install 'dans[jax]', or set KERAS_BACKEND=tensorflow" if name == "jax" else
-                        "install the versions of constraints.txt" + ", or set KERAS_BACKEND=jax"*bool(find_spec("jax")))
+        raise DansError(
+            f"Keras is to run on {name}, which is not installed ({where})",
+            "pip install 'dans[jax]', or set KERAS_BACKEND=tensorflow"
+            if name == "jax"
+            else "install the versions of constraints.txt" + ", or set KERAS_BACKEND=jax" * bool(find_spec("jax")),
+        )
 
-def settings()->dict:     # as `SETTINGS`
+
+def settings() -> dict:  # as `SETTINGS`
     "What Keras has, or will have when it is imported."
     keras, said = _there(), _said()
     return {name: getattr(keras.config, name)() if keras else said.get(name, value) for name, value in SETTINGS.items()}
+
 
 def check_keras():
     "Raises `DansError` where Keras has, or will have, a backend or settings that we cannot use."
@@ -72,27 +84,40 @@ def check_keras():
     for name, value in SETTINGS.items():
         if found[name] != value:
             said = _said().get(name, value) != value
-            raise DansError(f"Keras has {name} {found[name]!r} ({keras_json() if said else 'set in this process'}), and results rest on {value!r}",
-                            f'write "{name}": {json.dumps(value)} there' if said else f"leave out keras.config.set_{name}")
+            raise DansError(
+                f"Keras has {name} {found[name]!r} ({keras_json() if said else 'set in this process'}), and results rest on {value!r}",
+                f'write "{name}": {json.dumps(value)} there' if said else f"leave out keras.config.set_{name}",
+            )
     if keras and keras.config.dtype_policy().name != "float32":
-        raise DansError(f"Keras has the dtype policy {keras.config.dtype_policy().name!r}, and results rest on 'float32'",
-                        "leave out keras.config.set_dtype_policy; `precision` of a Recipe says in what it is trained")
+        raise DansError(
+            f"Keras has the dtype policy {keras.config.dtype_policy().name!r}, and results rest on 'float32'",
+            "leave out keras.config.set_dtype_policy; `precision` of a Recipe says in what it is trained",
+        )
 
 # %% ../nbs/07b_backend.ipynb #9ac690f7
 @dataclass(frozen=True)
 class Need:
     "What a step cannot do without."
-    backends:tuple = ()                             # one of these; none: the step computes nothing with Keras
-    packages:dict = field(default_factory=dict)     # module -> how it is called where it is installed
+
+    backends: tuple = ()  # one of these; none: the step computes nothing with Keras
+    packages: dict = field(default_factory=dict)  # module -> how it is called where it is installed
+
 
 _TRAINS = Need(BACKENDS)
-NEEDS = {"data": Need(), "search": Need(), "supernet": _TRAINS, "score": _TRAINS, "standalone": _TRAINS,
-         "deploy": Need(("tensorflow",)), "tflite-micro": Need(packages={"tflite_micro": "tflite-micro"})}
+NEEDS = {
+    "data": Need(),
+    "search": Need(),
+    "supernet": _TRAINS,
+    "score": _TRAINS,
+    "standalone": _TRAINS,
+    "deploy": Need(("tensorflow",)),
+    "tflite-micro": Need(packages={"tflite_micro": "tflite-micro"}),
+}
 
 
 def need(
-    *steps,             # of `NEEDS`
-    name:str=None,      # of the backend; default: `backend()`
+    *steps,  # of `NEEDS`
+    name: str = None,  # of the backend; default: `backend()`
 ):
     "Raises `DansError`, in one line with the remedy, where one of `steps` cannot be done in this environment."
     name = name or backend()
@@ -101,9 +126,13 @@ def need(
         if wanted.backends:
             check_backend(name)
         if wanted.backends and name not in wanted.backends:
-            raise DansError(f"KERAS_BACKEND is {name}, which cannot do step {step} (int8 files): it does {', '.join(s for s, n in NEEDS.items() if name in n.backends)}",
-                            f"set KERAS_BACKEND={wanted.backends[0]}, or choose runs without it, such as run_truth")
+            raise DansError(
+                f"KERAS_BACKEND is {name}, which cannot do step {step} (int8 files): it does {', '.join(s for s, n in NEEDS.items() if name in n.backends)}",
+                f"set KERAS_BACKEND={wanted.backends[0]}, or choose runs without it, such as run_truth",
+            )
         for module, package in wanted.packages.items():
             if find_spec(module) is None:
-                raise DansError(f"{package} is not installed, and this needs it",
-                                f"pip install {package} (on Linux or in WSL: there are no wheels for macOS and Windows), or choose runs without it, such as run_truth")
+                raise DansError(
+                    f"{package} is not installed, and this needs it",
+                    f"pip install {package} (on Linux or in WSL: there are no wheels for macOS and Windows), or choose runs without it, such as run_truth",
+                )

@@ -22,29 +22,30 @@ from .space import DansError, SearchSpace, System
 @dataclass(frozen=True)
 class Device:
     "A board, with the source of each number."
-    board:str                       # what one buys
-    chip:str
-    core:str
-    clock_mhz:int|None              # highest clock
-    ram_bytes:int|None              # all on-chip RAM
-    block_bytes:int|None            # largest piece of RAM with addresses in a row
-    flash_bytes:int|None            # flash that holds code and weights
-    source:str                      # of core, clock, RAM and flash
-    block_source:str=""             # of the block
-    power_mw:tuple|None=None        # lowest and highest published power while a network runs
-    power_source:str=""             # of the power, with its condition
-    external_flash:bool=False       # code and weights are read from a flash chip beside the processor
-    also:tuple=()                   # other boards with the same chip, where only that counts
+
+    board: str  # what one buys
+    chip: str
+    core: str
+    clock_mhz: int | None  # highest clock
+    ram_bytes: int | None  # all on-chip RAM
+    block_bytes: int | None  # largest piece of RAM with addresses in a row
+    flash_bytes: int | None  # flash that holds code and weights
+    source: str  # of core, clock, RAM and flash
+    block_source: str = ""  # of the block
+    power_mw: tuple | None = None  # lowest and highest published power while a network runs
+    power_source: str = ""  # of the power, with its condition
+    external_flash: bool = False  # code and weights are read from a flash chip beside the processor
+    also: tuple = ()  # other boards with the same chip, where only that counts
 
     @property
-    def kernels(self)->tuple:
+    def kernels(self) -> tuple:
         "Kernel libraries whose latency on this core can be estimated, see `speeds`; () if there are none."
         return tuple(s.kernels for s in speeds() if s.core == self.core and not self.external_flash)
 
     def scratch(
         self,
-        kernels:str|None=None,      # a library of `speeds`; None: the reference kernels
-    )->str:
+        kernels: str | None = None,  # a library of `speeds`; None: the reference kernels
+    ) -> str:
         "The library of `dans.hardware.KERNELS` whose scratch memory this one takes on this core. Raises `DansError` for an unknown one."
         if kernels in (None, "reference"):
             return "reference"
@@ -58,27 +59,32 @@ class Device:
 # %% ../nbs/07_boards.ipynb #15a0af0a
 @patch
 def limits(
-    self:Device,
-    runtime_reserve:int=0,      # RAM kept for what is not the arena: the stack, a camera's frame; bytes
-    code_bytes:int=0,           # flash kept for code
-    macs:int|None=None,         # limit on MACs, which a board does not have by itself
-    latency_ms:float|None=None, # or one that follows from a latency, with `kernels`
-    kernels:str|None=None,      # kernel library, for `latency_ms` and for the arena's scratch memory
-)->Limits:
+    self: Device,
+    runtime_reserve: int = 0,  # RAM kept for what is not the arena: the stack, a camera's frame; bytes
+    code_bytes: int = 0,  # flash kept for code
+    macs: int | None = None,  # limit on MACs, which a board does not have by itself
+    latency_ms: float | None = None,  # or one that follows from a latency, with `kernels`
+    kernels: str | None = None,  # kernel library, for `latency_ms` and for the arena's scratch memory
+) -> Limits:
     """Limits of a search for this board, on the arena in its largest block of RAM and on flash; with `latency_ms`, MACs such that also a network as far off as the worst one measured is in time.
     Raises `DansError` where a figure is unknown, a reserve leaves nothing, or no measurements carry a latency."""
     bounds = []
     if min(runtime_reserve, code_bytes) < 0 or (latency_ms is not None and not 0 < latency_ms < float("inf")):
-        raise DansError(f"limits of {self.board} cannot be made from reserves of {runtime_reserve} and {code_bytes} bytes and {latency_ms} ms",
-                        "use reserves from 0, and a latency above 0 or None")
-    for name, size, reserve in (("RAM block", self.block_bytes, runtime_reserve),
-                                ("flash", self.flash_bytes, code_bytes)):
+        raise DansError(
+            f"limits of {self.board} cannot be made from reserves of {runtime_reserve} and {code_bytes} bytes and {latency_ms} ms",
+            "use reserves from 0, and a latency above 0 or None",
+        )
+    for name, size, reserve in (
+        ("RAM block", self.block_bytes, runtime_reserve),
+        ("flash", self.flash_bytes, code_bytes),
+    ):
         what = f"the {name} of {self.board}"
         if size is None:
             raise DansError(f"{what} is not known", "write the limits by hand: Limits(...)")
         if size <= reserve:
-            raise DansError(f"a reserve of {show_bytes(reserve)} leaves nothing of {what}",
-                            f"keep it below {show_bytes(size)}")
+            raise DansError(
+                f"a reserve of {show_bytes(reserve)} leaves nothing of {what}", f"keep it below {show_bytes(size)}"
+            )
         bounds.append(size - reserve)
     if latency_ms is not None:
         speed = speed_of(self, kernels)
@@ -93,83 +99,238 @@ def _clock(device):
     return device.clock_mhz
 
 # %% ../nbs/07_boards.ipynb #07599900
-def _device(board, chip, core, clock_mhz, ram_kib, block_kib, flash_kib, source, block_source="", power_mw=None, power_source="", external_flash=False, also=()):
+def _device(
+    board,
+    chip,
+    core,
+    clock_mhz,
+    ram_kib,
+    block_kib,
+    flash_kib,
+    source,
+    block_source="",
+    power_mw=None,
+    power_source="",
+    external_flash=False,
+    also=(),
+):
     nbytes = (None if kib is None else kib * 1024 for kib in (ram_kib, block_kib, flash_kib))
-    return Device(board, chip, core, clock_mhz, *nbytes, source, block_source, power_mw, power_source, external_flash, also)
+    return Device(
+        board, chip, core, clock_mhz, *nbytes, source, block_source, power_mw, power_source, external_flash, also
+    )
+
 
 _Z = "github.com/zephyrproject-rtos/zephyr: "
 _ML = "github.com/mlcommons/tiny_results_"
 
 # %% ../nbs/07_boards.ipynb #1815727b
-DEVICES = {     # clock in MHz; RAM, its largest block, and flash in KiB; power in mW
+DEVICES = {  # clock in MHz; RAM, its largest block, and flash in KiB; power in mW
     "stm32h743": _device(
-        "NUCLEO-H743ZI", "STM32H743ZI", "Cortex-M7", 480, 1024, 512, 2048,
-        _Z + "boards/st/nucleo_h743zi/doc/index.rst", _Z + "dts/arm/st/h7/stm32h743.dtsi",
-        also=("OpenMV Cam H7", "OpenMV Cam H7 Plus")),      # docs.openmv.io
+        "NUCLEO-H743ZI",
+        "STM32H743ZI",
+        "Cortex-M7",
+        480,
+        1024,
+        512,
+        2048,
+        _Z + "boards/st/nucleo_h743zi/doc/index.rst",
+        _Z + "dts/arm/st/h7/stm32h743.dtsi",
+        also=("OpenMV Cam H7", "OpenMV Cam H7 Plus"),
+    ),  # docs.openmv.io
     "stm32h747": _device(
-        "Arduino Nicla Vision", "STM32H747AII", "Cortex-M7", 480, 1024, 512, 2048,
-        _Z + "boards/arduino/nicla_vision/doc/index.rst; clock: docs.openmv.io, Arduino Portenta H7", _Z + "dts/arm/st/h7/stm32h745.dtsi",
-        also=("Arduino Portenta H7",)),
+        "Arduino Nicla Vision",
+        "STM32H747AII",
+        "Cortex-M7",
+        480,
+        1024,
+        512,
+        2048,
+        _Z + "boards/arduino/nicla_vision/doc/index.rst; clock: docs.openmv.io, Arduino Portenta H7",
+        _Z + "dts/arm/st/h7/stm32h745.dtsi",
+        also=("Arduino Portenta H7",),
+    ),
     "stm32h7a3": _device(
-        "NUCLEO-H7A3ZI-Q", "STM32H7A3ZI", "Cortex-M7", 280, 1184, 1024, 2048,
+        "NUCLEO-H7A3ZI-Q",
+        "STM32H7A3ZI",
+        "Cortex-M7",
+        280,
+        1184,
+        1024,
+        2048,
         _ML + "v1.0: closed/STMicroelectronics/systems/NUCLEO-H7A3ZI-Q; RAM: sum of the blocks",
         _Z + "dts/arm/st/h7/stm32h7a3.dtsi (AXI SRAM 1 to 3 lie in a row)",
-        (146, 163), "3.3 V, X-CUBE-AI 7.3; " + _ML + "v1.0: closed/STMicroelectronics"),
+        (146, 163),
+        "3.3 V, X-CUBE-AI 7.3; " + _ML + "v1.0: closed/STMicroelectronics",
+    ),
     "stm32f746": _device(
-        "DISCO-F746NG", "STM32F746NG", "Cortex-M7", 216, 320, 320, 1024,
-        _ML + "v1.1: closed/bosch/systems/DISCO_F746NG.json", _Z + "dts/arm/st/f7/stm32f746.dtsi (DTCM and SRAM lie in a row)"),
+        "DISCO-F746NG",
+        "STM32F746NG",
+        "Cortex-M7",
+        216,
+        320,
+        320,
+        1024,
+        _ML + "v1.1: closed/bosch/systems/DISCO_F746NG.json",
+        _Z + "dts/arm/st/f7/stm32f746.dtsi (DTCM and SRAM lie in a row)",
+    ),
     "stm32l4r5": _device(
-        "NUCLEO-L4R5ZI", "STM32L4R5ZI", "Cortex-M4", 120, 640, 384, 2048,
-        _Z + "boards/st/nucleo_l4r5zi/doc/index.rst", _Z + "dts/arm/st/l4/stm32l4r5.dtsi",
-        (42.7, 47.1), "1.8 V, X-CUBE-AI 7.3; " + _ML + "v1.0: closed/STMicroelectronics"),
+        "NUCLEO-L4R5ZI",
+        "STM32L4R5ZI",
+        "Cortex-M4",
+        120,
+        640,
+        384,
+        2048,
+        _Z + "boards/st/nucleo_l4r5zi/doc/index.rst",
+        _Z + "dts/arm/st/l4/stm32l4r5.dtsi",
+        (42.7, 47.1),
+        "1.8 V, X-CUBE-AI 7.3; " + _ML + "v1.0: closed/STMicroelectronics",
+    ),
     "stm32f446": _device(
-        "NUCLEO-F446RE", "STM32F446RE", "Cortex-M4", 180, 128, 128, 512,
-        _Z + "boards/st/nucleo_f446re/doc/index.rst", _Z + "dts/arm/st/f4/stm32f446Xe.dtsi"),
+        "NUCLEO-F446RE",
+        "STM32F446RE",
+        "Cortex-M4",
+        180,
+        128,
+        128,
+        512,
+        _Z + "boards/st/nucleo_f446re/doc/index.rst",
+        _Z + "dts/arm/st/f4/stm32f446Xe.dtsi",
+    ),
     "stm32f412": _device(
-        "NUCLEO-F412ZG", "STM32F412ZG", "Cortex-M4", 100, 256, 256, 1024,
-        _Z + "boards/st/nucleo_f412zg/doc/index.rst", _Z + "dts/arm/st/f4/stm32f412Xg.dtsi"),
+        "NUCLEO-F412ZG",
+        "STM32F412ZG",
+        "Cortex-M4",
+        100,
+        256,
+        256,
+        1024,
+        _Z + "boards/st/nucleo_f412zg/doc/index.rst",
+        _Z + "dts/arm/st/f4/stm32f412Xg.dtsi",
+    ),
     "nrf52840": _device(
-        "nRF52840 DK", "nRF52840", "Cortex-M4", 64, 256, 256, 1024,
-        "github.com/platformio/platformio-docs: boards/nordicnrf52/nrf52840_dk.rst", _Z + "dts/arm/nordic/nrf52840_qiaa.dtsi",
-        also=("Arduino Nano 33 BLE", "Arduino Nano 33 BLE Sense", "Arduino Nano 33 BLE Sense Rev2", "Seeed XIAO BLE", "Seeed XIAO BLE Sense")),    # zephyr: boards/arduino/nano_33_ble, boards/seeed/xiao_ble
+        "nRF52840 DK",
+        "nRF52840",
+        "Cortex-M4",
+        64,
+        256,
+        256,
+        1024,
+        "github.com/platformio/platformio-docs: boards/nordicnrf52/nrf52840_dk.rst",
+        _Z + "dts/arm/nordic/nrf52840_qiaa.dtsi",
+        # zephyr: boards/arduino/nano_33_ble, boards/seeed/xiao_ble
+        also=(
+            "Arduino Nano 33 BLE",
+            "Arduino Nano 33 BLE Sense",
+            "Arduino Nano 33 BLE Sense Rev2",
+            "Seeed XIAO BLE",
+            "Seeed XIAO BLE Sense",
+        ),
+    ),
     "nrf5340": _device(
-        "nRF5340 DK", "nRF5340", "Cortex-M33", 128, 512, 512, 1024,
+        "nRF5340 DK",
+        "nRF5340",
+        "Cortex-M33",
+        128,
+        512,
+        512,
+        1024,
         _ML + "v1.0: closed/OctoML/systems/system_description_NRF5340DK_microtvm_cmsis_nn.json",
-        _Z + "dts/arm/nordic/nrf5340_cpuapp_qkaa.dtsi"),
+        _Z + "dts/arm/nordic/nrf5340_cpuapp_qkaa.dtsi",
+    ),
     "ra6m4": _device(
-        "EK-RA6M4", "R7FA6M4AF", "Cortex-M33", 200, 256, 256, 1024,
-        _ML + "v0.7: closed/renesas/systems/EK-RA6M4_System_Description.json", _Z + "dts/arm/renesas/ra/ra6/r7fa6m4ax.dtsi",
-        (71.2, 74.7), "3.0 V, TFLM with CMSIS-NN; " + _ML + "v0.7: closed/renesas"),
+        "EK-RA6M4",
+        "R7FA6M4AF",
+        "Cortex-M33",
+        200,
+        256,
+        256,
+        1024,
+        _ML + "v0.7: closed/renesas/systems/EK-RA6M4_System_Description.json",
+        _Z + "dts/arm/renesas/ra/ra6/r7fa6m4ax.dtsi",
+        (71.2, 74.7),
+        "3.0 V, TFLM with CMSIS-NN; " + _ML + "v0.7: closed/renesas",
+    ),
     "stm32u575": _device(
-        "NUCLEO-U575ZI-Q", "STM32U575ZI", "Cortex-M33", 160, 768, None, 2048,
-        _ML + "v1.0: closed/STMicroelectronics/systems/NUCLEO-U575ZI-Q", "",
-        (24.7, 26.2), "1.8 V, X-CUBE-AI 7.3; " + _ML + "v1.0: closed/STMicroelectronics"),
+        "NUCLEO-U575ZI-Q",
+        "STM32U575ZI",
+        "Cortex-M33",
+        160,
+        768,
+        None,
+        2048,
+        _ML + "v1.0: closed/STMicroelectronics/systems/NUCLEO-U575ZI-Q",
+        "",
+        (24.7, 26.2),
+        "1.8 V, X-CUBE-AI 7.3; " + _ML + "v1.0: closed/STMicroelectronics",
+    ),
     "rp2350": _device(
-        "Raspberry Pi Pico 2", "RP2350", "Cortex-M33", 150, 520, 520, 4096,
-        _Z + "boards/raspberrypi/rpi_pico2/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2350.dtsi", external_flash=True),
+        "Raspberry Pi Pico 2",
+        "RP2350",
+        "Cortex-M33",
+        150,
+        520,
+        520,
+        4096,
+        _Z + "boards/raspberrypi/rpi_pico2/doc/index.rst",
+        _Z + "dts/arm/raspberrypi/rpi_pico/rp2350.dtsi",
+        external_flash=True,
+    ),
     "stm32g0b1": _device(
-        "NUCLEO-G0B1RE", "STM32G0B1RE", "Cortex-M0+", 64, 144, 144, 512,
-        _ML + "v1.1: closed/bosch/systems/NUCLEO_G0B1RE.json", _Z + "dts/arm/st/g0/stm32g0b1Xe.dtsi"),
+        "NUCLEO-G0B1RE",
+        "STM32G0B1RE",
+        "Cortex-M0+",
+        64,
+        144,
+        144,
+        512,
+        _ML + "v1.1: closed/bosch/systems/NUCLEO_G0B1RE.json",
+        _Z + "dts/arm/st/g0/stm32g0b1Xe.dtsi",
+    ),
     "rp2040": _device(
-        "Raspberry Pi Pico", "RP2040", "Cortex-M0+", 133, 264, 264, 2048,
-        _Z + "boards/raspberrypi/rpi_pico/doc/index.rst", _Z + "dts/arm/raspberrypi/rpi_pico/rp2040.dtsi", external_flash=True,
-        also=("Raspberry Pi Pico W",)),
+        "Raspberry Pi Pico",
+        "RP2040",
+        "Cortex-M0+",
+        133,
+        264,
+        264,
+        2048,
+        _Z + "boards/raspberrypi/rpi_pico/doc/index.rst",
+        _Z + "dts/arm/raspberrypi/rpi_pico/rp2040.dtsi",
+        external_flash=True,
+        also=("Raspberry Pi Pico W",),
+    ),
     "esp32s3": _device(
-        "ESP32-S3-DevKitM", "ESP32-S3", "Xtensa LX7", 240, 512, 416, 8192,
+        "ESP32-S3-DevKitM",
+        "ESP32-S3",
+        "Xtensa LX7",
+        240,
+        512,
+        416,
+        8192,
         _Z + "boards/espressif/esp32s3_devkitm/doc/index.rst; flash: dts/xtensa/espressif/esp32s3/esp32s3_mini_n8.dtsi",
-        _Z + "dts/xtensa/espressif/esp32s3/esp32s3_common.dtsi", external_flash=True),
+        _Z + "dts/xtensa/espressif/esp32s3/esp32s3_common.dtsi",
+        external_flash=True,
+    ),
     "corstone300": _device(
-        "MPS3 with Corstone-300 (AN547)", "Cortex-M55, Ethos-U55", "Cortex-M55", None, 7168, 4096, None,
+        "MPS3 with Corstone-300 (AN547)",
+        "Cortex-M55, Ethos-U55",
+        "Cortex-M55",
+        None,
+        7168,
+        4096,
+        None,
         _Z + "boards/arm/mps3/mps3_corstone300_an547.dts (an FPGA: no flash, no clock of its own)",
-        _Z + "boards/arm/mps3/mps3_corstone300_an547.dts"),
+        _Z + "boards/arm/mps3/mps3_corstone300_an547.dts",
+    ),
 }
 
 # %% ../nbs/07_boards.ipynb #28dd252f
 def fits(
-    space:SearchSpace,          # the paper's has 37,520 systems
-    limits:dict[str, Limits],   # of each board, by any name
-    classes:int=2,              # outputs of the models
-)->list[dict]:                  # board, resolution, systems, fitting (both counts), widest (width or None)
+    space: SearchSpace,  # the paper's has 37,520 systems
+    limits: dict[str, Limits],  # of each board, by any name
+    classes: int = 2,  # outputs of the models
+) -> list[dict]:  # board, resolution, systems, fitting (both counts), widest (width or None)
     "What each board holds at each resolution, one row for each pair."
     rows = []
     for board, bounds in limits.items():
@@ -177,108 +338,158 @@ def fits(
         for resolution in space.resolutions:
             here = [(width, bounds.admits(cost)) for r, width, cost in costs if r == resolution]
             widths = [width for width, ok in here if ok]
-            rows.append(dict(board=board, resolution=resolution, systems=len(here), fitting=len(widths), widest=max(widths, default=None)))
+            rows.append(
+                dict(
+                    board=board,
+                    resolution=resolution,
+                    systems=len(here),
+                    fitting=len(widths),
+                    widest=max(widths, default=None),
+                )
+            )
     return rows
 
 # %% ../nbs/07_boards.ipynb #9e65869c
 def _plain(name):
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
+
 def board_named(
-    name:str,   # like "nrf52840", "NUCLEO-F446RE" or "Arduino Nano 33 BLE Sense"
-)->Device:
+    name: str,  # like "nrf52840", "NUCLEO-F446RE" or "Arduino Nano 33 BLE Sense"
+) -> Device:
     "The board of that name. Raises `DansError` for an unknown one, with those that are near."
     names = {_plain(n): key for key, d in DEVICES.items() for n in (key, d.board, d.chip.split(",")[0], *d.also)}
     if _plain(name) in names:
         return DEVICES[names[_plain(name)]]
-    part = sorted({key for n, key in names.items() if len(_plain(name)) > 2 and (_plain(name) in n or len(n) > 5 and n in _plain(name))})
+    part = sorted(
+        {
+            key
+            for n, key in names.items()
+            if len(_plain(name)) > 2 and (_plain(name) in n or len(n) > 5 and n in _plain(name))
+        }
+    )
     near = part or list(dict.fromkeys(names[n] for n in get_close_matches(_plain(name), names, 3)))
     hint = f"did you mean {' or '.join(f'{n} ({DEVICES[n].board})' for n in near)}? " if near else ""
-    raise DansError(f"the board {name!r} is unknown", f"{hint}there is {', '.join(sorted(DEVICES))}; for a board of your own make a "
-                    "`dans.boards.Device`")
+    raise DansError(
+        f"the board {name!r} is unknown",
+        f"{hint}there is {', '.join(sorted(DEVICES))}; for a board of your own make a `dans.boards.Device`",
+    )
+
 
 @dataclass(frozen=True)
 class Fit:
     "Whether a model fits a board, and by how much."
-    device:Device
-    arena_bytes:int         # RAM that the model needs
-    flash_bytes:int         # flash that it needs, code aside
+
+    device: Device
+    arena_bytes: int  # RAM that the model needs
+    flash_bytes: int  # flash that it needs, code aside
 
     @property
-    def lacks(self)->dict:  # "RAM", "flash": bytes that are missing; empty where it fits
+    def lacks(self) -> dict:  # "RAM", "flash": bytes that are missing; empty where it fits
         "What the board has too little of; a size that is not known lacks nothing."
         has = {"RAM": (self.arena_bytes, self.device.block_bytes), "flash": (self.flash_bytes, self.device.flash_bytes)}
         return {name: need - size for name, (need, size) in has.items() if size is not None and need > size}
 
     def __str__(self):
         def used(need, size, what):
-            return f"{show_bytes(need)} of {what}, whose size is not known" if size is None else f"{show_bytes(need)} of {show_bytes(size)} of {what}"
-        parts = (used(self.arena_bytes, self.device.block_bytes, "RAM (largest block)"), used(self.flash_bytes, self.device.flash_bytes, "flash"))
+            return (
+                f"{show_bytes(need)} of {what}, whose size is not known"
+                if size is None
+                else f"{show_bytes(need)} of {show_bytes(size)} of {what}"
+            )
+
+        parts = (
+            used(self.arena_bytes, self.device.block_bytes, "RAM (largest block)"),
+            used(self.flash_bytes, self.device.flash_bytes, "flash"),
+        )
         more = " and ".join(f"{show_bytes(n)} too much {name}" for name, n in self.lacks.items())
-        left = [f"{show_bytes(size - need)} of {what}" for need, size, what in ((self.arena_bytes, self.device.block_bytes, "RAM"),
-                (self.flash_bytes, self.device.flash_bytes, "flash")) if size is not None]
-        return (f"{'does not fit' if more else 'fits'} {self.device.board}: {' and '.join(parts)}, " +
-                (more or f"which leaves {' and '.join(left)} for the program"))
+        left = [
+            f"{show_bytes(size - need)} of {what}"
+            for need, size, what in (
+                (self.arena_bytes, self.device.block_bytes, "RAM"),
+                (self.flash_bytes, self.device.flash_bytes, "flash"),
+            )
+            if size is not None
+        ]
+        return f"{'does not fit' if more else 'fits'} {self.device.board}: {' and '.join(parts)}, " + (
+            more or f"which leaves {' and '.join(left)} for the program"
+        )
 
 # %% ../nbs/07_boards.ipynb #38929fed
 def holders(
-    arena_bytes:int,        # RAM that a model needs
-    flash_bytes:int,        # flash that it needs
-)->list[str]:               # names in `DEVICES`, the smallest RAM first
+    arena_bytes: int,  # RAM that a model needs
+    flash_bytes: int,  # flash that it needs
+) -> list[str]:  # names in `DEVICES`, the smallest RAM first
     "Boards whose largest block of RAM and whose flash are known and hold the model."
     known = {name: d for name, d in DEVICES.items() if d.block_bytes and d.flash_bytes}
-    return sorted((name for name, d in known.items() if not Fit(d, arena_bytes, flash_bytes).lacks), key=lambda name: known[name].block_bytes)
+    return sorted(
+        (name for name, d in known.items() if not Fit(d, arena_bytes, flash_bytes).lacks),
+        key=lambda name: known[name].block_bytes,
+    )
 
 # %% ../nbs/07_boards.ipynb #b34a02dd
-_CALIBRATION = Path(__file__).with_name("calibration.csv") if "__file__" in globals() else Path("../dans/calibration.csv")
+_CALIBRATION = (
+    Path(__file__).with_name("calibration.csv") if "__file__" in globals() else Path("../dans/calibration.csv")
+)
 
-def calibration()->list[dict]:
+
+def calibration() -> list[dict]:
     """Published latencies (ms) of int8 networks: core, kernels, board, clock_mhz, clock ("stated", or "inferred" where the
     source gives none), model, macs, conv_macs (of convolutions wider than one pixel; None where not known), source."""
     number = {"clock_mhz": int, "macs": int, "latency_ms": float}
     with open(_CALIBRATION, newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        row.update({name: of(row[name]) for name, of in number.items()},
-                   conv_macs=int(row["conv_macs"]) if row["conv_macs"] else None)
+        row.update(
+            {name: of(row[name]) for name, of in number.items()},
+            conv_macs=int(row["conv_macs"]) if row["conv_macs"] else None,
+        )
     return rows
 
 # %% ../nbs/07_boards.ipynb #17f455df
-ROWS = 8    # measurements without which there is no fit
+ROWS = 8  # measurements without which there is no fit
+
 
 @dataclass(frozen=True)
 class Speed:
     "What a core does with a kernel library, and how well that is known."
-    core:str
-    kernels:str
-    board:str               # where it was measured; several are joined by "and"
-    clock:str               # "stated" or "inferred", likewise
-    rows:int                # measurements
-    cycles_per_mac:tuple    # of convolutions wider than one pixel, and of all other MACs
-    errors:dict             # network: relative error of the estimate by a fit without it
-    sources:tuple           # of the measurements
+
+    core: str
+    kernels: str
+    board: str  # where it was measured; several are joined by "and"
+    clock: str  # "stated" or "inferred", likewise
+    rows: int  # measurements
+    cycles_per_mac: tuple  # of convolutions wider than one pixel, and of all other MACs
+    errors: dict  # network: relative error of the estimate by a fit without it
+    sources: tuple  # of the measurements
 
     @property
-    def error(self)->float:
+    def error(self) -> float:
         "The worst of `errors`, in size."
         return max(map(abs, self.errors.values()))
+
 
 def _fit(rows, split):
     "Cycles for each wide MAC and each other one, least relative squares, networks weighted alike."
     import numpy as np
+
     cycles = np.array([r["latency_ms"] * 1000 * r["clock_mhz"] for r in rows])
     names = [r["model"] for r in rows]
-    weight = np.array([names.count(n) for n in names]) ** -.5
-    work = np.array([(r["conv_macs"], r["macs"] - r["conv_macs"]) if split else (r["macs"],) for r in rows]) / cycles[:, None]
+    weight = np.array([names.count(n) for n in names]) ** -0.5
+    work = (
+        np.array([(r["conv_macs"], r["macs"] - r["conv_macs"]) if split else (r["macs"],) for r in rows])
+        / cycles[:, None]
+    )
     found = np.linalg.lstsq(work * weight[:, None], weight, rcond=None)[0]
     return tuple(float(c) for c in (found if split else (found[0], found[0])))
+
 
 def _cycles(cycles_per_mac, macs, conv_macs):
     return cycles_per_mac[0] * conv_macs + cycles_per_mac[1] * (macs - conv_macs)
 
 # %% ../nbs/07_boards.ipynb #558c17cb
 @lru_cache
-def speeds()->tuple[Speed, ...]:
+def speeds() -> tuple[Speed, ...]:
     "Every pair of core and kernel library that has at least `ROWS` measurements."
     found = []
     for core, kernels in sorted({(r["core"], r["kernels"]) for r in calibration()}):
@@ -287,66 +498,89 @@ def speeds()->tuple[Speed, ...]:
         if len(rows) < ROWS:
             continue
         ways = []
-        for split in (False, True)[:1 + all(r["conv_macs"] is not None for r in rows)]:
+        for split in (False, True)[: 1 + all(r["conv_macs"] is not None for r in rows)]:
             errors = {}
             for model in models:
                 cycles = _fit([r for r in rows if r["model"] != model], split)
-                apart = [_cycles(cycles, r["macs"], r["conv_macs"] or 0) / (r["latency_ms"] * 1000 * r["clock_mhz"]) - 1
-                         for r in rows if r["model"] == model]
+                apart = [
+                    _cycles(cycles, r["macs"], r["conv_macs"] or 0) / (r["latency_ms"] * 1000 * r["clock_mhz"]) - 1
+                    for r in rows
+                    if r["model"] == model
+                ]
                 errors[model] = sum(apart) / len(apart)
             board, clock = (" and ".join(sorted({r[name] for r in rows})) for name in ("board", "clock"))
-            ways.append(Speed(core, kernels, board, clock, len(rows), _fit(rows, split), errors,
-                              tuple(sorted({r["source"] for r in rows}))))
+            ways.append(
+                Speed(
+                    core,
+                    kernels,
+                    board,
+                    clock,
+                    len(rows),
+                    _fit(rows, split),
+                    errors,
+                    tuple(sorted({r["source"] for r in rows})),
+                )
+            )
         found.append(min(ways, key=lambda s: s.error))
     return tuple(found)
 
 # %% ../nbs/07_boards.ipynb #9f1bf47c
 def speed_of(
-    device:Device,          # a board
-    kernels:str|None=None,  # a kernel library
-)->Speed:
+    device: Device,  # a board
+    kernels: str | None = None,  # a kernel library
+) -> Speed:
     "What is known of the board's core with this library. Raises `DansError` where that is not enough for a figure."
     known = [s for s in speeds() if s.core == device.core and not device.external_flash]
     for s in known:
         if s.kernels == kernels:
             return s
-    raise DansError(f"fewer than {ROWS} published latencies carry an estimate for {device.board} ({device.core}) with {kernels or 'no library named'}",
-                    f"for this core use {' or '.join(s.kernels for s in known)}" if known else
-                    "measure on the board; a limit on MACs can stand in for one on latency")
+    raise DansError(
+        f"fewer than {ROWS} published latencies carry an estimate for {device.board} ({device.core}) with {kernels or 'no library named'}",
+        f"for this core use {' or '.join(s.kernels for s in known)}"
+        if known
+        else "measure on the board; a limit on MACs can stand in for one on latency",
+    )
 
 # %% ../nbs/07_boards.ipynb #57f34293
 @dataclass(frozen=True)
 class Latency:
     "An estimate, never without its error."
-    ms:float        # milliseconds for one image
-    error:float     # worst relative error of networks that a fit has not seen
-    speed:Speed     # what it rests on
-    device:Device   # where
+
+    ms: float  # milliseconds for one image
+    error: float  # worst relative error of networks that a fit has not seen
+    speed: Speed  # what it rests on
+    device: Device  # where
 
     @property
-    def low(self)->float:
+    def low(self) -> float:
         return self.ms / (1 + self.error)
+
     @property
-    def high(self)->float:
+    def high(self) -> float:
         return self.ms / (1 - self.error)
 
     @property
-    def caveat(self)->str:
+    def caveat(self) -> str:
         "What the error does not cover; may be empty."
-        notes = [f"measured on {self.speed.board}: another board's difference is not in the range"] * (self.device.chip[:9] not in self.speed.board and self.device.board not in self.speed.board)
+        notes = [f"measured on {self.speed.board}: another board's difference is not in the range"] * (
+            self.device.chip[:9] not in self.speed.board and self.device.board not in self.speed.board
+        )
         return "; ".join(notes + ["the source states no clock: 480 MHz inferred"] * ("inferred" in self.speed.clock))
 
     def __str__(self):
         note = f"; {self.caveat}" if self.caveat else ""
-        return (f"{self.ms:.3g} ms, {self.low:.3g} to {self.high:.3g}, on {self.device.board} with {self.speed.kernels} "
-                f"({len(self.speed.errors)} networks, worst error {self.error:.0%}{note})")
+        return (
+            f"{self.ms:.3g} ms, {self.low:.3g} to {self.high:.3g}, on {self.device.board} with {self.speed.kernels} "
+            f"({len(self.speed.errors)} networks, worst error {self.error:.0%}{note})"
+        )
+
 
 def latency(
-    what,                   # a `System`, or operators of it or of a model file
-    device:Device,          # a board with a clock
-    kernels:str,            # kernel library, as in `speeds`
-    classes:int=2,          # outputs of the model of a system
-)->Latency:
+    what,  # a `System`, or operators of it or of a model file
+    device: Device,  # a board with a clock
+    kernels: str,  # kernel library, as in `speeds`
+    classes: int = 2,  # outputs of the model of a system
+) -> Latency:
     "Time for one image. Raises `DansError` where no measurements carry a figure, or the clock is not known."
     ops, speed = operators(what, classes) if isinstance(what, System) else what, speed_of(device, kernels)
     wide = sum(op.macs for op in ops if op.kind == "CONV_2D" and op.kernel not in (1, (1, 1), ()))
@@ -357,18 +591,26 @@ def latency(
 @dataclass(frozen=True)
 class Energy:
     "Energy for one image: published power times estimated latency, as a range."
-    low_mj:float    # millijoule
-    high_mj:float
-    source:str      # of the power, with its condition
+
+    low_mj: float  # millijoule
+    high_mj: float
+    source: str  # of the power, with its condition
+
 
 def energy(
-    latency:Latency,    # on this device
-    device:Device,      # a board with published power
-)->Energy:
+    latency: Latency,  # on this device
+    device: Device,  # a board with published power
+) -> Energy:
     "Energy for one image. Raises `DansError` for a board without published power."
     if latency.device != device:
-        raise DansError(f"this latency is for {latency.device.board}, not for {device.board}", "estimate it for the same board")
+        raise DansError(
+            f"this latency is for {latency.device.board}, not for {device.board}", "estimate it for the same board"
+        )
     if device.power_mw is None:
         raise DansError(f"no power was published for {device.board}", "measure it; energy is never guessed here")
     low, high = device.power_mw
-    return Energy(latency.low * low / 1000, latency.high * high / 1000, f"power: {device.power_source}; latency: with {latency.speed.kernels}")
+    return Energy(
+        latency.low * low / 1000,
+        latency.high * high / 1000,
+        f"power: {device.power_source}; latency: with {latency.speed.kernels}",
+    )

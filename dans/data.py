@@ -25,20 +25,37 @@ from fastcore.basics import patch
 from PIL import Image
 
 from . import scenes
-from .sources import (BadImage, BadImages, Source, bad, bad_images, built, check_classes, check_disjoint, collage, decode,
-                          digest, exists, folder, option, parquet, reader, wake_vision)
+from dans.sources import (
+    BadImage,
+    BadImages,
+    Source,
+    bad,
+    bad_images,
+    built,
+    check_classes,
+    check_disjoint,
+    collage,
+    decode,
+    digest,
+    exists,
+    folder,
+    option,
+    parquet,
+    reader,
+    wake_vision,
+)
 from .space import DansError, DataConfig, progress_bar, stoppable, to_terminal
 
 # %% ../nbs/05_data.ipynb #662d575c
-_all_ = ["Source", "collage", "decode", "folder", "parquet", "wake_vision"]    # of `dans.sources`, here too
+_all_ = ["Source", "collage", "decode", "folder", "parquet", "wake_vision"]  # of `dans.sources`, here too
 
 # %% ../nbs/05_data.ipynb #98b1157e
 def reduce(
-    image,              # Pillow image in mode RGB, or uint8 array (height, width, 3)
-    resolution:int,     # width and height of the result, pixels
-    color:str="rgb",    # "rgb", or "mono" for luma
-    box=None,           # part to use: left, upper, right, lower in pixels, float; default: all
-)->np.ndarray:          # uint8 (resolution, resolution, 3), or (resolution, resolution, 1) for mono
+    image,  # Pillow image in mode RGB, or uint8 array (height, width, 3)
+    resolution: int,  # width and height of the result, pixels
+    color: str = "rgb",  # "rgb", or "mono" for luma
+    box=None,  # part to use: left, upper, right, lower in pixels, float; default: all
+) -> np.ndarray:  # uint8 (resolution, resolution, 3), or (resolution, resolution, 1) for mono
     "`image` at another size, by a triangle filter as wide as the reduction (Pillow, `BILINEAR`)."
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image)
@@ -47,27 +64,27 @@ def reduce(
 
 # %% ../nbs/05_data.ipynb #98c19f05
 def draw_boxes(
-    rng:np.random.Generator,    # where the random numbers come from
-    n:int,                      # number of crops
-    native:int,                 # width and height of the images, pixels
-    area:tuple=(.6, 1.),        # smallest and largest share of the image's area
-)->tuple:                       # boxes float64 (n, 4): left, upper, right, lower; flips bool (n,)
+    rng: np.random.Generator,  # where the random numbers come from
+    n: int,  # number of crops
+    native: int,  # width and height of the images, pixels
+    area: tuple = (0.6, 1.0),  # smallest and largest share of the image's area
+) -> tuple:  # boxes float64 (n, 4): left, upper, right, lower; flips bool (n,)
     """Random crops with aspect ratios from 3/4 to 4/3 (Szegedy et al. 2015, section 6), clipped to the
     image, half of them mirrored. The default area is that of the paper's training."""
     share = rng.uniform(*area, n)
     aspect = np.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3), n))
     size = np.minimum(native, native * np.sqrt(np.stack([share * aspect, share / aspect], 1)))
     corner = rng.uniform(size=(n, 2)) * (native - size)
-    return np.concatenate([corner, np.minimum(native, corner + size)], 1), rng.uniform(size=n) < .5
+    return np.concatenate([corner, np.minimum(native, corner + size)], 1), rng.uniform(size=n) < 0.5
 
 # %% ../nbs/05_data.ipynb #dc225cbb
 def crops(
-    images,             # uint8 (n, height, width, 3)
-    boxes,              # float (n, 4): left, upper, right, lower in pixels of `images`
-    flips,              # bool (n,): mirror left and right
-    resolution:int,     # width and height of the result, pixels
-    color:str="rgb",    # "rgb" or "mono"
-)->np.ndarray:          # uint8 (n, resolution, resolution, 3 or 1)
+    images,  # uint8 (n, height, width, 3)
+    boxes,  # float (n, 4): left, upper, right, lower in pixels of `images`
+    flips,  # bool (n,): mirror left and right
+    resolution: int,  # width and height of the result, pixels
+    color: str = "rgb",  # "rgb" or "mono"
+) -> np.ndarray:  # uint8 (n, resolution, resolution, 3 or 1)
     "The parts `boxes` of `images`, each through `reduce`."
     channels = DataConfig(resolution, color).channels
     out = np.empty((len(images), resolution, resolution, channels), np.uint8)
@@ -79,14 +96,14 @@ def crops(
 
 # %% ../nbs/05_data.ipynb #95ee863e
 def wake_scenes(
-    n_train:int=4000,       # images in each split
-    n_val:int=1000,
-    n_test:int=1000,
-    seed:int=0,             # another seed, other scenes
-    native:int=128,         # width and height that they are drawn at, pixels
-    far:float=.3,           # share of far persons among the persons
-    label_noise:float=.03,  # share of wrong labels in train and val
-)->Source:                  # classes "no person" and "person", with Wake Vision's attribute columns
+    n_train: int = 4000,  # images in each split
+    n_val: int = 1000,
+    n_test: int = 1000,
+    seed: int = 0,  # another seed, other scenes
+    native: int = 128,  # width and height that they are drawn at, pixels
+    far: float = 0.3,  # share of far persons among the persons
+    label_noise: float = 0.03,  # share of wrong labels in train and val
+) -> Source:  # classes "no person" and "person", with Wake Vision's attribute columns
     "The embedded data set of `dans.scenes`. Raises `DansError` for a number out of range."
     sizes = dict(train=n_train, val=n_val, test=n_test)
     for split, n in sizes.items():
@@ -100,8 +117,10 @@ def wake_scenes(
             for i, (image, label, values) in enumerate(scenes.stream(n, split, seed, native, far, label_noise)):
                 check_disjoint(seen, split, f"scene {i}", digest(image))
                 yield split, f"scene {i}", image, int(label), values
+
     key = key_of("wake_scenes", scenes.VERSION, sizes, seed, native, far, label_noise)
     return Source("wake_scenes", scenes.CLASSES, key, sizes, native, rows)
+
 
 def key_of(*what):
     "SHA-256 of values that JSON can hold, as hexadecimal digits."
@@ -120,20 +139,26 @@ def place(spec, folder="."):
     if kind == "collage":
         rest = rest or os.environ.get("DANS_PHOTOS", "")
         if not rest:
-            raise DansError("collage needs photographs", "name them: collage:PATH, or set the environment variable "
-                            "DANS_PHOTOS to their path")
+            raise DansError(
+                "collage needs photographs",
+                "name them: collage:PATH, or set the environment variable DANS_PHOTOS to their path",
+            )
         path, _, names = rest.rpartition(":")
-        whole = exists(Path(folder, rest)) or not path     # a path may hold a colon
+        whole = exists(Path(folder, rest)) or not path  # a path may hold a colon
         return collage, (Path(folder, rest),) if whole else (Path(folder, path), names.split(","))
-    return None, (Path.home() / spec[2:] if spec.startswith("~/") else Path(folder, spec),)     # as a shell that knows no ~ behind =
+    # as a shell that knows no ~ behind =
+    return None, (Path.home() / spec[2:] if spec.startswith("~/") else Path(folder, spec),)
+
 
 def reading(spec, folder="."):
     "As `place`, with the reader of a path. Raises `DansError` for an unknown name."
     make, args = place(spec, folder)
     if make or exists(*args):
         return make or reader(*args), args
-    raise DansError(f"data source '{spec}' is not known and is no path", "use wake_scenes, wake_vision:DIR, "
-                    "collage:PATH, a folder of class folders, or parquet files")
+    raise DansError(
+        f"data source '{spec}' is not known and is no path",
+        "use wake_scenes, wake_vision:DIR, collage:PATH, a folder of class folders, or parquet files",
+    )
 
 # %% ../nbs/05_data.ipynb #5151553d
 def parameters(call, n=0):
@@ -141,10 +166,12 @@ def parameters(call, n=0):
     found = list(inspect.signature(call).parameters.values())[n:]
     return {p.name: p for p in found if p.kind is not p.VAR_KEYWORD}
 
+
 def options_of(make, args):
     "name -> parameter of all options of a reader; those of a collage are its photographs', too."
     passed = parameters(reader(args[0]), 1) if make is collage else {}
     return passed | parameters(make, len(args))
+
 
 def fitting(parameter, value):
     "`value` for a parameter of a reader. Raises `DansError` for one of another type."
@@ -159,6 +186,7 @@ def fitting(parameter, value):
         raise DansError(f"option {parameter.name}={value!r} is not {text}", f"use for example {example}")
     return value
 
+
 def fitted(known, options, what):
     "`options` with values that fit. Raises `DansError` for one that is not among `known`."
     for name in options:
@@ -166,10 +194,11 @@ def fitted(known, options, what):
             raise DansError(f"{what} has no option '{name}'", f"it has {', '.join(known)}")
     return {name: fitting(known[name], value) for name, value in options.items()}
 
+
 def source(
-    spec:str,       # "wake_scenes", "wake_vision:DIR", a path, "collage:PATH", "collage:PATH:CLASS,CLASS" or "collage"
-    **options,      # parameters of the function that reads it
-)->Source:          # what that function returns
+    spec: str,  # "wake_scenes", "wake_vision:DIR", a path, "collage:PATH", "collage:PATH:CLASS,CLASS" or "collage"
+    **options,  # parameters of the function that reads it
+) -> Source:  # what that function returns
     """The source that `spec` names; a path leads to parquet file(s) or class folders, and classes are the positive
     ones. "collage" alone takes the path in the environment variable DANS_PHOTOS. Raises `DansError` for an unknown
     name or option, as its reader does."""
@@ -179,8 +208,8 @@ def source(
 # %% ../nbs/05_data.ipynb #95405e5f
 @contextmanager
 def atomic(
-    final:Path,     # file or folder that shall be there, in full or not at all
-):                  # gives a path beside it, to write to
+    final: Path,  # file or folder that shall be there, in full or not at all
+):  # gives a path beside it, to write to
     "Write a file or folder atomically. Raises `DansError` where the disk is full or cannot be written to."
     host = key_of(platform.node())[:6]
     temp = final.with_name(f".{final.name}.{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
@@ -196,7 +225,7 @@ def atomic(
             os.replace(temp, final)
         except OSError as e:
             if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise       # else another process was first, and wrote the same
+                raise  # else another process was first, and wrote the same
         flush(final.parent)
     except OSError as e:
         raise_disk_error(e, final.parent)
@@ -213,12 +242,14 @@ def alive(pid):
         return e.errno != errno.ESRCH
     return True
 
+
 def remove(path):
     "Remove a file or folder, if it is there."
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     elif path.exists():
         path.unlink()
+
 
 def flush(path):
     "Make sure that a file or folder is on the disk."
@@ -231,25 +262,30 @@ def flush(path):
 # %% ../nbs/05_data.ipynb #36b8405e
 OTHER_CACHE = "choose another cache folder: the environment variable DANS_CACHE, or the argument for it in Python"
 
+
 def raise_disk_error(error, where):
     "Raises `DansError` if `error` says that the disk of `where` is full or cannot be written to."
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        raise DansError(f"the disk of {where} is full",
-                        f"free some space, or {OTHER_CACHE}") from error
+        raise DansError(f"the disk of {where} is full", f"free some space, or {OTHER_CACHE}") from error
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         raise DansError(f"{where} cannot be written to", OTHER_CACHE) from error
+
 
 def need_space(where, nbytes):
     "Raises `DansError` unless the disk of `where` has `nbytes` free."
     there = next(p for p in (where, *where.absolute().parents) if p.exists())
     free = shutil.disk_usage(there).free
     if free < nbytes:
-        raise DansError(f"{where} needs {nbytes / 1e6:,.0f} MB, its disk has {free / 1e6:,.0f} MB free",
-                        f"free some space, take fewer images or lower resolutions, or {OTHER_CACHE}")
+        raise DansError(
+            f"{where} needs {nbytes / 1e6:,.0f} MB, its disk has {free / 1e6:,.0f} MB free",
+            f"free some space, take fewer images or lower resolutions, or {OTHER_CACHE}",
+        )
+
 
 class ImageFile:
     """A new `.npy` file of uint8 images, filled in any order by plain writes: on a full disk these raise
     an error, where a write to a memory map kills the process."""
+
     def __init__(self, path, shape):
         self.file, self.step = open(path, "wb"), math.prod(shape[1:])
         header = dict(descr="|u1", fortran_order=False, shape=shape)
@@ -273,8 +309,11 @@ def check_square(fit, native, resolutions):
     if fit not in ("crop", "squash"):
         raise DansError(f"fit='{fit}' is not possible", f"use crop or squash, such as {option('fit', 'squash')}")
     if native is not None and native < largest:
-        raise DansError(f"native size {native} px is below the largest resolution, {largest} px",
-                        f"use at least {option('native', largest)}")
+        raise DansError(
+            f"native size {native} px is below the largest resolution, {largest} px",
+            f"use at least {option('native', largest)}",
+        )
+
 
 def native_size(source, resolutions, native, upscale):
     "Width and height to prepare, pixels. Raises `DansError` where images would be enlarged unasked."
@@ -282,13 +321,19 @@ def native_size(source, resolutions, native, upscale):
     needed = max(largest, native or 0)
     if not upscale and source.side < needed and source.below:
         small = [bad("small", name, side=side, least=needed) for name, side in source.below(needed)]
-        raise bad_images(source.name, small, needs=option("min_side", needed),
-                         instead=f"use smaller resolutions, or enlarge them: {option('upscale', True)}")
+        raise bad_images(
+            source.name,
+            small,
+            needs=option("min_side", needed),
+            instead=f"use smaller resolutions, or enlarge them: {option('upscale', True)}",
+        )
     if not upscale and source.side < needed:
         what = f"{source.smallest} of {source.name} is {source.side} px on its short side"
-        raise DansError(f"{what}, smaller than {needed} px",
-                        f"use smaller resolutions, or enlarge it: {option('upscale', True)}")
+        raise DansError(
+            f"{what}, smaller than {needed} px", f"use smaller resolutions, or enlarge it: {option('upscale', True)}"
+        )
     return native or max(largest, min(2 * largest, source.side))
+
 
 def square(size, fit):
     "The box of a (width, height) image that becomes the square: its centre, or all of it."
@@ -298,7 +343,7 @@ def square(size, fit):
     return (w - s) / 2, (h - s) / 2, (w + s) / 2, (h + s) / 2
 
 # %% ../nbs/05_data.ipynb #ef7eb385
-VERSION = 1     # of the arrays; part of their key, raised when the same source gives other arrays
+VERSION = 1  # of the arrays; part of their key, raised when the same source gives other arrays
 
 # %% ../nbs/05_data.ipynb #60a750ff
 def write_source(source, native, fit, temp):
@@ -309,7 +354,7 @@ def write_source(source, native, fit, temp):
     for i, (split, n) in enumerate(sizes.items()):
         order[split] = iter(np.random.default_rng([VERSION, i]).permutation(n))
     labels = {split: np.full(n, -1, np.int64) for split, n in sizes.items()}
-    attributes = {split: {} for split in sizes}     # name -> a value for each image: less than a dict for each
+    attributes = {split: {} for split in sizes}  # name -> a value for each image: less than a dict for each
 
     def pixels(row):
         try:
@@ -317,11 +362,11 @@ def write_source(source, native, fit, temp):
         except BadImage as error:
             return error
         return reduce(image, native, box=square(image.size, fit))
+
     faults = []
     with ExitStack() as stack:
         open_ = stack.enter_context
-        images = {split: open_(ImageFile(temp / f"{split}.npy", (n, native, native, 3)))
-                  for split, n in sizes.items()}
+        images = {split: open_(ImageFile(temp / f"{split}.npy", (n, native, native, 3))) for split, n in sizes.items()}
         pool = open_(ThreadPoolExecutor())
         bar = open_(progress_bar(total=sum(sizes.values()), unit="image", desc=f"preparing {source.name}"))
         rows = source.rows()
@@ -343,32 +388,33 @@ def write_source(source, native, fit, temp):
         np.save(temp / f"{split}-labels.npy", labels[split])
         if attributes[split]:
             pd.DataFrame(attributes[split]).to_parquet(temp / f"{split}-attributes.parquet")
-    return {split: np.bincount(numbers, minlength=len(source.classes)).tolist()
-            for split, numbers in labels.items()}
+    return {split: np.bincount(numbers, minlength=len(source.classes)).tolist() for split, numbers in labels.items()}
 
 # %% ../nbs/05_data.ipynb #1e93928f
 @dataclass(frozen=True)
 class Prepared:
     "Images at their native size on disk, which `prepare` made."
-    folder:Path             # where they are
-    upscale:bool = False    # may a view be larger than the native size?
-    meta:dict = field(default=None, repr=False, compare=False)  # contents of `meta.json`
+
+    folder: Path  # where they are
+    upscale: bool = False  # may a view be larger than the native size?
+    meta: dict = field(default=None, repr=False, compare=False)  # contents of `meta.json`
 
     @property
-    def classes(self)->tuple:       # class names, in the order of the labels
+    def classes(self) -> tuple:  # class names, in the order of the labels
         return tuple(self.meta["classes"])
 
     @property
-    def key(self)->str:             # SHA-256 of all that made the arrays
+    def key(self) -> str:  # SHA-256 of all that made the arrays
         return self.meta["key"]
 
     @property
-    def native(self)->int:          # width and height, pixels
+    def native(self) -> int:  # width and height, pixels
         return self.meta["native"]
 
     @property
-    def sizes(self)->dict:          # split -> number of images
+    def sizes(self) -> dict:  # split -> number of images
         return dict(self.meta["sizes"])
+
 
 def read_meta(folder):
     "What `meta.json` in `folder` says if all files are there in full, else None."
@@ -388,9 +434,10 @@ def say(source):
         else:
             print(f"{source.name}: {note}", file=sys.stderr, flush=True)
 
+
 @contextmanager
 def faults_listed(
-    folder:Path,    # where a list of many bad images goes
+    folder: Path,  # where a list of many bad images goes
 ):
     "`BadImages` say in which file all of them are named."
     try:
@@ -400,14 +447,14 @@ def faults_listed(
 
 # %% ../nbs/05_data.ipynb #33ccd478
 def prepare(
-    source:Source,      # what to read
-    resolutions,        # resolutions that will be asked for, pixels
-    cache_dir,          # folder for prepared data; made if needed
-    native:int=None,    # pixels to keep; default: twice the largest resolution, or the shortest side
-    upscale:bool=False, # enlarge images that are too small?
-    fit:str="crop",     # the centre (Wake Vision's reference protocol), or "squash": the whole image
-    faults=None,        # folder for a list of many bad images; default: `cache_dir`
-)->Prepared:            # the second call finds what the first one wrote
+    source: Source,  # what to read
+    resolutions,  # resolutions that will be asked for, pixels
+    cache_dir,  # folder for prepared data; made if needed
+    native: int = None,  # pixels to keep; default: twice the largest resolution, or the shortest side
+    upscale: bool = False,  # enlarge images that are too small?
+    fit: str = "crop",  # the centre (Wake Vision's reference protocol), or "squash": the whole image
+    faults=None,  # folder for a list of many bad images; default: `cache_dir`
+) -> Prepared:  # the second call finds what the first one wrote
     """The images of `source` as arrays on disk, in a folder of `cache_dir` named after a hash of all that
     made them. The source's notes are printed. Raises `DansError` for a resolution above the images' size, a full
     disk, and unreadable images; then nothing is left behind but a list of these, `faults-NAME.txt`."""
@@ -428,10 +475,21 @@ def prepare(
         with faults_listed(faults or cache_dir), stoppable(lambda: again), atomic(folder) as temp:
             counts = write_source(source, size, fit, temp)
             files = {p.name: p.stat().st_size for p in sorted(temp.iterdir())}
-            meta = dict(key=key, version=VERSION, source=source.name, source_key=source.key,
-                        classes=source.classes, sizes=source.sizes, counts=counts, notes=source.notes,
-                        native=size, fit=fit, filter="Pillow BILINEAR, antialiased",
-                        versions=dict(pillow=PIL.__version__, numpy=np.__version__), files=files)
+            meta = dict(
+                key=key,
+                version=VERSION,
+                source=source.name,
+                source_key=source.key,
+                classes=source.classes,
+                sizes=source.sizes,
+                counts=counts,
+                notes=source.notes,
+                native=size,
+                fit=fit,
+                filter="Pillow BILINEAR, antialiased",
+                versions=dict(pillow=PIL.__version__, numpy=np.__version__),
+                files=files,
+            )
             (temp / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     meta = read_meta(folder)
     if meta is None:
@@ -440,12 +498,12 @@ def prepare(
 
 # %% ../nbs/05_data.ipynb #f886ac5f
 def check_source(
-    spec,               # as for `source`
-    options:dict=None,  # of the reader, or of `prepare`
-    resolutions=(),     # that will be asked for, pixels, where they are known
-    folder=".",         # that paths in `spec` start from
-    **defaults,         # other options; left out where they are not known
-)->tuple:               # the reader, its first arguments, options for it, options for `prepare`
+    spec,  # as for `source`
+    options: dict = None,  # of the reader, or of `prepare`
+    resolutions=(),  # that will be asked for, pixels, where they are known
+    folder=".",  # that paths in `spec` start from
+    **defaults,  # other options; left out where they are not known
+) -> tuple:  # the reader, its first arguments, options for it, options for `prepare`
     """What `open_source` would do. Raises `DansError` for an unknown source or option, for a value of another type, and for
     a `fit` or a native size that cannot be; reads no image."""
     make, args = reading(spec, folder)
@@ -455,7 +513,7 @@ def check_source(
         check_classes(*args)
     known, preparing = options_of(make, args), parameters(prepare, 3)
     preparing.pop("faults")
-    both = preparing | known    # a collage has a native size of its own
+    both = preparing | known  # a collage has a native size of its own
     given = {k: v for k, v in defaults.items() if k in both} | (options or {})
     given = fitted(both, given, f"source {spec}")
     reading_with = {k: v for k, v in given.items() if k in known}
@@ -464,14 +522,15 @@ def check_source(
     check_square(given.get("fit", "crop"), preparing.get("native", drawn_at), resolutions)
     return make, args, reading_with, preparing
 
+
 def open_source(
-    spec,               # as for `source`
-    resolutions,        # that will be asked for, pixels
-    cache,              # folder for prepared data, and for a list of many bad images
-    options:dict=None,  # of a user, for the reader or for `prepare`
-    faults=None,        # folder for that list; default: `cache`
-    **defaults,         # other options; left out where they are not known
-)->tuple:               # Source, Prepared
+    spec,  # as for `source`
+    resolutions,  # that will be asked for, pixels
+    cache,  # folder for prepared data, and for a list of many bad images
+    options: dict = None,  # of a user, for the reader or for `prepare`
+    faults=None,  # folder for that list; default: `cache`
+    **defaults,  # other options; left out where they are not known
+) -> tuple:  # Source, Prepared
     """The images that `spec` names, ready for `resolutions`. Raises `DansError` as `check_source`, the reader and
     `prepare` do, for all bad images in one."""
     resolutions = [DataConfig(r).resolution for r in resolutions]
@@ -489,40 +548,49 @@ def split_file(prepared, split, end):
         raise DansError(f"there is no split '{split}'", f"use one of {', '.join(prepared.sizes)}")
     return prepared.folder / f"{split}{end}"
 
+
 def attribute_file(prepared, split):
     path = split_file(prepared, split, "-attributes.parquet")
     return path if path.exists() else None
 
+
 @patch
-def images(self:Prepared,
-    split:str,      # "train", "val" or "test"
-)->np.ndarray:      # uint8 (n, native, native, 3), mapped from disk, read only
+def images(
+    self: Prepared,
+    split: str,  # "train", "val" or "test"
+) -> np.ndarray:  # uint8 (n, native, native, 3), mapped from disk, read only
     "All images of a split at their native size."
     return np.load(split_file(self, split, ".npy"), mmap_mode="r")
 
+
 @patch
-def labels(self:Prepared,
-    split:str,      # "train", "val" or "test"
-)->np.ndarray:      # int64 (n,), mapped from disk, read only
+def labels(
+    self: Prepared,
+    split: str,  # "train", "val" or "test"
+) -> np.ndarray:  # int64 (n,), mapped from disk, read only
     "Class numbers of a split."
     return np.load(split_file(self, split, "-labels.npy"), mmap_mode="r")
 
+
 @patch
-def attributes(self:Prepared,
-    split:str,      # "train", "val" or "test"
-)->pd.DataFrame:    # one row for each image; None if the source has no attributes
+def attributes(
+    self: Prepared,
+    split: str,  # "train", "val" or "test"
+) -> pd.DataFrame:  # one row for each image; None if the source has no attributes
     "What else the source says about the images."
     path = attribute_file(self, split)
     return None if path is None else pd.read_parquet(path)
 
+
 @patch
-def summary(self:Prepared)->pd.DataFrame:   # one row for each class: train, val, test, share of all
+def summary(self: Prepared) -> pd.DataFrame:  # one row for each class: train, val, test, share of all
     "Counts by class and split."
     counts = pd.DataFrame(self.meta["counts"], index=pd.Index(self.classes, name="class"))
     return counts.assign(share=(counts.sum(axis=1) / counts.to_numpy().sum()).round(3))
 
+
 @patch
-def __repr__(self:Prepared):
+def __repr__(self: Prepared):
     images = f"{sum(self.sizes.values()):,} images of {self.native} px ({self.meta['fit']})"
     lines = [f"{self.meta['source']}: {images}, key {self.key[:8]}", self.summary().to_string()]
     return "\n".join([*lines, *(f"- {note}" for note in self.meta["notes"])])
@@ -531,29 +599,34 @@ def __repr__(self:Prepared):
 @dataclass(frozen=True)
 class Split:
     "Images, labels and attributes of a split at one data configuration."
-    images:np.ndarray               # uint8 (n, height, width, channels)
-    labels:np.ndarray               # int64 (n,)
-    table:Path = None               # file of the attributes, read when they are asked for
+
+    images: np.ndarray  # uint8 (n, height, width, channels)
+    labels: np.ndarray  # int64 (n,)
+    table: Path = None  # file of the attributes, read when they are asked for
 
     def __len__(self):
         return len(self.labels)
 
     @property
-    def attributes(self)->pd.DataFrame:     # one row for each image; None if the source has no attributes
+    def attributes(self) -> pd.DataFrame:  # one row for each image; None if the source has no attributes
         "What else the source says about the images."
-        return None if self.table is None else pd.read_parquet(self.table)[:len(self)]
+        return None if self.table is None else pd.read_parquet(self.table)[: len(self)]
+
 
 @patch
-def view(self:Prepared,
-    split:str,          # "train", "val" or "test"
-    data:DataConfig,    # resolution and colour
-    n:int=None,         # at most the first n rows, a random sample; default: all
-)->Split:               # images uint8 (n, resolution, resolution, 3 or 1), mapped from disk
+def view(
+    self: Prepared,
+    split: str,  # "train", "val" or "test"
+    data: DataConfig,  # resolution and colour
+    n: int = None,  # at most the first n rows, a random sample; default: all
+) -> Split:  # images uint8 (n, resolution, resolution, 3 or 1), mapped from disk
     "A split as a network sees it. Raises `DansError` for a resolution above the native size."
     native, total = self.images(split), self.sizes[split]
     if data.resolution > self.native and not self.upscale:
-        raise DansError(f"{data} is larger than the prepared images, {self.native} px",
-                        f"prepare with {data.resolution} among the resolutions")
+        raise DansError(
+            f"{data} is larger than the prepared images, {self.native} px",
+            f"prepare with {data.resolution} among the resolutions",
+        )
     n = total if n is None else max(1, min(n, total))
     paths = [self.folder / "views" / f"{split}-{data}-{rows}.npy" for rows in (total, n)]
     if data == DataConfig(self.native):
@@ -571,6 +644,7 @@ def read_view(path):
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError):
         return None
+
 
 def write_view(path, native, data):
     "`native` images at `data`, written to `path` and mapped."

@@ -27,47 +27,66 @@ from .tflite import KERNELS, footprint_of, ports, read
 @dataclass(frozen=True)
 class Deployed:
     "What is known of a system once it is a file."
-    system:System
-    classes:int
-    predicted:Footprint     # by `dans.hardware`, from the architecture
-    arena:Arena             # by TensorFlow Lite Micro, from the file
-    file_bytes:int          # size of the `.tflite` file
-    float_accuracy:float    # of the Keras model
-    int8_accuracy:float     # of the file, reference kernels
-    images:int              # images that both were measured on
-    sha256:str              # of the file
-    report:dict             # of the file on these images, from `dans.metrics.report`
+
+    system: System
+    classes: int
+    predicted: Footprint  # by `dans.hardware`, from the architecture
+    arena: Arena  # by TensorFlow Lite Micro, from the file
+    file_bytes: int  # size of the `.tflite` file
+    float_accuracy: float  # of the Keras model
+    int8_accuracy: float  # of the file, reference kernels
+    images: int  # images that both were measured on
+    sha256: str  # of the file
+    report: dict  # of the file on these images, from `dans.metrics.report`
 
     @property
-    def drop(self)->float:  # share of the images
+    def drop(self) -> float:  # share of the images
         "Accuracy that quantisation costs; below 0 where it gains."
         return self.float_accuracy - self.int8_accuracy
 
-    def to_dict(self)->dict:
+    def to_dict(self) -> dict:
         "One row, flat but for `report`: the system's fields, then what was predicted and measured."
         predicted = {f"predicted_{name}": value for name, value in asdict(self.predicted).items()}
         measured = {f"arena_{name}": value for name, value in asdict(self.arena).items()}
         names = ("file_bytes", "float_accuracy", "int8_accuracy", "drop", "images", "sha256", "report")
         beside = {f"int8_{name}": self.report[name] for name in ("balanced_accuracy", "macro_f1", "auc")}
-        return (self.system.to_dict() | {"classes": self.classes} | predicted | measured | {"majority": self.report["majority"]} | beside
-                | {name: getattr(self, name) for name in names})
+        return (
+            self.system.to_dict()
+            | {"classes": self.classes}
+            | predicted
+            | measured
+            | {"majority": self.report["majority"]}
+            | beside
+            | {name: getattr(self, name) for name in names}
+        )
+
 
 def deploy(
-    system:System,              # what `model` is
-    model,                      # float Keras model of `system`, trained
-    calibration:np.ndarray,     # uint8 training images (n, r, r, c)
-    images:np.ndarray,          # uint8 test images (n, r, r, c)
-    labels:np.ndarray,          # their class numbers (n,)
-    progress:bool=True,         # show a bar
-    names=(),                   # of the classes; default: their numbers
-)->tuple[bytes, Deployed]:      # the `.tflite` file, and what is known of it
+    system: System,  # what `model` is
+    model,  # float Keras model of `system`, trained
+    calibration: np.ndarray,  # uint8 training images (n, r, r, c)
+    images: np.ndarray,  # uint8 test images (n, r, r, c)
+    labels: np.ndarray,  # their class numbers (n,)
+    progress: bool = True,  # show a bar
+    names=(),  # of the classes; default: their numbers
+) -> tuple[bytes, Deployed]:  # the `.tflite` file, and what is known of it
     "Quantise `model` and measure it. Raises `DansError` as `quantise`, `arena` and `predict` do."
     side = system.data.resolution
     check_images(images, (side, side, system.data.channels), labels)
     tflite, classes = quantise(model, calibration), int(model.output_shape[-1])
     found = measure(tflite, images, labels, names or range(classes), progress=progress)
-    return tflite, Deployed(system, classes, footprint(system, classes), arena(tflite), len(tflite), float_accuracy(model, images, labels),
-                            found["accuracy"], len(images), hashlib.sha256(tflite).hexdigest(), found)
+    return tflite, Deployed(
+        system,
+        classes,
+        footprint(system, classes),
+        arena(tflite),
+        len(tflite),
+        float_accuracy(model, images, labels),
+        found["accuracy"],
+        len(images),
+        hashlib.sha256(tflite).hexdigest(),
+        found,
+    )
 
 # %% ../nbs/16_deploy.ipynb #12a4da1b
 _HEADER = """// int8 model for TensorFlow Lite Micro, for C++11 or later; written by dans, see model_card.md.
@@ -91,43 +110,59 @@ extern const int8_t kModelExampleOutput[kModelOutputSize];  // what the board mu
 #endif
 """
 
+
 def c_array(
-    model:bytes,        # the `.tflite` file
-    arena_bytes:int,    # to reserve on a 32-bit board
-    given:bytes,        # int8 values of an example
-    answer:bytes,       # int8 values that the model gives for it
-    host_bytes:int|None=None,   # to reserve with 64-bit pointers; default: the same
-    kernels:str="reference",    # library of `dans.hardware.KERNELS` that `arena_bytes` is for
-)->tuple[str, str]:     # header, source
+    model: bytes,  # the `.tflite` file
+    arena_bytes: int,  # to reserve on a 32-bit board
+    given: bytes,  # int8 values of an example
+    answer: bytes,  # int8 values that the model gives for it
+    host_bytes: int | None = None,  # to reserve with 64-bit pointers; default: the same
+    kernels: str = "reference",  # library of `dans.hardware.KERNELS` that `arena_bytes` is for
+) -> tuple[str, str]:  # header, source
     "The model as C++, constant and aligned to 16 bytes, with the size of its arena and a first test."
     header = _HEADER.replace("LIBRARY", kernels)
-    for name, n in (("MODEL", len(model)), ("HOST", arena_bytes if host_bytes is None else host_bytes), ("ARENA", arena_bytes), ("INPUT", len(given)), ("OUTPUT", len(answer))):
+    for name, n in (
+        ("MODEL", len(model)),
+        ("HOST", arena_bytes if host_bytes is None else host_bytes),
+        ("ARENA", arena_bytes),
+        ("INPUT", len(given)),
+        ("OUTPUT", len(answer)),
+    ):
         header = header.replace(f"= {name};", f"= {n};")
+
     def array(kind, values):
-        lines = (", ".join(values[i:i + 16]) for i in range(0, len(values), 16))
+        lines = (", ".join(values[i : i + 16]) for i in range(0, len(values), 16))
         return f"alignas(16) extern const {kind} = {{\n" + ",\n".join("  " + line for line in lines) + "\n};\n"
+
     def signed(data):
         return [str(v) for v in np.frombuffer(data, np.int8)]
-    return header, "\n".join(['#include "model_data.h"\n',
-        array("unsigned char kModelData[kModelSize]", [f"0x{b:02x}" for b in model]),
-        array("int8_t kModelExampleInput[kModelInputSize]", signed(given)),
-        array("int8_t kModelExampleOutput[kModelOutputSize]", signed(answer))])
+
+    return header, "\n".join(
+        [
+            '#include "model_data.h"\n',
+            array("unsigned char kModelData[kModelSize]", [f"0x{b:02x}" for b in model]),
+            array("int8_t kModelExampleInput[kModelInputSize]", signed(given)),
+            array("int8_t kModelExampleOutput[kModelOutputSize]", signed(answer)),
+        ]
+    )
 
 # %% ../nbs/16_deploy.ipynb #8ef4d6e1
 @dataclass(frozen=True)
 class Measured:
     "Accuracy of a file whose system is not known; the fields are named as in `Deployed`."
-    int8_accuracy:float             # of the file, reference kernels
-    images:int                      # test images
-    float_accuracy:float|None=None  # of the model that it was made from
-    system:System|None=None
-    report:dict|None=None           # of the file, from `dans.metrics.report`
+
+    int8_accuracy: float  # of the file, reference kernels
+    images: int  # test images
+    float_accuracy: float | None = None  # of the model that it was made from
+    system: System | None = None
+    report: dict | None = None  # of the file, from `dans.metrics.report`
 
 # %% ../nbs/16_deploy.ipynb #95a15dbd
 def _data_config(name, shape):
     if len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3):
         raise DansError(f"{name} takes inputs of shape {tuple(shape)}", "images must be square with 1 or 3 channels")
     return DataConfig(int(shape[0]), "rgb" if shape[2] == 3 else "mono")
+
 
 def _versions():
     "Versions of what made and checked the file; TensorFlow has two names."
@@ -137,28 +172,34 @@ def _versions():
             found[name] = version(name)
     return found
 
+
 def _signed(n):
     return f"{'-' if n < 0 else '+'} {abs(n)}"
+
 
 def _preprocessing(port, fit):
     side, _, channels = port.shape
     square = {"crop": "take the centre square of the image", "squash": "take the whole image, its sides scaled apart"}
-    return [square.get(fit, "take the square of the image that training took (not recorded here)"),
-            f"reduce it to {side} x {side} pixels with a triangle filter as wide as the reduction (Pillow's BILINEAR)",
-            "keep red, green and blue" if channels == 3 else "keep luma only (ITU-R BT.601): 0.299 red + 0.587 green + 0.114 blue",
-            f"int8 value = floor((pixel / 127.5 - 1) / {port.scale:.9g} {_signed(port.zero_point)} + 0.5), within -128 to 127"]
+    return [
+        square.get(fit, "take the square of the image that training took (not recorded here)"),
+        f"reduce it to {side} x {side} pixels with a triangle filter as wide as the reduction (Pillow's BILINEAR)",
+        "keep red, green and blue"
+        if channels == 3
+        else "keep luma only (ITU-R BT.601): 0.299 red + 0.587 green + 0.114 blue",
+        f"int8 value = floor((pixel / 127.5 - 1) / {port.scale:.9g} {_signed(port.zero_point)} + 0.5), within -128 to 127",
+    ]
 
 # %% ../nbs/16_deploy.ipynb #0f35126b
 def model_card(
-    tflite:bytes,               # an int8 `.tflite` file
-    memory:Arena,               # as measured by `dans.runtime.arena`
-    measured=None,              # `Deployed` or `Measured`, where there is one
-    classes=(),                 # names of the outputs, in order
-    device:Device|None=None,    # a board that holds the model
-    kernels:str|None=None,      # kernel library on that board
-    npu:str|None=None,          # an Ethos-U as Vela names it, like "ethos-u55-128"
-    fit:str|None=None,          # how images became square: "crop" or "squash", as in `dans.data.prepare`
-)->dict:                        # what `model_card.json` holds
+    tflite: bytes,  # an int8 `.tflite` file
+    memory: Arena,  # as measured by `dans.runtime.arena`
+    measured=None,  # `Deployed` or `Measured`, where there is one
+    classes=(),  # names of the outputs, in order
+    device: Device | None = None,  # a board that holds the model
+    kernels: str | None = None,  # kernel library on that board
+    npu: str | None = None,  # an Ethos-U as Vela names it, like "ethos-u55-128"
+    fit: str | None = None,  # how images became square: "crop" or "squash", as in `dans.data.prepare`
+) -> dict:  # what `model_card.json` holds
     """All that is known of a model file. Raises `DansError` for a board that does not hold it, where no measurements carry a latency that is
     asked for, and as `npu_estimate` does."""
     graph, (start, end) = read(tflite), ports(tflite)
@@ -169,61 +210,132 @@ def model_card(
     power = energy(time, device) if time and device.power_mw else None
     full = measured and measured.float_accuracy
     return dict(
-        data_configuration=str(_data_config("the model", start.shape)), preprocessing=_preprocessing(start, fit), fit=fit, classes=list(classes),
+        data_configuration=str(_data_config("the model", start.shape)),
+        preprocessing=_preprocessing(start, fit),
+        fit=fit,
+        classes=list(classes),
         input=dict(asdict(start), type="int8", table=pixel_table(start).tolist()),
-        output=dict(asdict(end), type="int8", meaning=f"{'probability' if graph.steps[-1].kind in ('SOFTMAX', 'LOGISTIC') else 'real value'} = {end.scale:.9g} x (value {_signed(-end.zero_point)})"),
-        accuracy=measured and dict(int8=measured.int8_accuracy, float=full, drop=None if full is None else full - measured.int8_accuracy,
-                                   test_images=measured.images, kernels="LiteRT, reference", report=measured.report),
-        ram=dict(arena_bytes=smallest_arena(tflite) + more, head_bytes={name: cost.ram_bytes for name, cost in costs.items()}, tail_bytes_64_bit=memory.tail,
-                 tail_bytes_32_bit=footprint_of(tflite).tail_bytes,
-                 arena_bytes_32_bit={name: footprint_of(tflite, name).arena_bytes for name in KERNELS},
-                 note="arena_bytes: the smallest arena in which TensorFlow Lite Micro loads the model with 64-bit pointers, and what the kernel library "
-                      f"that takes most needs beyond the reference kernels; arena_bytes_32_bit: what a 32-bit board needs, predicted, with a margin of {MARGIN[32]} bytes"),
+        output=dict(
+            asdict(end),
+            type="int8",
+            meaning=f"{'probability' if graph.steps[-1].kind in ('SOFTMAX', 'LOGISTIC') else 'real value'} = {end.scale:.9g} x (value {_signed(-end.zero_point)})",
+        ),
+        accuracy=measured
+        and dict(
+            int8=measured.int8_accuracy,
+            float=full,
+            drop=None if full is None else full - measured.int8_accuracy,
+            test_images=measured.images,
+            kernels="LiteRT, reference",
+            report=measured.report,
+        ),
+        ram=dict(
+            arena_bytes=smallest_arena(tflite) + more,
+            head_bytes={name: cost.ram_bytes for name, cost in costs.items()},
+            tail_bytes_64_bit=memory.tail,
+            tail_bytes_32_bit=footprint_of(tflite).tail_bytes,
+            arena_bytes_32_bit={name: footprint_of(tflite, name).arena_bytes for name in KERNELS},
+            note="arena_bytes: the smallest arena in which TensorFlow Lite Micro loads the model with 64-bit pointers, and what the kernel library "
+            f"that takes most needs beyond the reference kernels; arena_bytes_32_bit: what a 32-bit board needs, predicted, with a margin of {MARGIN[32]} bytes",
+        ),
         flash=dict(model_bytes=len(tflite), note="without the code of the runtime and its kernels"),
-        macs=graph.macs, operators=sorted({step.kind for step in graph.steps}),
-        board=board and dict(name=device.board, chip=device.chip, arena_bytes=board.arena_bytes, block_bytes=device.block_bytes,
-                             model_bytes=board.flash_bytes, flash_bytes=device.flash_bytes, source=device.source),
-        latency=time and dict(board=device.board, kernels=kernels, ms=time.ms, low_ms=time.low, high_ms=time.high, worst_error=time.error,
-                              measurements=time.speed.rows, networks=len(time.speed.errors), measured_on=time.speed.board, caveat=time.caveat, clock=time.speed.clock, sources=list(time.speed.sources)),
-        energy=power and asdict(power), npu=npu and asdict(npu_estimate(tflite, npu)),
-        system=measured and measured.system and measured.system.to_dict(), sha256=hashlib.sha256(tflite).hexdigest(),
-        versions=_versions())
+        macs=graph.macs,
+        operators=sorted({step.kind for step in graph.steps}),
+        board=board
+        and dict(
+            name=device.board,
+            chip=device.chip,
+            arena_bytes=board.arena_bytes,
+            block_bytes=device.block_bytes,
+            model_bytes=board.flash_bytes,
+            flash_bytes=device.flash_bytes,
+            source=device.source,
+        ),
+        latency=time
+        and dict(
+            board=device.board,
+            kernels=kernels,
+            ms=time.ms,
+            low_ms=time.low,
+            high_ms=time.high,
+            worst_error=time.error,
+            measurements=time.speed.rows,
+            networks=len(time.speed.errors),
+            measured_on=time.speed.board,
+            caveat=time.caveat,
+            clock=time.speed.clock,
+            sources=list(time.speed.sources),
+        ),
+        energy=power and asdict(power),
+        npu=npu and asdict(npu_estimate(tflite, npu)),
+        system=measured and measured.system and measured.system.to_dict(),
+        sha256=hashlib.sha256(tflite).hexdigest(),
+        versions=_versions(),
+    )
 
 # %% ../nbs/16_deploy.ipynb #e8968078
 def _held(board):
     "What the `board` of a card has, and what the model takes of it."
+
     def of(need, size):
         return f"{show_bytes(need)} of {'an unknown size' if size is None else show_bytes(size)} of"
-    return (f"{board['name']} holds it: {of(board['arena_bytes'], board['block_bytes'])} RAM, "
-            f"{of(board['model_bytes'], board['flash_bytes'])} flash")
+
+    return (
+        f"{board['name']} holds it: {of(board['arena_bytes'], board['block_bytes'])} RAM, "
+        f"{of(board['model_bytes'], board['flash_bytes'])} flash"
+    )
+
 
 def card_text(
-    card:dict,  # from `model_card`
-)->str:
+    card: dict,  # from `model_card`
+) -> str:
     "The card as Markdown."
-    ram, found, board, time, power, npu = (card[name] for name in ("ram", "accuracy", "board", "latency", "energy", "npu"))
+    ram, found, board, time, power, npu = (
+        card[name] for name in ("ram", "accuracy", "board", "latency", "energy", "npu")
+    )
     known = found and found["report"]
-    accuracy = "not measured" if not found else f"int8 {found['int8']:.3f}" + ("" if found["float"] is None else f", float {found['float']:.3f}") + \
-        f", on {found['test_images']:,} test images"
-    rows = {"Input": f"{card['data_configuration']}, int8, {' x '.join(map(str, card['input']['shape']))}",
-            "Outputs": ", ".join(card["classes"]) or f"{card['output']['shape'][0]} classes, not named",
-            "Accuracy": accuracy,
-            **({"Beside accuracy": report_line(known)} if known else {}),
-            "Arena to reserve": "on a 32-bit board " + ", ".join(f"{n:,} B ({show_bytes(n)}) with {name} kernels" for name, n in ram["arena_bytes_32_bit"].items())
-                                + f"; {ram['arena_bytes']:,} B with 64-bit pointers and any of them",
-            "Tensors and scratch memory": ", ".join(f"{n:,} B with {name} kernels" for name, n in ram["head_bytes"].items()),
-            "Operators to register": ", ".join(card["operators"]),
-            "Flash for the model": f"{card['flash']['model_bytes']:,} B ({show_bytes(card['flash']['model_bytes'])}), {card['flash']['note']}",
-            "MACs": show_macs(card["macs"]),
-            "Board": "none named: `dans-export MODEL DIR --device NAME`" if not board else _held(board),
-            "Latency": "no kernel library named: `--device NAME --kernels LIBRARY`" if not time else f"{time['ms']:.3g} ms ({time['low_ms']:.3g} to {time['high_ms']:.3g}) on {time['board']} "
-                       f"with {time['kernels']}; worst error {time['worst_error']:.0%} over {time['networks']} networks" + (f"; {time['caveat']}" if time["caveat"] else ""),
-            "Energy": "no published power" if not power else f"{power['low_mj']:.3g} to {power['high_mj']:.3g} mJ ({power['source']})",
-            "NPU": "none named" if not npu else f"{npu['ms']:.3g} ms on {npu['accelerator']} by Vela ({npu['system']}, {npu['memory']}; {npu['cpu_operators']} operators left to the processor)",
-            "SHA-256": f"`{card['sha256']}`"}
+    accuracy = (
+        "not measured"
+        if not found
+        else f"int8 {found['int8']:.3f}"
+        + ("" if found["float"] is None else f", float {found['float']:.3f}")
+        + f", on {found['test_images']:,} test images"
+    )
+    rows = {
+        "Input": f"{card['data_configuration']}, int8, {' x '.join(map(str, card['input']['shape']))}",
+        "Outputs": ", ".join(card["classes"]) or f"{card['output']['shape'][0]} classes, not named",
+        "Accuracy": accuracy,
+        **({"Beside accuracy": report_line(known)} if known else {}),
+        "Arena to reserve": "on a 32-bit board "
+        + ", ".join(f"{n:,} B ({show_bytes(n)}) with {name} kernels" for name, n in ram["arena_bytes_32_bit"].items())
+        + f"; {ram['arena_bytes']:,} B with 64-bit pointers and any of them",
+        "Tensors and scratch memory": ", ".join(
+            f"{n:,} B with {name} kernels" for name, n in ram["head_bytes"].items()
+        ),
+        "Operators to register": ", ".join(card["operators"]),
+        "Flash for the model": f"{card['flash']['model_bytes']:,} B ({show_bytes(card['flash']['model_bytes'])}), {card['flash']['note']}",
+        "MACs": show_macs(card["macs"]),
+        "Board": "none named: `dans-export MODEL DIR --device NAME`" if not board else _held(board),
+        "Latency": "no kernel library named: `--device NAME --kernels LIBRARY`"
+        if not time
+        else f"{time['ms']:.3g} ms ({time['low_ms']:.3g} to {time['high_ms']:.3g}) on {time['board']} "
+        f"with {time['kernels']}; worst error {time['worst_error']:.0%} over {time['networks']} networks"
+        + (f"; {time['caveat']}" if time["caveat"] else ""),
+        "Energy": "no published power"
+        if not power
+        else f"{power['low_mj']:.3g} to {power['high_mj']:.3g} mJ ({power['source']})",
+        "NPU": "none named"
+        if not npu
+        else f"{npu['ms']:.3g} ms on {npu['accelerator']} by Vela ({npu['system']}, {npu['memory']}; {npu['cpu_operators']} operators left to the processor)",
+        "SHA-256": f"`{card['sha256']}`",
+    }
     table = "\n".join("| " + name + " | " + value.replace("|", "\\|") + " |" for name, value in rows.items())
     steps = "\n".join(f"{i}. {step}" for i, step in enumerate(card["preprocessing"], 1))
-    matrix = f"\n## Right and wrong\n\nInt8 answers on {known['images']:,} test images, a row for each true class.\n\n{report_table(known)}\n" if known else ""
+    matrix = (
+        f"\n## Right and wrong\n\nInt8 answers on {known['images']:,} test images, a row for each true class.\n\n{report_table(known)}\n"
+        if known
+        else ""
+    )
     return f"# Model card\n\n| | |\n|---|---|\n{table}\n{matrix}\n## What the board does to an image\n\n{steps}\n\nOutput: {card['output']['meaning']}.\n"
 
 # %% ../nbs/16_deploy.ipynb #26e9ac57
@@ -231,21 +343,31 @@ def _check_model(tflite, classes=()):
     "The ends of a model. Raises `DansError` for one that is no classifier of images as this project feeds them."
     graph, (start, end) = read(tflite), ports(tflite)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise DansError(f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs", "export a model with one of each")
+        raise DansError(
+            f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
+            "export a model with one of each",
+        )
     _data_config("the model", start.shape)
     low, high = (start.scale * (n - start.zero_point) for n in (-128, 127))
-    if max(abs(low + 1), abs(high - 1)) > .03:
-        raise DansError(f"the model's input covers {low:.3g} to {high:.3g}, not -1 to 1", "train it on pixels as pixel / 127.5 - 1, and convert it with `quantise`")
+    if max(abs(low + 1), abs(high - 1)) > 0.03:
+        raise DansError(
+            f"the model's input covers {low:.3g} to {high:.3g}, not -1 to 1",
+            "train it on pixels as pixel / 127.5 - 1, and convert it with `quantise`",
+        )
     if classes and len(classes) != end.shape[-1]:
         raise DansError(f"{len(classes)} class names for {end.shape[-1]} outputs", "name each output, in order")
     return start, end
 
+
 def _check_board(device, kernels):
     "Raises `DansError` for kernels without a board, and where no measurements carry a latency."
     if kernels and not device:
-        raise DansError(f"kernels {kernels!r} without a board", "name the board, too: --device NAME, or device= in Python")
+        raise DansError(
+            f"kernels {kernels!r} without a board", "name the board, too: --device NAME, or device= in Python"
+        )
     if kernels:
         speed_of(device, kernels)
+
 
 def _fit(tflite, device, kernels):
     "Whether the file fits the board. Raises `DansError` where it does not, saying by how much and what would hold it."
@@ -254,21 +376,24 @@ def _fit(tflite, device, kernels):
     if fit.lacks:
         others = holders(cost.arena_bytes, cost.file_bytes)
         more = f"it fits {', '.join(others)}; " if others else "no board known here holds it; "
-        raise DansError(f"the model {fit}", f"{more}search within the limits of the board, or leave the board out to write the files all the same")
+        raise DansError(
+            f"the model {fit}",
+            f"{more}search within the limits of the board, or leave the board out to write the files all the same",
+        )
     return fit
 
 # %% ../nbs/16_deploy.ipynb #e7aa9e71
 def export(
-    folder,                     # where to write; made if it is not there
-    tflite:bytes,               # an int8 `.tflite` file, from `deploy` or `quantise`
-    image:np.ndarray,           # an example, uint8 (r, r, c)
-    measured=None,              # `Deployed` (from `deploy`) or `Measured`, for the accuracy
-    classes=(),                 # names of the outputs, in order
-    device:Device|None=None,    # a board, which must hold the model; with `kernels`, the card gives a latency
-    kernels:str|None=None,      # kernel library, as in `dans.boards.speeds`
-    npu:str|None=None,          # an Ethos-U as Vela names it, for its estimate
-    fit:str|None=None,          # how images became square: "crop" or "squash", as in `dans.data.prepare`
-)->Path:                        # the folder
+    folder,  # where to write; made if it is not there
+    tflite: bytes,  # an int8 `.tflite` file, from `deploy` or `quantise`
+    image: np.ndarray,  # an example, uint8 (r, r, c)
+    measured=None,  # `Deployed` (from `deploy`) or `Measured`, for the accuracy
+    classes=(),  # names of the outputs, in order
+    device: Device | None = None,  # a board, which must hold the model; with `kernels`, the card gives a latency
+    kernels: str | None = None,  # kernel library, as in `dans.boards.speeds`
+    npu: str | None = None,  # an Ethos-U as Vela names it, for its estimate
+    fit: str | None = None,  # how images became square: "crop" or "squash", as in `dans.data.prepare`
+) -> Path:  # the folder
     """Write model.tflite, model_data.h and .cc, model_card.json and .md, example_input.bin and example_output.bin. Raises `DansError` for a file
     that `read` refuses, an image that does not fit, a board that does not hold the model, a model that the runtime cannot run, and a disk that
     does not take the files."""
@@ -282,13 +407,27 @@ def export(
     given = pixel_table(start)[np.asarray(image)].tobytes()
     answer = predict(tflite, np.asarray(image)[None], "micro", progress=False)[0].tobytes()
     library = device.scratch(kernels) if device else "reference"
-    header, code = c_array(tflite, card["ram"]["arena_bytes_32_bit"][library], given, answer, card["ram"]["arena_bytes"], library)
-    for fault, what in ((memory.head != predicted.ram_bytes, f"the runtime takes {memory.head:,} B for tensors, the file promised {predicted.ram_bytes:,} B"),
-                        (bytes(int(b, 16) for b in re.findall("0x(..)", code)) != tflite, "the C array does not hold the model")):
+    header, code = c_array(
+        tflite, card["ram"]["arena_bytes_32_bit"][library], given, answer, card["ram"]["arena_bytes"], library
+    )
+    for fault, what in (
+        (
+            memory.head != predicted.ram_bytes,
+            f"the runtime takes {memory.head:,} B for tensors, the file promised {predicted.ram_bytes:,} B",
+        ),
+        (bytes(int(b, 16) for b in re.findall("0x(..)", code)) != tflite, "the C array does not hold the model"),
+    ):
         if fault:
             raise DansError(what, "this is a fault of dans: please report it with the file")
-    files = {"model.tflite": tflite, "model_data.h": header, "model_data.cc": code, "model_card.json": json.dumps(card, indent=1) + "\n",
-             "model_card.md": card_text(card), "example_input.bin": given, "example_output.bin": answer}
+    files = {
+        "model.tflite": tflite,
+        "model_data.h": header,
+        "model_data.cc": code,
+        "model_card.json": json.dumps(card, indent=1) + "\n",
+        "model_card.md": card_text(card),
+        "example_input.bin": given,
+        "example_output.bin": answer,
+    }
     folder = Path(folder)
     for name, content in files.items():
         with atomic(folder / name) as part:
@@ -298,14 +437,23 @@ def export(
 # %% ../nbs/16_deploy.ipynb #db293e1b
 def _loaded(path):
     from dans.elastic import keras
+
     try:
         net = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras fails in many ways
-        raise DansError(f"{path} is not a Keras model that can be loaded safely ({type(error).__name__})",
-                        "save it with model.save('NAME.keras')") from None
+        raise DansError(
+            f"{path} is not a Keras model that can be loaded safely ({type(error).__name__})",
+            "save it with model.save('NAME.keras')",
+        ) from None
     last = net.layers[-1]
-    if isinstance(last, keras.layers.Softmax) or getattr(getattr(last, "activation", None), "__name__", "linear") != "linear":
-        raise DansError(f"{path} ends in an activation; `quantise` adds the softmax itself", "export the model with logits as its outputs")
+    if (
+        isinstance(last, keras.layers.Softmax)
+        or getattr(getattr(last, "activation", None), "__name__", "linear") != "linear"
+    ):
+        raise DansError(
+            f"{path} ends in an activation; `quantise` adds the softmax itself",
+            "export the model with logits as its outputs",
+        )
     return net
 
 # %% ../nbs/16_deploy.ipynb #3834a654
@@ -313,10 +461,12 @@ def _noted(path, tflite):
     "What the model card beside `path` says of this very file, {} where there is none: names, square and accuracy need not be told again."
     try:
         card = json.loads((path.parent / "model_card.json").read_text(encoding="utf-8"))
-        whole = card["sha256"] == hashlib.sha256(tflite).hexdigest() and {"accuracy", "classes", "fit"} <= set(card)     # not one of an older version
+        # not one of an older version
+        whole = card["sha256"] == hashlib.sha256(tflite).hexdigest() and {"accuracy", "classes", "fit"} <= set(card)
         return card if whole else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
 
 def _measured(card):
     "The accuracy that a card holds, None where it holds none."
@@ -325,20 +475,23 @@ def _measured(card):
 
 # %% ../nbs/16_deploy.ipynb #7b3fbed6
 def export_model(
-    model:str,              # path of a `.tflite` or `.keras` file
-    folder:str,             # where to write
-    data:str|None=None,     # data source, as in `dans.data.source`
-    classes=(),             # names of the outputs; default: those of the data
-    calibration:int=300,    # training images for quantisation
-    device:str|None=None,   # a board, as `board_named` finds it
-    kernels:str|None=None,  # kernel library on it
-    npu:str|None=None,      # an Ethos-U, like "ethos-u55-128"
-    options:dict|None=None, # of the data source and its preparation, as for `dans.data.open_source`
-)->Path:                    # the folder
+    model: str,  # path of a `.tflite` or `.keras` file
+    folder: str,  # where to write
+    data: str | None = None,  # data source, as in `dans.data.source`
+    classes=(),  # names of the outputs; default: those of the data
+    calibration: int = 300,  # training images for quantisation
+    device: str | None = None,  # a board, as `board_named` finds it
+    kernels: str | None = None,  # kernel library on it
+    npu: str | None = None,  # an Ethos-U, like "ethos-u55-128"
+    options: dict | None = None,  # of the data source and its preparation, as for `dans.data.open_source`
+) -> Path:  # the folder
     "What the command does. Raises `DansError` for bad input before any work."
     path, board = Path(model), board_named(device) if device is not None else None
     if options and not data:
-        raise DansError(f"the options {', '.join(options)} are for images, and none are named", "name them with --data, or leave the options out")
+        raise DansError(
+            f"the options {', '.join(options)} are for images, and none are named",
+            "name them with --data, or leave the options out",
+        )
     _check_board(board, kernels)
     if calibration < 1:
         raise DansError(f"{calibration} images cannot calibrate a model", "use some hundred")
@@ -349,14 +502,26 @@ def export_model(
         raise DansError("a Keras model needs images for quantisation", "name them with --data")
     config = _data_config(path, net.input_shape[1:] if net is not None else _check_model(tflite, classes)[0].shape)
     if (net.output_shape[-1] if net is not None else ports(tflite)[1].shape[-1]) < 2 and data:
-        raise DansError(f"{path} has one output, and accuracy needs one for each class", "leave --data out, or train with two outputs")
+        raise DansError(
+            f"{path} has one output, and accuracy needs one for each class",
+            "leave --data out, or train with two outputs",
+        )
     if board and tflite:
         _fit(tflite, board, kernels)
     if not data:
         side, noted = config.resolution, _noted(path, tflite)
         ramp = np.linspace(0, 255, side * side * config.channels).astype(np.uint8)
-        return export(folder, tflite, ramp.reshape(side, side, -1), _measured(noted), classes or tuple(noted.get("classes", ())), board, kernels,
-                      npu, noted.get("fit"))
+        return export(
+            folder,
+            tflite,
+            ramp.reshape(side, side, -1),
+            _measured(noted),
+            classes or tuple(noted.get("classes", ())),
+            board,
+            kernels,
+            npu,
+            noted.get("fit"),
+        )
     with tempfile.TemporaryDirectory() as cache:
         _, prepared = open_source(data, [config.resolution], cache, options, faults=Path(folder).absolute().parent)
         test = prepared.view("test", config)
@@ -367,7 +532,17 @@ def export_model(
         full = None if net is None else float_accuracy(net, test.images, test.labels)
         found = measure(tflite, test.images, test.labels, prepared.classes)
         measured = Measured(found["accuracy"], len(test.labels), full, report=found)
-        return export(folder, tflite, np.array(test.images[0]), measured, classes or prepared.classes, board, kernels, npu, prepared.meta["fit"])
+        return export(
+            folder,
+            tflite,
+            np.array(test.images[0]),
+            measured,
+            classes or prepared.classes,
+            board,
+            kernels,
+            npu,
+            prepared.meta["fit"],
+        )
 
 # %% ../nbs/16_deploy.ipynb #35e4bb03
 _HELP = """examples:
@@ -376,13 +551,16 @@ _HELP = """examples:
   dans-export model.keras firmware/model --data photos/ --device stm32h743 --kernels tflm+cmsis-nn
 """
 
+
 def _options(pairs):
     "`source.NAME=VALUE` texts as a dictionary; a value that is no Python literal is text. Raises `DansError` for another form."
     found = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.startswith("source."):
-            raise DansError(f"-p {pair} is not an option of the images", "write -p source.NAME=VALUE, such as -p source.image=img")
+            raise DansError(
+                f"-p {pair} is not an option of the images", "write -p source.NAME=VALUE, such as -p source.image=img"
+            )
         try:
             found[name.removeprefix("source.")] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -392,22 +570,51 @@ def _options(pairs):
 # %% ../nbs/16_deploy.ipynb #bd3ad13f
 def main(argv=None):
     "The command `dans-export`."
-    parser = argparse.ArgumentParser("dans-export", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_HELP,
-                                     description="Write a model as files that firmware can use, checked in TensorFlow Lite Micro.")
+    parser = argparse.ArgumentParser(
+        "dans-export",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_HELP,
+        description="Write a model as files that firmware can use, checked in TensorFlow Lite Micro.",
+    )
     add = parser.add_argument
     add("model", help="int8 .tflite file, or a .keras model with inputs in [-1, 1] and logits")
     add("folder", help="where to write")
-    add("--data", metavar="SOURCE", help="wake_scenes, wake_vision:DIR, collage:PATH, a folder of class folders, or parquet files")
-    add("-p", "--parameter", metavar="source.NAME=VALUE", action="append", default=[], help="option of the images, such as -p source.image=img")
-    add("--classes", type=lambda text: tuple(text.split(",")), default=(), metavar="A,B", help="names of the outputs; default: those of the data")
-    add("--calibration", type=int, default=300, metavar="N", help="training images that quantisation sees (default 300)")
-    add("--device", metavar="NAME", help="board, which must hold the model: a name of room 07, such as nrf52840, or what is printed on it, "
-                                         "such as 'Arduino Nano 33 BLE Sense'")
+    add(
+        "--data",
+        metavar="SOURCE",
+        help="wake_scenes, wake_vision:DIR, collage:PATH, a folder of class folders, or parquet files",
+    )
+    add(
+        "-p",
+        "--parameter",
+        metavar="source.NAME=VALUE",
+        action="append",
+        default=[],
+        help="option of the images, such as -p source.image=img",
+    )
+    add(
+        "--classes",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="A,B",
+        help="names of the outputs; default: those of the data",
+    )
+    add(
+        "--calibration", type=int, default=300, metavar="N", help="training images that quantisation sees (default 300)"
+    )
+    add(
+        "--device",
+        metavar="NAME",
+        help="board, which must hold the model: a name of room 07, such as nrf52840, or what is printed on it, "
+        "such as 'Arduino Nano 33 BLE Sense'",
+    )
     add("--kernels", help="kernel library on the board, like tflm+cmsis-nn, for latency and energy")
     add("--npu", help="an Ethos-U as Vela names it, like ethos-u55-128")
     asked = vars(parser.parse_args(argv))
     try:
-        with stoppable(lambda: f"each file that stands in {asked['folder']} is whole; the same command writes all of them"):
+        with stoppable(
+            lambda: f"each file that stands in {asked['folder']} is whole; the same command writes all of them"
+        ):
             options = _options(asked.pop("parameter"))
             folder = export_model(**asked, options=options)
             board = json.loads((folder / "model_card.json").read_text(encoding="utf-8"))["board"]

@@ -17,6 +17,7 @@ def between(rng, low, high):
     "A uniform number in [low, high)."
     return low + (high - low) * rng.random()
 
+
 def pick(rng, items, weights=None):
     "One of `items`, uniformly or by `weights`."
     if weights is None:
@@ -27,20 +28,20 @@ def pick(rng, items, weights=None):
 @dataclass(frozen=True)
 class Pen:
     "Draws in units of a thing whose foot is at (x, y) of the image (y downwards)."
-    canvas:object    # ImageDraw in mode RGBA
-    side:int         # pixels of the canvas per image side
-    x:float = 0.
-    y:float = 1.
-    size:float = 1.  # height of the thing, image sides
-    flip:int = 1     # -1 mirrors left and right
+
+    canvas: object  # ImageDraw in mode RGBA
+    side: int  # pixels of the canvas per image side
+    x: float = 0.0
+    y: float = 1.0
+    size: float = 1.0  # height of the thing, image sides
+    flip: int = 1  # -1 mirrors left and right
 
     def at(self, x, y, size, flip=1):
         return replace(self, x=x, y=y, size=size, flip=flip)
 
     def pixels(self, points):
         k = self.size * self.flip
-        return [(self.side * (self.x + k * u), self.side * (self.y - self.size * v))
-                for u, v in points]
+        return [(self.side * (self.x + k * u), self.side * (self.y - self.size * v)) for u, v in points]
 
     def poly(self, points, fill):
         self.canvas.polygon(self.pixels(points), fill=fill)
@@ -57,91 +58,136 @@ def shade(colour, k):
     "`colour`, `k` times as bright."
     return tuple(min(255, int(c * k)) for c in colour)
 
+
 def axis(a, b):
     "A unit vector at right angles to the line from `a` to `b`."
     n = math.hypot(b[0] - a[0], b[1] - a[1]) or 1
     return (b[1] - a[1]) / n, (a[0] - b[0]) / n
 
+
 def bar(p, a, b, wa, wb, fill):
     "A bar with round ends from `a` to `b`, `wa` and `wb` wide there, lit from one side."
     nu, nv = axis(a, b)
-    for shift, k, tone in ((0, .5, .78), (.1, .37, 1)):    # the shaded bar, then the lit part of it
+    for shift, k, tone in ((0, 0.5, 0.78), (0.1, 0.37, 1)):  # the shaded bar, then the lit part of it
         (ua, va, ra), (ub, vb, rb) = ((u + shift * w, v, k * w) for (u, v), w in ((a, wa), (b, wb)))
-        p.poly([(ua + ra * nu, va + ra * nv), (ub + rb * nu, vb + rb * nv),
-                (ub - rb * nu, vb - rb * nv), (ua - ra * nu, va - ra * nv)], shade(fill, tone))
+        p.poly(
+            [
+                (ua + ra * nu, va + ra * nv),
+                (ub + rb * nu, vb + rb * nv),
+                (ub - rb * nu, vb - rb * nv),
+                (ua - ra * nu, va - ra * nv),
+            ],
+            shade(fill, tone),
+        )
         p.oval(ua, va, ra, ra, shade(fill, tone))
         p.oval(ub, vb, rb, rb, shade(fill, tone))
+
 
 def panel(p, a, b, wa, wb, fill, pattern="plain", accent=(0, 0, 0)):
     "A panel along the line from `a` to `b`, `wa` and `wb` wide to each side of it."
     nu, nv = axis(a, b)
+
     def point(s, t):
         w = (wa + (wb - wa) * s) * t
         return a[0] + (b[0] - a[0]) * s + nu * w, a[1] + (b[1] - a[1]) * s + nv * w
+
     def patch(s0, s1, t0, t1, colour):
         p.poly([point(s0, t0), point(s1, t0), point(s1, t1), point(s0, t1)], colour)
+
     patch(0, 1, -1, 1, fill)
     for spot in PATTERNS[pattern]:
         patch(*spot, (*accent, 150) if pattern == "checks" else accent)
-    patch(0, 1, -1, -.55, (0, 0, 0, 55))
+    patch(0, 1, -1, -0.55, (0, 0, 0, 55))
 
 # %% ../nbs/02_drawing.ipynb #4d392cd7
-HOOPS = [(s, s + .14, -1, 1) for s in (.08, .36, .64)]
-STRIPES = [(0, 1, t, t + .3) for t in (-.8, -.15, .5)]
-SPOTS = [(s, s + .1, t, t + .3) for s in (.1, .5) for t in (-.8, .1)] + [
-         (s, s + .1, t, t + .3) for s in (.3, .7) for t in (-.4, .5)]
+HOOPS = [(s, s + 0.14, -1, 1) for s in (0.08, 0.36, 0.64)]
+STRIPES = [(0, 1, t, t + 0.3) for t in (-0.8, -0.15, 0.5)]
+SPOTS = [(s, s + 0.1, t, t + 0.3) for s in (0.1, 0.5) for t in (-0.8, 0.1)] + [
+    (s, s + 0.1, t, t + 0.3) for s in (0.3, 0.7) for t in (-0.4, 0.5)
+]
 PATTERNS = {  # rectangles in the accent colour: along a panel (0 to 1), across it (-1 to 1)
-    "plain": [], "hoops": HOOPS, "stripes": STRIPES, "checks": HOOPS + STRIPES, "spots": SPOTS,
-    "centre": [(0, 1, -.25, .25)]}
+    "plain": [],
+    "hoops": HOOPS,
+    "stripes": STRIPES,
+    "checks": HOOPS + STRIPES,
+    "spots": SPOTS,
+    "centre": [(0, 1, -0.25, 0.25)],
+}
 
 # %% ../nbs/02_drawing.ipynb #2f6e0062
 def hsv(h, s, v):
     "The 8-bit colour of a hue, saturation and value."
     return tuple(int(255 * c) for c in hsv_to_rgb(h % 1, min(max(s, 0), 1), min(max(v, 0), 1)))
 
+
 def cloth(look):
     "A colour of clothing: one in three is nearly grey, the others have any hue."
-    if look.random() < .35:
-        return hsv(look.random(), between(look, 0, .15), between(look, .08, .95))
-    return hsv(look.random(), between(look, .3, .9), between(look, .2, .9))
+    if look.random() < 0.35:
+        return hsv(look.random(), between(look, 0, 0.15), between(look, 0.08, 0.95))
+    return hsv(look.random(), between(look, 0.3, 0.9), between(look, 0.2, 0.9))
+
 
 @dataclass(frozen=True)
 class Palette:
     "The colours of a person and the pattern of its clothes."
-    skin:tuple
-    hair:tuple
-    top:tuple
-    bottom:tuple
-    shoes:tuple
-    accent:tuple
-    pattern:str = "plain"
 
-SKINS = ((.06, .28, .95), (.07, .36, .88), (.08, .42, .80), (.07, .47, .70),    # as hsv
-         (.06, .52, .58), (.06, .56, .46), (.05, .55, .34), (.06, .22, .86))
-HAIRS = ((.07, .5, .12), (.07, .6, .25), (.08, .65, .4), (.11, .55, .75), (.05, .7, .5),
-         (.1, .05, .7))
+    skin: tuple
+    hair: tuple
+    top: tuple
+    bottom: tuple
+    shoes: tuple
+    accent: tuple
+    pattern: str = "plain"
+
+
+SKINS = (
+    (0.06, 0.28, 0.95),
+    (0.07, 0.36, 0.88),
+    (0.08, 0.42, 0.80),
+    (0.07, 0.47, 0.70),  # as hsv
+    (0.06, 0.52, 0.58),
+    (0.06, 0.56, 0.46),
+    (0.05, 0.55, 0.34),
+    (0.06, 0.22, 0.86),
+)
+HAIRS = (
+    (0.07, 0.5, 0.12),
+    (0.07, 0.6, 0.25),
+    (0.08, 0.65, 0.4),
+    (0.11, 0.55, 0.75),
+    (0.05, 0.7, 0.5),
+    (0.1, 0.05, 0.7),
+)
+
 
 def palette(look):
     "A person's palette, as `look` has it."
     (h, s, v), (hh, hs, hv) = pick(look, SKINS), pick(look, HAIRS)
-    h, s, v = h + between(look, -.01, .01), s * between(look, .85, 1.15), v * between(look, .9, 1)
-    return Palette(hsv(h, s, v), hsv(hh, hs, hv * between(look, .7, 1.3)), cloth(look), cloth(look),
-                   cloth(look), cloth(look), pick(look, list(PATTERNS), (5, 1, 1, 1, 1, 1)))
+    h, s, v = h + between(look, -0.01, 0.01), s * between(look, 0.85, 1.15), v * between(look, 0.9, 1)
+    return Palette(
+        hsv(h, s, v),
+        hsv(hh, hs, hv * between(look, 0.7, 1.3)),
+        cloth(look),
+        cloth(look),
+        cloth(look),
+        cloth(look),
+        pick(look, list(PATTERNS), (5, 1, 1, 1, 1, 1)),
+    )
 
 # %% ../nbs/02_drawing.ipynb #d1999c64
 POSES = {
-    "standing":      (-4, -2, 4, 2, -8, -4, 8, 4, 0, 0),
-    "walking":       (-20, -34, 23, 6, 24, 36, -22, -8, 3, 1),
-    "running":       (-30, -80, 50, -6, 38, 105, -45, 40, 12, 1),
-    "arms up":       (-6, -3, 6, 3, -152, -168, 152, 168, 0, 0),
-    "waving":        (-4, -2, 4, 2, -9, -5, 122, 165, 0, 0),
+    "standing": (-4, -2, 4, 2, -8, -4, 8, 4, 0, 0),
+    "walking": (-20, -34, 23, 6, 24, 36, -22, -8, 3, 1),
+    "running": (-30, -80, 50, -6, 38, 105, -45, 40, 12, 1),
+    "arms up": (-6, -3, 6, 3, -152, -168, 152, 168, 0, 0),
+    "waving": (-4, -2, 4, 2, -9, -5, 122, 165, 0, 0),
     "hands on hips": (-9, -5, 9, 5, -44, 34, 44, -34, 0, 0),
-    "arms wide":     (-10, -6, 10, 6, -80, -86, 80, 86, 0, 0),
-    "sitting":       (76, 4, 86, -4, 18, 66, 30, 74, -6, 1),
-    "bending":       (-6, -10, 12, 2, 30, 20, 42, 30, 48, 1),
-    "crouching":     (95, -30, 70, -62, 30, 60, 55, 80, 14, 1),
-    "telephoning":   (-4, -2, 4, 2, -10, -5, 34, 152, 0, 0),
-    "carrying":      (-5, -3, 5, 2, -14, 52, 14, -52, 0, 0),
+    "arms wide": (-10, -6, 10, 6, -80, -86, 80, 86, 0, 0),
+    "sitting": (76, 4, 86, -4, 18, 66, 30, 74, -6, 1),
+    "bending": (-6, -10, 12, 2, 30, 20, 42, 30, 48, 1),
+    "crouching": (95, -30, 70, -62, 30, 60, 55, 80, 14, 1),
+    "telephoning": (-4, -2, 4, 2, -10, -5, 34, 152, 0, 0),
+    "carrying": (-5, -3, 5, 2, -14, 52, 14, -52, 0, 0),
 }
 
 # %% ../nbs/02_drawing.ipynb #c20460de
@@ -150,81 +196,113 @@ def swing(joint, length, angle):
     a = math.radians(angle)
     return joint[0] + length * math.sin(a), joint[1] - length * math.cos(a)
 
+
 def head(p, centre, r, ink, style, facing):
     "A head of radius `r` with hair or a hat; `facing` is front, side or back."
     h = replace(p, x=p.x + p.size * p.flip * centre[0], y=p.y - p.size * centre[1], size=p.size * r)
-    back = .25 if facing == "side" else 0
-    h.oval(0, 0, .8, 1, shade(ink.skin, .8))
-    h.oval(.08, 0, .68, .92, ink.skin)
+    back = 0.25 if facing == "side" else 0
+    h.oval(0, 0, 0.8, 1, shade(ink.skin, 0.8))
+    h.oval(0.08, 0, 0.68, 0.92, ink.skin)
     if style != "bald" and facing == "back":
-        h.oval(0, .08, .84, 1, ink.hair)
+        h.oval(0, 0.08, 0.84, 1, ink.hair)
     elif style != "bald":
-        h.poly([(-.86, -back), (-.84, .55), (-.48, 1.02), (.3, 1.08), (.8, .62), (.8, .2),
-                (.2 - back, .45), (-.5, .35)], ink.hair)
+        h.poly(
+            [
+                (-0.86, -back),
+                (-0.84, 0.55),
+                (-0.48, 1.02),
+                (0.3, 1.08),
+                (0.8, 0.62),
+                (0.8, 0.2),
+                (0.2 - back, 0.45),
+                (-0.5, 0.35),
+            ],
+            ink.hair,
+        )
     if facing != "back":
-        for eye in (.35, .62) if back else (-.3, .34):
-            h.oval(eye, .06, .11, .08, shade(ink.skin, .25))
-        h.box(-.2, -.52, .3, -.42, shade(ink.skin, .5))
+        for eye in (0.35, 0.62) if back else (-0.3, 0.34):
+            h.oval(eye, 0.06, 0.11, 0.08, shade(ink.skin, 0.25))
+        h.box(-0.2, -0.52, 0.3, -0.42, shade(ink.skin, 0.5))
     if style == "hat":
-        h.box(-1.15, .45, 1.15, .62, ink.accent)
-        h.poly([(-.8, .5), (.8, .5), (.65, 1.25), (-.65, 1.25)], ink.accent)
+        h.box(-1.15, 0.45, 1.15, 0.62, ink.accent)
+        h.poly([(-0.8, 0.5), (0.8, 0.5), (0.65, 1.25), (-0.65, 1.25)], ink.accent)
 
 # %% ../nbs/02_drawing.ipynb #9699f210
 def clothes(look):
     "What a person has on, and its build."
     return dict(
-        r=between(look, .078, .094), bone=between(look, .21, .24),    # head and leg bones
-        fat=between(look, .85, 1.25), wide=between(look, .9, 1.15),
+        r=between(look, 0.078, 0.094),
+        bone=between(look, 0.21, 0.24),  # head and leg bones
+        fat=between(look, 0.85, 1.25),
+        wide=between(look, 0.9, 1.15),
         sleeve=pick(look, ("short", "long", "long")),
         style=pick(look, ("short", "short", "long", "long", "bald", "hat")),
-        garment=pick(look, ("trousers", "shorts", "skirt", "dress", "coat"), (3, 1, 1, 1, 1)))
+        garment=pick(look, ("trousers", "shorts", "skirt", "dress", "coat"), (3, 1, 1, 1, 1)),
+    )
+
 
 def skeleton(rng, pose, r, bone, wide):
     "Joints of a person whose hips are at (0, 0)."
     *angles, lean, side = POSES[pose]
     tl, sl, tr, sr, *arms = (a + between(rng, -7, 7) for a in angles)
-    hips = [(k * .045 * wide, 0) for k in (-1, 1)]
+    hips = [(k * 0.045 * wide, 0) for k in (-1, 1)]
     knees = [swing(hip, bone, a) for hip, a in zip(hips, (tl, tr))]
     feet = [swing(knee, bone, a) for knee, a in zip(knees, (sl, sr))]
-    neck = swing((0, 0), .94 - 2 * bone - 2 * r, 180 - lean - between(rng, -3, 3))
-    shoulders = [(neck[0] + k * .105 * wide, neck[1] - .02) for k in (-1, 1)]
-    elbows = [swing(s, .165, a) for s, a in zip(shoulders, arms[::2])]
-    hands = [swing(elbow, .14, a) for elbow, a in zip(elbows, arms[1::2])]
-    return hips, knees, feet, neck, swing(neck, r + .03, 180 - lean * .6), shoulders, elbows, hands
+    neck = swing((0, 0), 0.94 - 2 * bone - 2 * r, 180 - lean - between(rng, -3, 3))
+    shoulders = [(neck[0] + k * 0.105 * wide, neck[1] - 0.02) for k in (-1, 1)]
+    elbows = [swing(s, 0.165, a) for s, a in zip(shoulders, arms[::2])]
+    hands = [swing(elbow, 0.14, a) for elbow, a in zip(elbows, arms[1::2])]
+    return hips, knees, feet, neck, swing(neck, r + 0.03, 180 - lean * 0.6), shoulders, elbows, hands
 
 # %% ../nbs/02_drawing.ipynb #4ae72aa4
 def person(p, rng, look, ink, pose):
     "A person of height 1 (when standing), dressed as `look` has it in the colours of `ink`."
     side, wear = POSES[pose][-1], clothes(look)
     r, fat, style, garment = wear["r"], wear["fat"], wear["style"], wear["garment"]
-    wide, bare = wear["wide"] * (.5 if side else 1), garment in ("shorts", "skirt", "dress")
+    wide, bare = wear["wide"] * (0.5 if side else 1), garment in ("shorts", "skirt", "dress")
     facing = "side" if side else pick(rng, ("front", "front", "front", "back"))
     hips, knees, feet, neck, top, *arms = skeleton(rng, pose, r, wear["bone"], wide)
-    low = min(v for _, v in feet) - .02
-    p = replace(p, y=p.y + p.size * low)    # the lower foot stands on the ground
+    low = min(v for _, v in feet) - 0.02
+    p = replace(p, y=p.y + p.size * low)  # the lower foot stands on the ground
+
     def arm(shoulder, elbow, hand):
-        bar(p, elbow, hand, .042 * fat, .034, ink.top if wear["sleeve"] == "long" else ink.skin)
-        bar(p, shoulder, elbow, .055 * fat, .045 * fat, ink.top)
-        p.oval(*hand, .024, .026, ink.skin)
+        bar(p, elbow, hand, 0.042 * fat, 0.034, ink.top if wear["sleeve"] == "long" else ink.skin)
+        bar(p, shoulder, elbow, 0.055 * fat, 0.045 * fat, ink.top)
+        p.oval(*hand, 0.024, 0.026, ink.skin)
+
     far_arm, near_arm = zip(*arms)
     if pose == "sitting":
-        p.box(-.16, low, .2, -.05, shade(ink.accent, .6))
+        p.box(-0.16, low, 0.2, -0.05, shade(ink.accent, 0.6))
     if style == "long":
-        p.oval(top[0], top[1] - .45 * r, r, r * 1.35, ink.hair)
+        p.oval(top[0], top[1] - 0.45 * r, r, r * 1.35, ink.hair)
     if side:
         arm(*far_arm)
     for k, hip, knee, foot in zip((-1, 1), hips, knees, feet):
-        bar(p, knee, foot, .062 * fat, .042, ink.skin if bare else ink.bottom)
-        bar(p, hip, knee, .09 * fat, .066 * fat, ink.skin if garment == "dress" else ink.bottom)
-        bar(p, foot, (foot[0] + (.045 if side else .012 * k), foot[1] - .008), .036, .03, ink.shoes)
+        bar(p, knee, foot, 0.062 * fat, 0.042, ink.skin if bare else ink.bottom)
+        bar(p, hip, knee, 0.09 * fat, 0.066 * fat, ink.skin if garment == "dress" else ink.bottom)
+        bar(p, foot, (foot[0] + (0.045 if side else 0.012 * k), foot[1] - 0.008), 0.036, 0.03, ink.shoes)
     if garment in ("skirt", "dress", "coat"):
-        long, flare = (.7, .1) if garment == "coat" else (.95, .14)
+        long, flare = (0.7, 0.1) if garment == "coat" else (0.95, 0.14)
         u, v = ((a + b) / 2 for a, b in zip(*knees))
-        panel(p, (0, .03), (u * .8, min(-.06, v) * long), .085 * fat * wide, flare * fat,
-              ink.bottom if garment == "skirt" else ink.top)
-    panel(p, (0, -.03), (neck[0], neck[1] + .012), .088 * fat * wide, .118 * wide * (.8 + .2 * fat),
-          ink.top, ink.pattern, ink.accent)
-    bar(p, neck, top, .05, .05, ink.skin)
+        panel(
+            p,
+            (0, 0.03),
+            (u * 0.8, min(-0.06, v) * long),
+            0.085 * fat * wide,
+            flare * fat,
+            ink.bottom if garment == "skirt" else ink.top,
+        )
+    panel(
+        p,
+        (0, -0.03),
+        (neck[0], neck[1] + 0.012),
+        0.088 * fat * wide,
+        0.118 * wide * (0.8 + 0.2 * fat),
+        ink.top,
+        ink.pattern,
+        ink.accent,
+    )
+    bar(p, neck, top, 0.05, 0.05, ink.skin)
     head(p, top, r, ink, style, facing)
     if not side:
         arm(*far_arm)
@@ -232,141 +310,164 @@ def person(p, rng, look, ink, pose):
 
 # %% ../nbs/02_drawing.ipynb #232a356b
 def tree(p, rng, look, c, ink):
-    bar(p, (0, 0), (between(look, -.05, .05), .6), between(look, .06, .12), .05, c[1])
-    low, wide = between(look, .35, .55), between(look, .1, .24)
+    bar(p, (0, 0), (between(look, -0.05, 0.05), 0.6), between(look, 0.06, 0.12), 0.05, c[1])
+    low, wide = between(look, 0.35, 0.55), between(look, 0.1, 0.24)
     for _ in range(9):
-        r, u = between(look, .08, .15), between(look, -wide, wide)
-        p.oval(u, between(look, low, .95 - r), r, r, shade(c[0], between(look, .7, 1.15)))
+        r, u = between(look, 0.08, 0.15), between(look, -wide, wide)
+        p.oval(u, between(look, low, 0.95 - r), r, r, shade(c[0], between(look, 0.7, 1.15)))
+
 
 def lamp(p, rng, look, c, ink):
-    bar(p, (0, 0), (0, .9), .05, .035, c[0])
-    bar(p, (0, 0), (0, .3), .1, .06, c[1])
-    for u in pick(look, ((0,), (-.09, .09))):
-        p.oval(u, .92, .07, .075, shade(c[2], .85))
-        p.oval(u + .01, .925, .055, .06, c[2])
-    bar(p, (-.09, .84), (.09, .84), .025, .025, c[0])
+    bar(p, (0, 0), (0, 0.9), 0.05, 0.035, c[0])
+    bar(p, (0, 0), (0, 0.3), 0.1, 0.06, c[1])
+    for u in pick(look, ((0,), (-0.09, 0.09))):
+        p.oval(u, 0.92, 0.07, 0.075, shade(c[2], 0.85))
+        p.oval(u + 0.01, 0.925, 0.055, 0.06, c[2])
+    bar(p, (-0.09, 0.84), (0.09, 0.84), 0.025, 0.025, c[0])
+
 
 def dog(p, rng, look, c, ink):
-    long, leg = between(look, .45, .7), between(look, .35, .5)
-    for u in (-.42, -.3, .3, .42):
-        paw = u * long + between(rng, -.08, .08), 0
-        bar(p, (u * long, leg), paw, .11, .08, shade(c[0], .85))
-    bar(p, (-.4 * long, leg + .1), (.4 * long, leg + .13), .3, .32, c[0])
-    bar(p, (.45 * long, leg + .2), (.6 * long, .82), .2, .18, c[0])
-    p.oval(.62 * long, .84, .14, .13, c[0])
-    p.oval(.62 * long + .14, .8, .09, .07, c[1])
-    p.poly([(.5 * long, .88), (.48 * long, 1.02), (.6 * long, .93)], c[1])
-    tail = -.65 * long, leg + between(rng, .2, .4)
-    bar(p, (-.45 * long, leg + .2), tail, .06, .04, c[2])
+    long, leg = between(look, 0.45, 0.7), between(look, 0.35, 0.5)
+    for u in (-0.42, -0.3, 0.3, 0.42):
+        paw = u * long + between(rng, -0.08, 0.08), 0
+        bar(p, (u * long, leg), paw, 0.11, 0.08, shade(c[0], 0.85))
+    bar(p, (-0.4 * long, leg + 0.1), (0.4 * long, leg + 0.13), 0.3, 0.32, c[0])
+    bar(p, (0.45 * long, leg + 0.2), (0.6 * long, 0.82), 0.2, 0.18, c[0])
+    p.oval(0.62 * long, 0.84, 0.14, 0.13, c[0])
+    p.oval(0.62 * long + 0.14, 0.8, 0.09, 0.07, c[1])
+    p.poly([(0.5 * long, 0.88), (0.48 * long, 1.02), (0.6 * long, 0.93)], c[1])
+    tail = -0.65 * long, leg + between(rng, 0.2, 0.4)
+    bar(p, (-0.45 * long, leg + 0.2), tail, 0.06, 0.04, c[2])
 
 # %% ../nbs/02_drawing.ipynb #c565f61f
 def chair(p, rng, look, c, ink):
-    w = between(look, .2, .28)
+    w = between(look, 0.2, 0.28)
     for u in (-w, w):
-        bar(p, (u, 0), (u * .95, .5), .05, .05, c[1])
-        bar(p, (u * .8, .5), (u * .8, .97), .05, .05, c[1])
-    panel(p, (0, .42), (0, .52), w + .04, w, c[1])
-    panel(p, (0, .6), (0, .98), w * .8, w * .9, c[0], ink.pattern, c[2])
+        bar(p, (u, 0), (u * 0.95, 0.5), 0.05, 0.05, c[1])
+        bar(p, (u * 0.8, 0.5), (u * 0.8, 0.97), 0.05, 0.05, c[1])
+    panel(p, (0, 0.42), (0, 0.52), w + 0.04, w, c[1])
+    panel(p, (0, 0.6), (0, 0.98), w * 0.8, w * 0.9, c[0], ink.pattern, c[2])
+
 
 def can(p, rng, look, c, ink):
-    bottom, top = between(look, .18, .26), between(look, .24, .32)
-    panel(p, (0, 0), (0, .82), bottom, top, c[0], ink.pattern, c[2])
-    p.oval(0, .84, .3, between(look, .05, .14), c[1])
+    bottom, top = between(look, 0.18, 0.26), between(look, 0.24, 0.32)
+    panel(p, (0, 0), (0, 0.82), bottom, top, c[0], ink.pattern, c[2])
+    p.oval(0, 0.84, 0.3, between(look, 0.05, 0.14), c[1])
+
 
 def sign(p, rng, look, c, ink):
-    bar(p, (0, 0), (0, .8), .04, .04, c[1])
-    r, outline = between(look, .12, .18), pick(look, ("round", "triangle", "square"))
-    for k, colour in ((r, c[2]), (.7 * r, c[0])):
+    bar(p, (0, 0), (0, 0.8), 0.04, 0.04, c[1])
+    r, outline = between(look, 0.12, 0.18), pick(look, ("round", "triangle", "square"))
+    for k, colour in ((r, c[2]), (0.7 * r, c[0])):
         if outline == "round":
-            p.oval(0, .83, k, k, colour)
+            p.oval(0, 0.83, k, k, colour)
         elif outline == "triangle":
-            p.poly([(-k, .83 - .6 * k), (k, .83 - .6 * k), (0, .83 + k)], colour)
+            p.poly([(-k, 0.83 - 0.6 * k), (k, 0.83 - 0.6 * k), (0, 0.83 + k)], colour)
         else:
-            panel(p, (0, .83 - k), (0, .83 + k), k, k, colour, ink.pattern, c[1])
+            panel(p, (0, 0.83 - k), (0, 0.83 + k), k, k, colour, ink.pattern, c[1])
+
 
 def bottle(p, rng, look, c, ink):
-    w, neck = between(look, .13, .2), between(look, .06, .09)
-    panel(p, (0, 0), (0, .6), w * between(look, .6, 1), w, c[0], ink.pattern, c[1])
-    panel(p, (0, .6), (0, .74), w, neck, c[0])
-    panel(p, (0, .72), (0, .86), neck * .8, neck * .8, c[2])
-    p.oval(0, .92, neck * between(look, 1, 1.5), .08, c[2])
+    w, neck = between(look, 0.13, 0.2), between(look, 0.06, 0.09)
+    panel(p, (0, 0), (0, 0.6), w * between(look, 0.6, 1), w, c[0], ink.pattern, c[1])
+    panel(p, (0, 0.6), (0, 0.74), w, neck, c[0])
+    panel(p, (0, 0.72), (0, 0.86), neck * 0.8, neck * 0.8, c[2])
+    p.oval(0, 0.92, neck * between(look, 1, 1.5), 0.08, c[2])
 
 # %% ../nbs/02_drawing.ipynb #74155754
 def car(p, rng, look, c, ink):
-    p.poly([(-.95, .2), (.95, .2), (.92, .52), (.55, .58), (.35, .95), (-.5, .95), (-.75, .58),
-            (-.95, .5)], c[0])
-    p.poly([(-.46, .88), (-.06, .88), (-.06, .6), (-.66, .6)], shade(c[2], .5))
-    p.poly([(.02, .88), (.3, .88), (.46, .6), (.02, .6)], shade(c[2], .5))
-    p.box(-.95, .2, .95, .3, shade(c[0], .6))
-    for u in (-.58, .58):
-        p.oval(u, .19, .19, .19, (25, 25, 28))
-        p.oval(u, .19, .1, .1, c[1])
+    p.poly(
+        [
+            (-0.95, 0.2),
+            (0.95, 0.2),
+            (0.92, 0.52),
+            (0.55, 0.58),
+            (0.35, 0.95),
+            (-0.5, 0.95),
+            (-0.75, 0.58),
+            (-0.95, 0.5),
+        ],
+        c[0],
+    )
+    p.poly([(-0.46, 0.88), (-0.06, 0.88), (-0.06, 0.6), (-0.66, 0.6)], shade(c[2], 0.5))
+    p.poly([(0.02, 0.88), (0.3, 0.88), (0.46, 0.6), (0.02, 0.6)], shade(c[2], 0.5))
+    p.box(-0.95, 0.2, 0.95, 0.3, shade(c[0], 0.6))
+    for u in (-0.58, 0.58):
+        p.oval(u, 0.19, 0.19, 0.19, (25, 25, 28))
+        p.oval(u, 0.19, 0.1, 0.1, c[1])
+
 
 def hydrant(p, rng, look, c, ink):
-    panel(p, (0, 0), (0, .72), between(look, .16, .2), .15, c[0])
-    bar(p, (-.26, .5), (.26, .5), .14, .14, c[1])
-    p.oval(0, .74, .21, .2, c[0])
-    p.oval(0, .94, .07, .06, c[2])
-    p.box(-.26, 0, .26, .08, c[1])
+    panel(p, (0, 0), (0, 0.72), between(look, 0.16, 0.2), 0.15, c[0])
+    bar(p, (-0.26, 0.5), (0.26, 0.5), 0.14, 0.14, c[1])
+    p.oval(0, 0.74, 0.21, 0.2, c[0])
+    p.oval(0, 0.94, 0.07, 0.06, c[2])
+    p.box(-0.26, 0, 0.26, 0.08, c[1])
+
 
 def plant(p, rng, look, c, ink):
     for _ in range(8):
-        u, v, green = between(look, -.42, .42), between(look, .6, 1), between(look, .7, 1.2)
-        p.poly([(-.04, .3), (u * .6 - .05, v * .75), (u, v), (u * .6 + .05, v * .7), (.04, .3)],
-               shade(c[0], green))
-    panel(p, (0, 0), (0, .36), .15, .22, c[1], ink.pattern, c[2])
+        u, v, green = between(look, -0.42, 0.42), between(look, 0.6, 1), between(look, 0.7, 1.2)
+        p.poly(
+            [(-0.04, 0.3), (u * 0.6 - 0.05, v * 0.75), (u, v), (u * 0.6 + 0.05, v * 0.7), (0.04, 0.3)],
+            shade(c[0], green),
+        )
+    panel(p, (0, 0), (0, 0.36), 0.15, 0.22, c[1], ink.pattern, c[2])
 
 # %% ../nbs/02_drawing.ipynb #6b6fc7ec
 def parasol(p, rng, look, c, ink):
-    bar(p, (0, 0), (0, .95), .03, .03, c[1])
-    w, low = pick(look, ((.1, .35), (.3, .66), (.4, .64), (.45, .7)))    # closed, or open
+    bar(p, (0, 0), (0, 0.95), 0.03, 0.03, c[1])
+    w, low = pick(look, ((0.1, 0.35), (0.3, 0.66), (0.4, 0.64), (0.45, 0.7)))  # closed, or open
     for k in range(6):
         a, b = w * (k / 3 - 1), w * ((k + 1) / 3 - 1)
-        p.poly([(a, low), (b, low), (b * .55, low + .2), (0, .98), (a * .55, low + .2)],
-               c[0] if k % 2 else c[2])
+        p.poly([(a, low), (b, low), (b * 0.55, low + 0.2), (0, 0.98), (a * 0.55, low + 0.2)], c[0] if k % 2 else c[2])
+
 
 def balloons(p, rng, look, c, ink):
     for k in range(pick(look, (1, 2, 3, 3))):
-        u, v, r = between(look, -.2, .2), between(look, .7, .88), between(look, .09, .13)
-        bar(p, (0, 0), (u, v), .012, .012, (70, 70, 70))
-        p.oval(u, v, r * .85, r, shade(c[k], .85))
-        p.oval(u + .1 * r, v + .05 * r, r * .68, r * .82, c[k])
+        u, v, r = between(look, -0.2, 0.2), between(look, 0.7, 0.88), between(look, 0.09, 0.13)
+        bar(p, (0, 0), (u, v), 0.012, 0.012, (70, 70, 70))
+        p.oval(u, v, r * 0.85, r, shade(c[k], 0.85))
+        p.oval(u + 0.1 * r, v + 0.05 * r, r * 0.68, r * 0.82, c[k])
+
 
 def coats(p, rng, look, c, ink):
-    bar(p, (0, 0), (0, .95), .035, .03, c[1])
-    bar(p, (-.13, 0), (.13, 0), .03, .03, c[1])
-    hem, wide = between(look, .25, .42), between(look, .13, .19)
-    panel(p, (0, hem), (0, .82), wide, .1, c[0], ink.pattern, c[2])
+    bar(p, (0, 0), (0, 0.95), 0.035, 0.03, c[1])
+    bar(p, (-0.13, 0), (0.13, 0), 0.03, 0.03, c[1])
+    hem, wide = between(look, 0.25, 0.42), between(look, 0.13, 0.19)
+    panel(p, (0, hem), (0, 0.82), wide, 0.1, c[0], ink.pattern, c[2])
     for k in (-1, 1):
-        bar(p, (k * .09, .79), (k * .14, between(look, .45, .55)), .06, .05, shade(c[0], .9))
-    if look.random() < .5:    # a hat on top
-        p.oval(0, .93, .1, .06, c[2])
-        p.box(-.14, .9, .14, .92, c[2])
+        bar(p, (k * 0.09, 0.79), (k * 0.14, between(look, 0.45, 0.55)), 0.06, 0.05, shade(c[0], 0.9))
+    if look.random() < 0.5:  # a hat on top
+        p.oval(0, 0.93, 0.1, 0.06, c[2])
+        p.box(-0.14, 0.9, 0.14, 0.92, c[2])
 
 # %% ../nbs/02_drawing.ipynb #3f5a7f50
 KINDS = {  # drawing function, height in heights of a person, natural colours as hsv
-    "tree":     (tree, 1.7, ((.3, .5, .45), (.08, .5, .35), (.3, .4, .5))),
-    "lamp":     (lamp, 1.5, ((.6, .1, .25), (.6, .1, .2), (.13, .2, .95))),
-    "dog":      (dog, .5, ((.08, .5, .45), (.08, .4, .25), (.08, .5, .45))),
-    "chair":    (chair, .6, ((.05, .5, .5), (.08, .5, .4), (.1, .3, .7))),
-    "bin":      (can, .6, ((.4, .5, .35), (.4, .3, .25), (.1, .1, .7))),
-    "sign":     (sign, 1.2, ((.6, .6, .7), (.6, .05, .5), (.0, .75, .75))),
-    "bottle":   (bottle, .8, ((.35, .5, .4), (.12, .3, .85), (.1, .4, .6))),
-    "car":      (car, .8, ((.6, .5, .6), (.6, .05, .6), (.55, .2, .5))),
-    "hydrant":  (hydrant, .5, ((.0, .75, .75), (.0, .6, .6), (.12, .6, .8))),
-    "plant":    (plant, .7, ((.3, .55, .45), (.05, .6, .6), (.1, .3, .7))),
-    "parasol":  (parasol, 1.3, ((.02, .7, .8), (.08, .3, .6), (.1, .1, .9))),
-    "balloons": (balloons, 1.2, ((.0, .7, .85), (.15, .7, .9), (.6, .7, .8))),
-    "coats":    (coats, 1., ((.6, .3, .3), (.08, .5, .35), (.08, .4, .3))),
+    "tree": (tree, 1.7, ((0.3, 0.5, 0.45), (0.08, 0.5, 0.35), (0.3, 0.4, 0.5))),
+    "lamp": (lamp, 1.5, ((0.6, 0.1, 0.25), (0.6, 0.1, 0.2), (0.13, 0.2, 0.95))),
+    "dog": (dog, 0.5, ((0.08, 0.5, 0.45), (0.08, 0.4, 0.25), (0.08, 0.5, 0.45))),
+    "chair": (chair, 0.6, ((0.05, 0.5, 0.5), (0.08, 0.5, 0.4), (0.1, 0.3, 0.7))),
+    "bin": (can, 0.6, ((0.4, 0.5, 0.35), (0.4, 0.3, 0.25), (0.1, 0.1, 0.7))),
+    "sign": (sign, 1.2, ((0.6, 0.6, 0.7), (0.6, 0.05, 0.5), (0.0, 0.75, 0.75))),
+    "bottle": (bottle, 0.8, ((0.35, 0.5, 0.4), (0.12, 0.3, 0.85), (0.1, 0.4, 0.6))),
+    "car": (car, 0.8, ((0.6, 0.5, 0.6), (0.6, 0.05, 0.6), (0.55, 0.2, 0.5))),
+    "hydrant": (hydrant, 0.5, ((0.0, 0.75, 0.75), (0.0, 0.6, 0.6), (0.12, 0.6, 0.8))),
+    "plant": (plant, 0.7, ((0.3, 0.55, 0.45), (0.05, 0.6, 0.6), (0.1, 0.3, 0.7))),
+    "parasol": (parasol, 1.3, ((0.02, 0.7, 0.8), (0.08, 0.3, 0.6), (0.1, 0.1, 0.9))),
+    "balloons": (balloons, 1.2, ((0.0, 0.7, 0.85), (0.15, 0.7, 0.9), (0.6, 0.7, 0.8))),
+    "coats": (coats, 1.0, ((0.6, 0.3, 0.3), (0.08, 0.5, 0.35), (0.08, 0.4, 0.3))),
 }
 
 # %% ../nbs/02_drawing.ipynb #205817a8
 def colours(look, ink, kind, natural):
     "Three colours: natural to `kind` with probability `natural`, else of the palette `ink`."
     if look.random() < natural:
-        return [hsv(h + between(look, -.04, .04), s * between(look, .7, 1.3),
-                    v * between(look, .6, 1.3)) for h, s, v in KINDS[kind][2]]
-    swatch = [ink.top, ink.bottom if look.random() < .8 else ink.hair, ink.skin]
+        return [
+            hsv(h + between(look, -0.04, 0.04), s * between(look, 0.7, 1.3), v * between(look, 0.6, 1.3))
+            for h, s, v in KINDS[kind][2]
+        ]
+    swatch = [ink.top, ink.bottom if look.random() < 0.8 else ink.hair, ink.skin]
     return [swatch.pop(int(look.random() * len(swatch))) for _ in range(3)]
 
 # %% ../nbs/02_drawing.ipynb #35bce21b
@@ -376,108 +477,110 @@ def bands(p, v0, v1, low, high, steps=12):
         colour = tuple(int(a + (b - a) * k / (steps - 1)) for a, b in zip(low, high))
         p.box(0, v0 + (v1 - v0) * k / steps, 1, v1, colour)
 
+
 def sky(p, look, v0):
     "A sky with clouds above the height `v0`."
-    low = hsv(.58, between(look, .02, .25), between(look, .8, 1))
-    bands(p, v0, 1, low, hsv(.6, between(look, .1, .6), between(look, .6, .95)))
+    low = hsv(0.58, between(look, 0.02, 0.25), between(look, 0.8, 1))
+    bands(p, v0, 1, low, hsv(0.6, between(look, 0.1, 0.6), between(look, 0.6, 0.95)))
     for _ in range(pick(look, (0, 2, 4))):
-        u, v, r = look.random(), between(look, .7, 1), between(look, .04, .1)
+        u, v, r = look.random(), between(look, 0.7, 1), between(look, 0.04, 0.1)
         for k in (-1, 0, 1):
-            p.oval(u + k * r, v, r * 1.2, r * .45, (250, 250, 252, 150))
+            p.oval(u + k * r, v, r * 1.2, r * 0.45, (250, 250, 252, 150))
 
 # %% ../nbs/02_drawing.ipynb #580f2a23
 def room(p, look):
-    f, wood = between(look, .22, .38), cloth(look)
-    paint = hsv(look.random(), between(look, .03, .4), between(look, .5, .95))
+    f, wood = between(look, 0.22, 0.38), cloth(look)
+    paint = hsv(look.random(), between(look, 0.03, 0.4), between(look, 0.5, 0.95))
     p.box(0, f, 1, 1, paint)
-    if look.random() < .4:    # striped wallpaper
+    if look.random() < 0.4:  # striped wallpaper
         for k in range(12):
-            p.box(k / 12, f, k / 12 + .035, 1, shade(paint, .92))
-    floor = hsv(between(look, .04, .12), between(look, .1, .5), between(look, .3, .7))
-    bands(p, 0, f, floor, shade(floor, .8), 6)
-    for k in range(-8, 18, 2):    # floor boards
-        bar(p, (k / 8, 0), (.5 + (k / 8 - .5) * .45, f), .006, .004, shade(floor, .7))
-    u, w, v = between(look, 0, .7), between(look, .15, .35), between(look, .5, .62)
-    p.box(u, v, u + w, v + .34, shade(paint, 1.2))
-    for pane in (u + .015, u + w / 2 + .005):    # a window
-        p.box(pane, v + .015, pane + w / 2 - .02, v + .325, hsv(.57, .15, .95))
-    u, top = between(look, 0, .85), pick(look, (f + .55, 1))
-    for k in range(4):    # a door, or a curtain in folds
-        p.box(u + k * .045, f, u + (k + 1) * .045, top, shade(wood, .8 + .2 * (k % 2) * (top == 1)))
-    p.box(0, f, 1, f + .025, shade(paint, .7))
+            p.box(k / 12, f, k / 12 + 0.035, 1, shade(paint, 0.92))
+    floor = hsv(between(look, 0.04, 0.12), between(look, 0.1, 0.5), between(look, 0.3, 0.7))
+    bands(p, 0, f, floor, shade(floor, 0.8), 6)
+    for k in range(-8, 18, 2):  # floor boards
+        bar(p, (k / 8, 0), (0.5 + (k / 8 - 0.5) * 0.45, f), 0.006, 0.004, shade(floor, 0.7))
+    u, w, v = between(look, 0, 0.7), between(look, 0.15, 0.35), between(look, 0.5, 0.62)
+    p.box(u, v, u + w, v + 0.34, shade(paint, 1.2))
+    for pane in (u + 0.015, u + w / 2 + 0.005):  # a window
+        p.box(pane, v + 0.015, pane + w / 2 - 0.02, v + 0.325, hsv(0.57, 0.15, 0.95))
+    u, top = between(look, 0, 0.85), pick(look, (f + 0.55, 1))
+    for k in range(4):  # a door, or a curtain in folds
+        p.box(u + k * 0.045, f, u + (k + 1) * 0.045, top, shade(wood, 0.8 + 0.2 * (k % 2) * (top == 1)))
+    p.box(0, f, 1, f + 0.025, shade(paint, 0.7))
     return 1 - f
 
 # %% ../nbs/02_drawing.ipynb #80436d6e
 def street(p, look):
-    f, u = between(look, .38, .5), -.05
+    f, u = between(look, 0.38, 0.5), -0.05
     sky(p, look, f)
-    while u < 1:    # house by house
-        w, h = between(look, .14, .34), between(look, .2, .6)
-        glass = hsv(.58, .2, between(look, .2, .7))
-        front = hsv(between(look, 0, .15), between(look, .05, .5), between(look, .35, .85))
+    while u < 1:  # house by house
+        w, h = between(look, 0.14, 0.34), between(look, 0.2, 0.6)
+        glass = hsv(0.58, 0.2, between(look, 0.2, 0.7))
+        front = hsv(between(look, 0, 0.15), between(look, 0.05, 0.5), between(look, 0.35, 0.85))
         p.box(u, f, u + w, f + h, front)
-        columns, rows = int(w / .065), int(h / .09)
+        columns, rows = int(w / 0.065), int(h / 0.09)
         du, dv = w / columns, h / rows
-        for a in (u + (i + .25) * du for i in range(columns)):
-            for b in (f + (j + .3) * dv for j in range(rows)):
-                p.box(a, b, a + .5 * du, b + .5 * dv, glass)
+        for a in (u + (i + 0.25) * du for i in range(columns)):
+            for b in (f + (j + 0.3) * dv for j in range(rows)):
+                p.box(a, b, a + 0.5 * du, b + 0.5 * dv, glass)
         u += w
-    road, kerb = hsv(.6, .05, between(look, .25, .5)), between(look, .3, .6) * f
+    road, kerb = hsv(0.6, 0.05, between(look, 0.25, 0.5)), between(look, 0.3, 0.6) * f
     bands(p, 0, f, road, shade(road, 1.15), 5)
-    p.poly([(0, f), (1, f), (1, kerb), (0, kerb + .04)], hsv(.1, .08, between(look, .5, .75)))
-    for u in (0, .25, .5, .75):
-        p.box(u, f * .24, u + .1, f * .3, (225, 225, 215))
+    p.poly([(0, f), (1, f), (1, kerb), (0, kerb + 0.04)], hsv(0.1, 0.08, between(look, 0.5, 0.75)))
+    for u in (0, 0.25, 0.5, 0.75):
+        p.box(u, f * 0.24, u + 0.1, f * 0.3, (225, 225, 215))
     return 1 - f
 
 # %% ../nbs/02_drawing.ipynb #3d04e01c
 def park(p, look):
-    f = between(look, .4, .55)
-    green = hsv(between(look, .2, .36), between(look, .3, .7), between(look, .3, .7))
+    f = between(look, 0.4, 0.55)
+    green = hsv(between(look, 0.2, 0.36), between(look, 0.3, 0.7), between(look, 0.3, 0.7))
     sky(p, look, f)
-    for _ in range(3):    # hills
-        u, wide, high = look.random(), between(look, .3, .6), between(look, .1, .25)
-        p.oval(u, f - .05, wide, high, shade(green, between(look, .7, 1.1)))
-    bands(p, 0, f, green, shade(green, .85), 6)
-    for _ in range(14):    # bushes
-        u, r, tall = look.random(), between(look, .03, .09), between(look, .6, 1.2)
-        p.oval(u, f + .3 * r, r, r * tall, shade(green, between(look, .45, .8)))
-    if look.random() < .6:    # a path
-        u, right, left = look.random(), between(look, .1, .5), between(look, .1, .4)
-        gravel = hsv(.1, .2, between(look, .5, .8))
-        p.poly([(u, f), (u + .04, f), (u + right, 0), (u - left, 0)], gravel)
-    for _ in range(20):    # tufts of grass
+    for _ in range(3):  # hills
+        u, wide, high = look.random(), between(look, 0.3, 0.6), between(look, 0.1, 0.25)
+        p.oval(u, f - 0.05, wide, high, shade(green, between(look, 0.7, 1.1)))
+    bands(p, 0, f, green, shade(green, 0.85), 6)
+    for _ in range(14):  # bushes
+        u, r, tall = look.random(), between(look, 0.03, 0.09), between(look, 0.6, 1.2)
+        p.oval(u, f + 0.3 * r, r, r * tall, shade(green, between(look, 0.45, 0.8)))
+    if look.random() < 0.6:  # a path
+        u, right, left = look.random(), between(look, 0.1, 0.5), between(look, 0.1, 0.4)
+        gravel = hsv(0.1, 0.2, between(look, 0.5, 0.8))
+        p.poly([(u, f), (u + 0.04, f), (u + right, 0), (u - left, 0)], gravel)
+    for _ in range(20):  # tufts of grass
         u, v = look.random(), f * look.random()
-        p.poly([(u, v), (u + .006, v + .04), (u + .012, v)], shade(green, between(look, .6, 1.3)))
+        p.poly([(u, v), (u + 0.006, v + 0.04), (u + 0.012, v)], shade(green, between(look, 0.6, 1.3)))
     return 1 - f
 
+
 def beach(p, look):
-    f, sea = between(look, .45, .6), between(look, .1, .2)
+    f, sea = between(look, 0.45, 0.6), between(look, 0.1, 0.2)
     sky(p, look, f)
-    water = hsv(between(look, .48, .6), between(look, .3, .7), between(look, .4, .8))
+    water = hsv(between(look, 0.48, 0.6), between(look, 0.3, 0.7), between(look, 0.4, 0.8))
     bands(p, f - sea, f, shade(water, 1.1), water, 5)
-    for _ in range(9):    # waves
+    for _ in range(9):  # waves
         u, v = look.random(), f - sea * look.random()
-        p.box(u, v, u + between(look, .05, .25), v + .006, (240, 245, 250, 150))
-    sand = hsv(between(look, .08, .13), between(look, .15, .45), between(look, .65, .95))
-    bands(p, 0, f - sea, sand, shade(sand, .9), 5)
-    for _ in range(25):    # stones
+        p.box(u, v, u + between(look, 0.05, 0.25), v + 0.006, (240, 245, 250, 150))
+    sand = hsv(between(look, 0.08, 0.13), between(look, 0.15, 0.45), between(look, 0.65, 0.95))
+    bands(p, 0, f - sea, sand, shade(sand, 0.9), 5)
+    for _ in range(25):  # stones
         u, v = look.random(), (f - sea) * look.random()
-        p.oval(u, v, .012, .006, shade(sand, between(look, .7, 1.1)))
+        p.oval(u, v, 0.012, 0.006, shade(sand, between(look, 0.7, 1.1)))
     return 1 - f + sea
 
 # %% ../nbs/02_drawing.ipynb #157631b8
 def wall(p, look):
-    f, hue = between(look, .08, .25), pick(look, (.15, 1), (.6, .4)) * look.random()
-    base = hsv(hue, between(look, .05, .6), between(look, .3, .9))
+    f, hue = between(look, 0.08, 0.25), pick(look, (0.15, 1), (0.6, 0.4)) * look.random()
+    base = hsv(hue, between(look, 0.05, 0.6), between(look, 0.3, 0.9))
     p.box(0, 0, 1, 1, base)
     n = pick(look, (8, 11, 15))
-    rows, columns, shift = pick(look, ((n, n // 2, .5), (n, n, 0), (1, n, 0), (0, 0, 0)))
-    for j in range(rows):    # bricks, tiles, boards, or bare plaster
+    rows, columns, shift = pick(look, ((n, n // 2, 0.5), (n, n, 0), (1, n, 0), (0, 0, 0)))
+    for j in range(rows):  # bricks, tiles, boards, or bare plaster
         for u in ((i + shift * (j % 2 + 1)) / columns for i in range(-1, columns)):
-            tone = shade(base, between(look, .75, 1.15))
-            p.box(u + .006, j / rows, u + 1 / columns, (j + .9) / rows, tone)
-    ground = hsv(.1, .1, between(look, .3, .7))
-    bands(p, 0, f, ground, shade(ground, .85), 4)
+            tone = shade(base, between(look, 0.75, 1.15))
+            p.box(u + 0.006, j / rows, u + 1 / columns, (j + 0.9) / rows, tone)
+    ground = hsv(0.1, 0.1, between(look, 0.3, 0.7))
+    bands(p, 0, f, ground, shade(ground, 0.85), 4)
     return 1 - f
 
 # %% ../nbs/02_drawing.ipynb #43f3eb73

@@ -33,11 +33,13 @@ def _normed(x, conv, name, active):
     return keras.layers.ReLU(6.0, name=f"{name}_relu6")(x) if active else x
 
 
-def _keras_block(x, block:Block):
+def _keras_block(x, block: Block):
     "One inverted residual: expand, depthwise, project, and the addition where the shapes allow it."
     name, y = block_name(block), x
+
     def conv(part, channels):
         return keras.layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_{part}")
+
     if block.stage > 1:
         y = _normed(y, conv("expand", block.c_mid), f"{name}_expand", active=True)
     depthwise = keras.layers.DepthwiseConv2D(3, block.stride, "same", use_bias=False, name=f"{name}_depthwise")
@@ -47,16 +49,16 @@ def _keras_block(x, block:Block):
 
 # %% ../nbs/08_elastic.ipynb #87da1ba1
 def block_name(
-    block:Block,  # a block of a network
-)->str:           # such as "stage3_block0"
+    block: Block,  # a block of a network
+) -> str:  # such as "stage3_block0"
     "The name under which the weights of `block` are kept."
     return f"stage{block.stage}_block{block.index}"
 
 
 def keras_model(
-    system:System,  # what to build
-    classes:int=2,  # number of classes
-)->keras.Model:     # float32 images (n, r, r, c) in [-1, 1] -> logits (n, classes)
+    system: System,  # what to build
+    classes: int = 2,  # number of classes
+) -> keras.Model:  # float32 images (n, r, r, c) in [-1, 1] -> logits (n, classes)
     "A stand-alone Keras model of `system` with fresh weights: MobileNetV2 (arXiv 1801.04381) cut after its ending stage."
     net, r = network(system.arch), system.data.resolution
     channels = 3 if system.data.color == "rgb" else 1
@@ -72,13 +74,15 @@ def keras_model(
 
 # %% ../nbs/08_elastic.ipynb #0fbd266b
 def weight_shapes(
-    largest:Architecture,  # the largest architecture of the space
-    classes:int,           # number of classes
-)->dict[str, tuple]:       # name -> shape, in the order of the layers
+    largest: Architecture,  # the largest architecture of the space
+    classes: int,  # number of classes
+) -> dict[str, tuple]:  # name -> shape, in the order of the layers
     "Shapes of the shared weights: a kernel, gamma and beta for each convolution, a kernel and bias for each head."
     net, shapes = network(largest), {}
+
     def add(name, *kernel, channels):
         shapes.update({f"{name}/kernel": kernel, f"{name}/gamma": (channels,), f"{name}/beta": (channels,)})
+
     add("stem", 3, 3, 3, net.stem, channels=net.stem)
     for block in net.blocks:
         name = block_name(block)
@@ -95,11 +99,11 @@ def weight_shapes(
 
 
 def initial_weights(
-    arch:Architecture,     # what will be trained: a supernet's largest architecture, or one architecture on its own
-    classes:int,           # number of classes
-    seed:int,              # of the draw
-    largest:Architecture=None,  # arrays of this size, zero outside `arch`; default: `arch`
-)->dict[str, np.ndarray]:  # float32 arrays
+    arch: Architecture,  # what will be trained: a supernet's largest architecture, or one architecture on its own
+    classes: int,  # number of classes
+    seed: int,  # of the draw
+    largest: Architecture = None,  # arrays of this size, zero outside `arch`; default: `arch`
+) -> dict[str, np.ndarray]:  # float32 arrays
     """Glorot-uniform kernels as in Keras, gamma 1, beta and bias 0, each layer drawn from its own stream. (A normalised
     layer does not see the scale of its kernel, but a larger kernel turns more slowly under steps of the same size.)"""
     full = weight_shapes(largest or arch, classes)
@@ -114,15 +118,16 @@ def initial_weights(
     return weights
 
 # %% ../nbs/08_elastic.ipynb #0ce8e04d
-def _tensorflow()->bool:
+def _tensorflow() -> bool:
     return keras.backend.backend() == "tensorflow"
 
 
 def conv2d(x, kernel, stride=1):
-    "Convolution with \"same\" padding, in the precision of `x`; channel numbers may be unknown in a trace."
+    'Convolution with "same" padding, in the precision of `x`; channel numbers may be unknown in a trace.'
     kernel = ops.cast(kernel, x.dtype)
     if _tensorflow():  # Keras' own wrapper takes a slow path where channel numbers are unknown in the trace
         import tensorflow as tf
+
         return tf.nn.conv2d(x, kernel, stride, "SAME")
     return ops.conv(x, kernel, stride, "same")
 
@@ -132,8 +137,10 @@ def depthwise_conv2d(x, kernel, stride):
     kernel = ops.cast(kernel, x.dtype)
     if _tensorflow():
         import tensorflow as tf
-        if stride == 2 and x.dtype == "bfloat16":  # "SAME" leaves the kernel's gradient unwritten on some processors, for maps of one pixel
-            before = tf.shape(x)[1:3] % 2          # its zeros: one after, and one before odd sizes
+
+        # "SAME" leaves the kernel's gradient unwritten on some processors, for maps of one pixel
+        if stride == 2 and x.dtype == "bfloat16":
+            before = tf.shape(x)[1:3] % 2  # its zeros: one after, and one before odd sizes
             x = tf.pad(x, [[0, 0], [before[0], 1], [before[1], 1], [0, 0]])
             return tf.nn.depthwise_conv2d(x, kernel, [1, 2, 2, 1], "VALID")
         return tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], "SAME")
@@ -142,10 +149,11 @@ def depthwise_conv2d(x, kernel, stride):
     return ops.depthwise_conv(x, kernel, stride, "same")
 
 
-def _jax_on_cpu()->bool:
+def _jax_on_cpu() -> bool:
     if keras.backend.backend() != "jax":
         return False
     import jax
+
     return jax.default_backend() == "cpu"
 
 
@@ -155,7 +163,14 @@ def _by_shifts(x, kernel, stride):
     missing = [max((size - 1) * stride + side - n, 0) for size, n in zip(sizes, x.shape[1:3])]
     padded = ops.cast(ops.pad(x, [(0, 0), *[(m // 2, m - m // 2) for m in missing], (0, 0)]), "float32")
     height, width = [(size - 1) * stride + 1 for size in sizes]
-    return ops.cast(sum(padded[:, i:i + height:stride, j:j + width:stride] * kernel[i, j, :, 0] for i in range(side) for j in range(side)), x.dtype)
+    return ops.cast(
+        sum(
+            padded[:, i : i + height : stride, j : j + width : stride] * kernel[i, j, :, 0]
+            for i in range(side)
+            for j in range(side)
+        ),
+        x.dtype,
+    )
 
 # %% ../nbs/08_elastic.ipynb #83664579
 def mean_of(x):
@@ -177,14 +192,17 @@ def _normalise(x, gamma, beta, mean, variance):
 @functools.cache
 def _batch_norm_tensorflow():
     import tensorflow as tf
+
     def channels_last(x):
         return tf.cast(tf.reshape(x, (-1, tf.shape(x)[-1])), tf.float32)
+
     @tf.custom_gradient
     def normalise(x, gamma, beta):
         rows = channels_last(x)
         ones, n = tf.ones((1, tf.shape(rows)[0])), tf.cast(tf.shape(rows)[0], tf.float32)
         d = rows - tf.matmul(ones, rows) / n
         s = tf.math.rsqrt(tf.matmul(ones, d * d) / n + EPSILON)
+
         def gradient(dy):
             rows = channels_last(dy)
             total = tf.matmul(ones, rows)
@@ -192,7 +210,9 @@ def _batch_norm_tensorflow():
             along_d = tf.matmul(ones, rows * d)
             dx = (rows - d * (along_d * s * s / n)) * (s * gamma)
             return tf.cast(tf.reshape(dx, tf.shape(x)), x.dtype), (along_d * s)[0], total[0]
+
         return tf.cast(tf.reshape(d * (s * gamma) + beta, tf.shape(x)), x.dtype), gradient
+
     return normalise
 
 
@@ -206,7 +226,8 @@ def batch_norm(name, x, gamma, beta):
 @dataclass
 class Calibrating:
     "Normalise by the statistics of the batch itself, and keep them in `found`: name -> (mean, variance)."
-    found:dict = field(default_factory=dict)
+
+    found: dict = field(default_factory=dict)
 
     def __call__(self, name, x, gamma, beta):
         self.found[name] = moments_of(x)
@@ -216,7 +237,8 @@ class Calibrating:
 @dataclass(frozen=True)
 class Calibrated:
     "Normalise by statistics found before."
-    found:dict  # name -> (mean, variance)
+
+    found: dict  # name -> (mean, variance)
 
     def __call__(self, name, x, gamma, beta):
         return _normalise(x, gamma, beta, *self.found[name])
@@ -227,12 +249,12 @@ def _norm(weights, name, x, channels, norm):
 
 
 def stem_of(
-    weights:dict,   # shared weights, tensors or arrays
-    images,         # uint8 (n, h, w, 3), or (n, h, w, 1): one channel stands for three equal ones
-    channels,       # output channels
-    norm,           # how to normalise: `batch_norm`, `Calibrating()` or `Calibrated(...)`
+    weights: dict,  # shared weights, tensors or arrays
+    images,  # uint8 (n, h, w, 3), or (n, h, w, 1): one channel stands for three equal ones
+    channels,  # output channels
+    norm,  # how to normalise: `batch_norm`, `Calibrating()` or `Calibrated(...)`
     precision="float32",  # of the activations, here and in what follows
-):                  # features (n, h/2, w/2, channels)
+):  # features (n, h/2, w/2, channels)
     "The first convolution. Pixels become x / 127.5 - 1, as in the paper."
     x, kernel = ops.cast(ops.cast(images, "float32") / 127.5 - 1.0, precision), weights["stem/kernel"][..., :channels]
     if images.shape[-1] == 1:
@@ -241,11 +263,11 @@ def stem_of(
 
 # %% ../nbs/08_elastic.ipynb #10dc9a09
 def block_of(
-    weights:dict,  # shared weights
-    x,             # features (n, h, w, block.c_in)
-    block:Block,   # which block, and its channel counts (integers or integer tensors)
-    norm,          # how to normalise
-):                 # features (n, h', w', block.c_out)
+    weights: dict,  # shared weights
+    x,  # features (n, h, w, block.c_in)
+    block: Block,  # which block, and its channel counts (integers or integer tensors)
+    norm,  # how to normalise
+):  # features (n, h', w', block.c_out)
     "One inverted residual, on the first channels of its weights."
     name, y = block_name(block), x
     c_in, c_mid, c_out = block.c_in, block.c_mid, block.c_out
@@ -260,13 +282,13 @@ def block_of(
 
 
 def head_of(
-    weights:dict,  # shared weights
-    x,             # features (n, h, w, channels) after the last block of stage `ending`
-    ending:int,    # ending stage, 2 to 7
-    channels,      # channels of x
-    last,          # output channels of the last 1x1 convolution (used after stage 7 only)
-    norm,          # how to normalise
-):                 # logits (n, classes)
+    weights: dict,  # shared weights
+    x,  # features (n, h, w, channels) after the last block of stage `ending`
+    ending: int,  # ending stage, 2 to 7
+    channels,  # channels of x
+    last,  # output channels of the last 1x1 convolution (used after stage 7 only)
+    norm,  # how to normalise
+):  # logits (n, classes)
     "The head of one ending stage: after stage 7 the last 1x1 convolution; then global average pooling and a dense layer."
     if ending == 7:
         x = conv2d(x, weights["last/kernel"][:, :, :channels, :last])
@@ -276,18 +298,18 @@ def head_of(
 
 # %% ../nbs/08_elastic.ipynb #9b6f10fc
 def tensors(
-    weights:dict[str, np.ndarray],  # arrays
-)->dict:                            # tensors of the backend
+    weights: dict[str, np.ndarray],  # arrays
+) -> dict:  # tensors of the backend
     "The weights on the backend, for repeated forward passes."
     return {name: ops.convert_to_tensor(value) for name, value in weights.items()}
 
 
 def subnet_logits(
-    weights:dict,       # shared weights
-    system:System,      # which subnet
-    images:np.ndarray,  # uint8 (n, r, r, c)
-    norm,               # how to normalise
-):                      # logits (n, classes)
+    weights: dict,  # shared weights
+    system: System,  # which subnet
+    images: np.ndarray,  # uint8 (n, r, r, c)
+    norm,  # how to normalise
+):  # logits (n, classes)
     "Forward pass of one subnet."
     net = network(system.arch)
     x = stem_of(weights, images, net.stem, norm)
@@ -297,10 +319,10 @@ def subnet_logits(
 
 # %% ../nbs/08_elastic.ipynb #61ca3210
 def calibrate(
-    weights:dict,       # shared weights
-    system:System,      # which subnet
-    images:np.ndarray,  # uint8 (n, r, r, c): training images with evaluation preprocessing; held in memory at once
-)->Calibrated:          # the subnet's own statistics
+    weights: dict,  # shared weights
+    system: System,  # which subnet
+    images: np.ndarray,  # uint8 (n, r, r, c): training images with evaluation preprocessing; held in memory at once
+) -> Calibrated:  # the subnet's own statistics
     "Batch-norm statistics of one subnet, re-estimated from `images`."
     norm = Calibrating()
     subnet_logits(weights, system, images, norm)
@@ -308,46 +330,54 @@ def calibrate(
 
 
 def moving_statistics(
-    start:Calibrated,   # statistics that training begins with, of the same or of a wider network
-    own:Calibrated,     # the subnet's own
-    steps:int,          # training steps
-    momentum:float=0.99,  # of Keras' moving averages
-)->Calibrated:          # statistics of the subnet
+    start: Calibrated,  # statistics that training begins with, of the same or of a wider network
+    own: Calibrated,  # the subnet's own
+    steps: int,  # training steps
+    momentum: float = 0.99,  # of Keras' moving averages
+) -> Calibrated:  # statistics of the subnet
     "What moving averages hold after `steps` steps in which each batch had the subnet's own statistics: a mixture of old and new."
-    old = momentum ** steps
-    return Calibrated({name: tuple(old * was[:now.shape[0]] + (1 - old) * now for was, now in zip(start.found[name], pair))
-                       for name, pair in own.found.items()})
+    old = momentum**steps
+    return Calibrated(
+        {
+            name: tuple(old * was[: now.shape[0]] + (1 - old) * now for was, now in zip(start.found[name], pair))
+            for name, pair in own.found.items()
+        }
+    )
 
 # %% ../nbs/08_elastic.ipynb #79d9187f
 def subnet_predictions(
-    weights:dict,       # shared weights
-    system:System,      # which subnet
-    images:np.ndarray,  # uint8 (n, r, r, c)
-    norm:Calibrated,    # its statistics
-    chunk:int=250,      # images in one forward pass
-)->np.ndarray:          # class indices (n,)
+    weights: dict,  # shared weights
+    system: System,  # which subnet
+    images: np.ndarray,  # uint8 (n, r, r, c)
+    norm: Calibrated,  # its statistics
+    chunk: int = 250,  # images in one forward pass
+) -> np.ndarray:  # class indices (n,)
     "The class that one subnet gives each image."
-    return np.concatenate([ops.convert_to_numpy(subnet_logits(weights, system, images[i:i + chunk], norm)).argmax(-1)
-                           for i in range(0, len(images), chunk)])
+    return np.concatenate(
+        [
+            ops.convert_to_numpy(subnet_logits(weights, system, images[i : i + chunk], norm)).argmax(-1)
+            for i in range(0, len(images), chunk)
+        ]
+    )
 
 
 def subnet_accuracy(
-    weights:dict,            # shared weights
-    system:System,           # which subnet
-    calibration:np.ndarray,  # uint8 (n, r, r, c) training images for the statistics
-    split:Split,             # images and labels to score on
-    chunk:int=250,           # images in one forward pass
-)->float:                    # top-1 accuracy in [0, 1]
+    weights: dict,  # shared weights
+    system: System,  # which subnet
+    calibration: np.ndarray,  # uint8 (n, r, r, c) training images for the statistics
+    split: Split,  # images and labels to score on
+    chunk: int = 250,  # images in one forward pass
+) -> float:  # top-1 accuracy in [0, 1]
     "Accuracy of one subnet with re-estimated statistics. For many systems use `dans.score`, which shares their work."
     found = subnet_predictions(weights, system, split.images, calibrate(weights, system, calibration), chunk)
     return float((found == split.labels).mean())
 
 # %% ../nbs/08_elastic.ipynb #de4239c7
 def extract(
-    weights:dict,      # shared weights
-    system:System,     # which subnet
-    norm:Calibrated,   # its statistics, from `calibrate`
-)->keras.Model:        # as `keras_model` builds it: float images in [-1, 1] -> logits
+    weights: dict,  # shared weights
+    system: System,  # which subnet
+    norm: Calibrated,  # its statistics, from `calibrate`
+) -> keras.Model:  # as `keras_model` builds it: float images in [-1, 1] -> logits
     "The subnet as an ordinary Keras model: the same function of the pixels, within float rounding."
     head = f"head{system.arch.ending}"
     model = keras_model(system, int(weights[f"{head}/bias"].shape[0]))
@@ -355,11 +385,16 @@ def extract(
     for layer in model.layers:
         name, sizes = layer.name, [w.shape for w in layer.weights]
         if name == head:
-            layer.set_weights([value[f"{name}/kernel"][:sizes[0][0]], value[f"{name}/bias"]])
+            layer.set_weights([value[f"{name}/kernel"][: sizes[0][0]], value[f"{name}/bias"]])
         elif name.endswith("_norm"):
             name, n = name.removesuffix("_norm"), sizes[0][0]
-            layer.set_weights([value[f"{name}/gamma"][:n], value[f"{name}/beta"][:n],
-                               *(ops.convert_to_numpy(s) for s in norm.found[name])])
+            layer.set_weights(
+                [
+                    value[f"{name}/gamma"][:n],
+                    value[f"{name}/beta"][:n],
+                    *(ops.convert_to_numpy(s) for s in norm.found[name]),
+                ]
+            )
         elif f"{name}/kernel" in value:
             kernel = value[f"{name}/kernel"]
             if name == "stem" and system.data.color == "mono":

@@ -20,27 +20,25 @@ from .study import atomic, cannot_write
 
 # %% ../nbs/20a_environment.ipynb #744dc7c2
 PASSES = {
-    "where programs, libraries and the user's files are":
-        "PATH LD_LIBRARY_PATH DYLD_LIBRARY_PATH USER LOGNAME HOME TMPDIR TEMP TMP",
-    "what Windows' own libraries ask for":
-        "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE APPDATA LOCALAPPDATA PROGRAMDATA",
-    "which GPUs there are, and how their memory is taken":
-        "CUDA_* NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES JAX_PLATFORMS TF_FORCE_GPU_ALLOW_GROWTH TF_GPU_ALLOCATOR XLA_PYTHON_CLIENT_*",
-    "how a cluster and the network are reached":
-        "RAY_* HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE",
-    "what is ours, what is printed":
-        "DANS_* TF_CPP_MIN_LOG_LEVEL TQDM_DISABLE",
+    "where programs, libraries and the user's files are": "PATH LD_LIBRARY_PATH DYLD_LIBRARY_PATH USER LOGNAME HOME TMPDIR TEMP TMP",
+    "what Windows' own libraries ask for": "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE APPDATA LOCALAPPDATA PROGRAMDATA",
+    "which GPUs there are, and how their memory is taken": "CUDA_* NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES JAX_PLATFORMS TF_FORCE_GPU_ALLOW_GROWTH TF_GPU_ALLOCATOR XLA_PYTHON_CLIENT_*",
+    "how a cluster and the network are reached": "RAY_* HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE",
+    "what is ours, what is printed": "DANS_* TF_CPP_MIN_LOG_LEVEL TQDM_DISABLE",
 }
-FOLDERS = ("HOME", "TMPDIR", "TEMP", "TMP", "USERPROFILE")    # they pass where they exist
+FOLDERS = ("HOME", "TMPDIR", "TEMP", "TMP", "USERPROFILE")  # they pass where they exist
 
 
 def passed(
-    variables:dict,     # name -> value
-)->dict:                # those that pass
+    variables: dict,  # name -> value
+) -> dict:  # those that pass
     "What a kernel inherits."
     patterns = " ".join(PASSES.values()).split()
-    return {name: value for name, value in variables.items() if any(fnmatchcase(name, p) for p in patterns)
-            and (name not in FOLDERS or os.path.isdir(value))}
+    return {
+        name: value
+        for name, value in variables.items()
+        if any(fnmatchcase(name, p) for p in patterns) and (name not in FOLDERS or os.path.isdir(value))
+    }
 
 # %% ../nbs/20a_environment.ipynb #0f62bca0
 _STARTUP = """def _own():     # matplotlib reads a matplotlibrc in the working folder first
@@ -55,12 +53,17 @@ _own()
 del _own
 """
 
+
 def _files(folder):
     "Write the settings of ours below `folder`."
     keras = json.dumps({**SETTINGS, "backend": "tensorflow"})
-    texts = {"keras/keras.json": keras, "matplotlib/matplotlibrc": "", "ipython/profile_default/startup/00.py": _STARTUP}
+    texts = {
+        "keras/keras.json": keras,
+        "matplotlib/matplotlibrc": "",
+        "ipython/profile_default/startup/00.py": _STARTUP,
+    }
     for name, text in texts.items():
-        path = folder/name
+        path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             with atomic(path) as tmp:
                 tmp.write_text(text, encoding="utf-8")
@@ -71,13 +74,16 @@ def _user_site():
     found = (find_spec(name) for name in ("dans", "numpy", "ipykernel"))
     return any(Path(spec.origin).is_relative_to(getusersitepackages()) for spec in found if spec and spec.origin)
 
+
 def _same_dans(variables, folder):
     "`variables`, with a PYTHONPATH where a new Python would not find the package that runs this."
     here = Path(dans.__file__).resolve().parent
-    found = subprocess.run([sys.executable, "-c", "import dans; print(dans.__file__)"], env=variables, capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, "-c", "import dans; print(dans.__file__)"], env=variables, capture_output=True, text=True
+    )
     if found.returncode == 0 and Path(found.stdout.strip()).resolve().parent == here:
         return variables
-    link = folder/"python"/"dans"      # a link: nothing beside the package comes along
+    link = folder / "python" / "dans"  # a link: nothing beside the package comes along
     try:
         if link.resolve() != here:
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -88,22 +94,35 @@ def _same_dans(variables, folder):
     return {**variables, "PYTHONPATH": str(link.parent)}
 
 # %% ../nbs/20a_environment.ipynb #fb42bdf3
-def kernel_backend()->str:      # such as "tensorflow"
+def kernel_backend() -> str:  # such as "tensorflow"
     "What Keras runs on in a kernel: a `keras.json` has no say there."
     return os.environ.get("KERAS_BACKEND") or "tensorflow"
 
+
 def kernel_environment(
-    folder:str|Path,    # for settings of ours; made if needed
-)->dict:                # name -> value
+    folder: str | Path,  # for settings of ours; made if needed
+) -> dict:  # name -> value
     "All variables of a kernel. Raises `DansError` where `folder` cannot be written."
     folder = Path(folder).resolve()
     _files(folder)
     wide = min(shutil.get_terminal_size((100, 24)).columns, 100) - 1
-    ours = {"KERAS_BACKEND": kernel_backend(), "KERAS_HOME": str(folder/"keras"),
-            "MPLCONFIGDIR": str(folder/"matplotlib"), "MATPLOTLIBRC": str(folder/"matplotlib"/"matplotlibrc"),
-            "MPLBACKEND": "module://matplotlib_inline.backend_inline", "IPYTHONDIR": str(folder/"ipython"),
-            "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1",
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_NCOLS": str(wide), "TQDM_NROWS": "20"}     # some terminals say that they have no rows
+    ours = {
+        "KERAS_BACKEND": kernel_backend(),
+        "KERAS_HOME": str(folder / "keras"),
+        "MPLCONFIGDIR": str(folder / "matplotlib"),
+        "MATPLOTLIBRC": str(folder / "matplotlib" / "matplotlibrc"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "IPYTHONDIR": str(folder / "ipython"),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUTF8": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONSAFEPATH": "1",
+        # some terminals say that they have no rows
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "TQDM_NCOLS": str(wide),
+        "TQDM_NROWS": "20",
+    }
     if not _user_site():
         ours["PYTHONNOUSERSITE"] = "1"
     if not sys.stderr.isatty():
@@ -120,27 +139,35 @@ from ipykernel.kernelapp import launch_new_instance
 launch_new_instance()
 """
 
+
 def own_kernel(
-    variables:dict,     # from `kernel_environment`
-)->type:                # a kernel manager's class, for nbclient
+    variables: dict,  # from `kernel_environment`
+) -> type:  # a kernel manager's class, for nbclient
     "Kernels of this Python, with exactly these variables."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
     class OwnKernel(AsyncKernelManager):
         "Starts this Python, whatever kernelspecs there are."
-        kernel_spec = KernelSpec(argv=[sys.executable, "-c", _LAUNCH, "-f", "{connection_file}"], language="python",
-                                 display_name="python3", metadata={"kernel_provisioner": {"provisioner_name": "local-provisioner"}})
+
+        kernel_spec = KernelSpec(
+            argv=[sys.executable, "-c", _LAUNCH, "-f", "{connection_file}"],
+            language="python",
+            display_name="python3",
+            metadata={"kernel_provisioner": {"provisioner_name": "local-provisioner"}},
+        )
 
         async def _async_pre_start_kernel(self, **options):
             return await super()._async_pre_start_kernel(**{**options, "env": variables})
+
     return OwnKernel
 
 # %% ../nbs/20a_environment.ipynb #2b317ee1
 try:
     import fcntl
-except ImportError:     # Windows
+except ImportError:  # Windows
     fcntl = None
+
 
 def _holder(file):
     "Who wrote the lock's file, in words."
@@ -151,15 +178,16 @@ def _holder(file):
     except (ValueError, KeyError, TypeError):
         return "another process"
 
+
 @contextmanager
 def alone_in(
-    folder:str|Path,    # made if needed
-    name:str,           # of it, for messages
-    shared=False,       # beside others that share
-    say=print,          # takes a line
+    folder: str | Path,  # made if needed
+    name: str,  # of it, for messages
+    shared=False,  # beside others that share
+    say=print,  # takes a line
 ):
     "Nobody else works in `folder` meanwhile: waits for who does, and says so. Raises `DansError` where it cannot be written."
-    path = Path(folder)/".lock"
+    path = Path(folder) / ".lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+", encoding="utf-8")
@@ -168,7 +196,7 @@ def alone_in(
     with file:
         try:
             _lock(file, name, shared, say)
-        except (OSError, AttributeError):      # a file system, or an operating system, without such locks
+        except (OSError, AttributeError):  # a file system, or an operating system, without such locks
             say(f"{name} cannot be locked here: run one command at a time in it")
         yield
 

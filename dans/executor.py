@@ -26,19 +26,24 @@ def _timed(compute, i):
         made = error
     return made, time.perf_counter() - start
 
+
 @dataclass(frozen=True)
 class Local:
     "Computes pieces one after the other, in this process."
-    def __call__(self,
-        compute,    # number of a piece -> what it makes
-        numbers,    # of the pieces, taken one by one
-    ):              # yields (number, what it made or the `Diverged` that it ended in, seconds)
+
+    def __call__(
+        self,
+        compute,  # number of a piece -> what it makes
+        numbers,  # of the pieces, taken one by one
+    ):  # yields (number, what it made or the `Diverged` that it ended in, seconds)
         "Compute the pieces in the order of `numbers`."
         for i in numbers:
             yield i, *_timed(compute, i)
 
 # %% ../nbs/17_executor.ipynb #274420da
-PACKAGES = ("dans", "numpy", "pillow", "keras", "tensorflow", "tensorflow-cpu", "jax")   # whose versions must agree where both sides have them
+# whose versions must agree where both sides have them
+PACKAGES = ("dans", "numpy", "pillow", "keras", "tensorflow", "tensorflow-cpu", "jax")
+
 
 def _versions():
     "Versions of `PACKAGES`, where installed."
@@ -48,25 +53,30 @@ def _versions():
             found[name] = version(name)
     return found
 
+
 def _there(compute, i, wanted):
     "`_timed`, on a worker that has the versions of the process that asks."
     for name, here in _versions().items():
         if here != wanted.get(name, here):
-            raise DansError(f"a worker has {name} {here}, this process has {wanted[name]}", "install the versions of constraints.txt on every machine")
+            raise DansError(
+                f"a worker has {name} {here}, this process has {wanted[name]}",
+                "install the versions of constraints.txt on every machine",
+            )
     return _timed(compute, i)
 
 # %% ../nbs/17_executor.ipynb #9c9e6083
-THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")   # what says so to TensorFlow
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")  # what says so to TensorFlow
 
 # %% ../nbs/17_executor.ipynb #1f182ba0
 @dataclass(frozen=True)
 class Ray:
     "Computes pieces as tasks on a Ray cluster."
-    cpus:int=1          # cores of each piece, and its threads
-    gpus:float=0        # GPUs of each piece; a fraction lets several share one
-    address:str=""      # of the cluster, as "auto" or "ray://HEAD:10001"; default: RAY_ADDRESS, else one that runs here, else a new one
-    retries:int=3       # how often a piece may be computed again after its worker died
-    recycle:int=20      # pieces after which a worker is replaced; with GPUs: after each, since it holds their memory
+
+    cpus: int = 1  # cores of each piece, and its threads
+    gpus: float = 0  # GPUs of each piece; a fraction lets several share one
+    address: str = ""  # "auto" or "ray://HEAD:10001"; default: RAY_ADDRESS, else one that runs here, else a new one
+    retries: int = 3  # how often a piece may be computed again after its worker died
+    recycle: int = 20  # pieces after which a worker is replaced; with GPUs: after each, since it holds their memory
 
     def __post_init__(self):
         for name, least in dict(cpus=1, gpus=0, retries=-1, recycle=1).items():
@@ -74,18 +84,24 @@ class Ray:
             if isinstance(value, str) or value < least or (name != "gpus" and value != int(value)):
                 raise DansError(f"an executor with {name}={value} is not possible", f"use a number from {least} on")
 
-    def __call__(self,
-        compute,    # number of a piece -> what it makes; it and what it makes must survive pickling
-        numbers,    # of the pieces
-    ):              # yields (number, what it made or the `Diverged` that it ended in, seconds)
+    def __call__(
+        self,
+        compute,  # number of a piece -> what it makes; it and what it makes must survive pickling
+        numbers,  # of the pieces
+    ):  # yields (number, what it made or the `Diverged` that it ended in, seconds)
         """Compute the pieces in any order. Raises what a piece raises, and `DansError` where Ray is not installed, no cluster
         answers, no machine is large enough, or workers die too often."""
         numbers = list(numbers)
-        if not numbers:     # nothing to do needs no cluster
+        if not numbers:  # nothing to do needs no cluster
             return
         ray = _connected(self)
-        task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, max_calls=1 if self.gpus else self.recycle,
-                          runtime_env=dict(env_vars=self.environment()))(_there)
+        task = ray.remote(
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+            max_retries=self.retries,
+            max_calls=1 if self.gpus else self.recycle,
+            runtime_env=dict(env_vars=self.environment()),
+        )(_there)
         shared, versions = ray.put(compute), _versions()
         waiting, lost = {task.remote(shared, i, versions): i for i in numbers}, []
         try:
@@ -94,32 +110,38 @@ class Ray:
                 i = waiting.pop(done)
                 try:
                     yield i, *ray.get(done)
-                except ray.exceptions.RayTaskError as error:    # what `compute` raised, with the worker's traceback
+                except ray.exceptions.RayTaskError as error:  # what `compute` raised, with the worker's traceback
                     raise error.cause from None
-                except ray.exceptions.RayError as error:        # its worker or machine is gone, and its retries are spent
+                except ray.exceptions.RayError as error:  # its worker or machine is gone, and its retries are spent
                     lost.append((i, error))
         finally:
             for left in waiting:
                 ray.cancel(left, force=True)
         if lost:
-            raise DansError(f"{len(lost)} pieces were lost, the first is number {lost[0][0]} ({type(lost[0][1]).__name__})",
-                            "run this again; if it dies again, ask for more cores per piece, so that fewer share a machine's memory")
+            raise DansError(
+                f"{len(lost)} pieces were lost, the first is number {lost[0][0]} ({type(lost[0][1]).__name__})",
+                "run this again; if it dies again, ask for more cores per piece, so that fewer share a machine's memory",
+            )
 
 # %% ../nbs/17_executor.ipynb #b5d5a121
 @patch
-def environment(self:Ray)->dict:    # name -> value
+def environment(self: Ray) -> dict:  # name -> value
     "The environment variables of a worker."
     same = {"KERAS_BACKEND": backend(), **{name: os.environ[name] for name in ("DANS_PHOTOS",) if name in os.environ}}
-    gpus = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if self.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
+    gpus = (
+        {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if self.gpus
+        else {"CUDA_VISIBLE_DEVICES": "-1"}
+    )
     return {**same, **gpus, **dict.fromkeys(THREADS, str(self.cpus)), "TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1"}
 
 # %% ../nbs/17_executor.ipynb #cc8f5431
 def _connected(asked):
     "The module `ray`, connected to a cluster that has room for a piece."
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")           # nothing is sent anywhere
-    logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)   # in a notebook it asks for widgets
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)  # in a notebook it asks for widgets
     try:
-        with warnings.catch_warnings(action="ignore"):              # and tqdm, too
+        with warnings.catch_warnings(action="ignore"):  # and tqdm, too
             import ray
     except ImportError:
         raise DansError("executor ray needs Ray", "pip install 'dans[ray]'") from None
@@ -128,22 +150,26 @@ def _connected(asked):
         try:
             ray.init(address=asked.address or None, log_to_driver=False, logging_level="error")
         except (ConnectionError, RuntimeError, ValueError, AssertionError, OSError) as error:
-            raise DansError(f"no Ray cluster answers at {asked.address or 'its usual address'} ({type(error).__name__})",
-                            "start one (`ray start --head`), or leave the address out to start one here") from None
-        finally:    # Ray's own handler would end the process without a word
+            raise DansError(
+                f"no Ray cluster answers at {asked.address or 'its usual address'} ({type(error).__name__})",
+                "start one (`ray start --head`), or leave the address out to start one here",
+            ) from None
+        finally:  # Ray's own handler would end the process without a word
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(node.get("CPU", 0) >= asked.cpus and node.get("GPU", 0) >= asked.gpus for node in alive):
         most = {kind: max((node.get(kind, 0) for node in alive), default=0) for kind in ("CPU", "GPU")}
-        raise DansError(f"no machine of the cluster has {asked.cpus} cores and {asked.gpus} GPUs free for a piece (the largest: {most['CPU']:.0f} and {most['GPU']:.0f})",
-                        "ask for less, as executor=\"ray:cpus=1\"")
+        raise DansError(
+            f"no machine of the cluster has {asked.cpus} cores and {asked.gpus} GPUs free for a piece (the largest: {most['CPU']:.0f} and {most['GPU']:.0f})",
+            'ask for less, as executor="ray:cpus=1"',
+        )
     return ray
 
 # %% ../nbs/17_executor.ipynb #bd535b75
 def executor(
-    text:str="local",   # "local", "ray", or "ray:NAME=VALUE,..." with the fields of `Ray`
-):                      # `Local` or `Ray`
+    text: str = "local",  # "local", "ray", or "ray:NAME=VALUE,..." with the fields of `Ray`
+):  # `Local` or `Ray`
     "The executor that `text` names. Raises `DansError` for one that there is not."
     kind, _, rest = str(text).partition(":")
     if kind == "local" and not rest:
@@ -156,5 +182,7 @@ def executor(
         try:
             values[name] = types[name](value)
         except (KeyError, ValueError):
-            raise DansError(f"executor {text!r}: {part!r} is not possible", f"use {', '.join(f'{n}=...' for n in types)}") from None
+            raise DansError(
+                f"executor {text!r}: {part!r} is not possible", f"use {', '.join(f'{n}=...' for n in types)}"
+            ) from None
     return Ray(**values)

@@ -19,39 +19,42 @@ from .space import DansError, DataConfig, SearchSpace, System
 
 # %% ../nbs/10a_few.ipynb #cd8f84c0
 def enough(
-    epochs:float,   # passes that are asked for
-    images:int,     # training images
-    batch:int,      # images in a step
-    steps:int,      # steps that it takes at least
-)->float:           # passes: `epochs`, or whole ones that hold `steps`
+    epochs: float,  # passes that are asked for
+    images: int,  # training images
+    batch: int,  # images in a step
+    steps: int,  # steps that it takes at least
+) -> float:  # passes: `epochs`, or whole ones that hold `steps`
     "Passes over the images that make at least `steps` steps, as `Recipe.steps` counts them."
     return max(epochs, math.ceil(steps / max(1, images // batch)))
 
 # %% ../nbs/10a_few.ipynb #6ae9fb5f
-FEW = 500           # judging images below which a choice is said to be unsure
-DISAGREE = .3       # share of images that one of two systems alone gets right, where nothing is known yet
+FEW = 500  # judging images below which a choice is said to be unsure
+DISAGREE = 0.3  # share of images that one of two systems alone gets right, where nothing is known yet
 
 
 def few_images(
-    labels,         # class numbers of the images that judge
-    classes,        # names of the classes
-    judges:str="validation images",     # what they are called
-    enough:int=FEW, # so many say nothing
-)->str:             # one line; empty where there are `enough`
+    labels,  # class numbers of the images that judge
+    classes,  # names of the classes
+    judges: str = "validation images",  # what they are called
+    enough: int = FEW,  # so many say nothing
+) -> str:  # one line; empty where there are `enough`
     "What so few images can tell apart (95 %)."
     n = len(labels)
     if not 0 < n < enough:
         return ""
-    one, two = (min(100, 196 * math.sqrt(share / n)) for share in (.25, DISAGREE))
+    one, two = (min(100, 196 * math.sqrt(share / n)) for share in (0.25, DISAGREE))
     counts = np.bincount(labels, minlength=len(classes))
     least = int(counts.argmin())
     rare = f"; {classes[least]!r} has {counts[least]} of them" if counts[least] < n / len(classes) / 2 else ""
-    return (f"{n} {judges}: an accuracy is known to +-{one:.0f} points (95 %), and two systems are told apart from {two:.0f} points on "
-            f"(taking it that one of them alone is right on {DISAGREE:.0%} of the images){rare}; more images make the choice surer")
+    return (
+        f"{n} {judges}: an accuracy is known to +-{one:.0f} points (95 %), and two systems are told apart from {two:.0f} points on "
+        f"(taking it that one of them alone is right on {DISAGREE:.0%} of the images){rare}; more images make the choice surer"
+    )
 
 # %% ../nbs/10a_few.ipynb #632d5aad
 class _Rows:
     "Rows `index` of two arrays one after the other, read when they are asked for."
+
     def __init__(self, parts, index):
         self.parts, self.index = parts, index
 
@@ -68,9 +71,10 @@ class _Rows:
 @dataclass(frozen=True)
 class Fold:
     "The training and validation images of `prepared`, divided otherwise; its test images are the same."
-    prepared:Prepared                       # images
-    rows:dict = field(repr=False, compare=False)    # "train" and "val" -> rows of the pool: training images, then validation images
-    key:str                                 # SHA-256 of all that made it
+
+    prepared: Prepared  # images
+    rows: dict = field(repr=False, compare=False)  # "train" and "val" -> rows of the pool, training images first
+    key: str  # SHA-256 of all that made it
 
     def __getattr__(self, name):
         if name in ("classes", "native", "upscale", "meta", "folder"):
@@ -78,27 +82,31 @@ class Fold:
         raise AttributeError(name)
 
     @property
-    def sizes(self)->dict:              # split -> number of images
+    def sizes(self) -> dict:  # split -> number of images
         return {**self.prepared.sizes, **{split: len(rows) for split, rows in self.rows.items()}}
 
     def _pool(self, split, of, n=None):
         return _Rows([of(part) for part in ("train", "val")], self.rows[split][:n]) if split in self.rows else of(split)
 
-    def images(self, split:str):        # uint8 (n, native, native, 3), to be indexed
+    def images(self, split: str):  # uint8 (n, native, native, 3), to be indexed
         "All images of a split at their native size."
         return self._pool(split, self.prepared.images)
 
-    def labels(self, split:str)->np.ndarray:    # int64 (n,)
+    def labels(self, split: str) -> np.ndarray:  # int64 (n,)
         "Class numbers of a split."
         return self._pool(split, self.prepared.labels)[:]
 
-    def view(self, split:str, data:DataConfig, n:int=None)->Split:      # n: at most the first n rows, a random sample
+    def view(
+        self, split: str, data: DataConfig, n: int = None
+    ) -> Split:  # n: at most the first n rows, a random sample
         "A split as a network sees it."
         if split not in self.rows:
             return self.prepared.view(split, data, n)
         n = None if n is None else max(1, n)
         views = {part: self.prepared.view(part, data) for part in ("train", "val")}
-        images, labels = (self._pool(split, of, n)[:] for of in (lambda part: views[part].images, lambda part: views[part].labels))
+        images, labels = (
+            self._pool(split, of, n)[:] for of in (lambda part: views[part].images, lambda part: views[part].labels)
+        )
         return Split(images, labels)
 
 # %% ../nbs/10a_few.ipynb #5d77d9fe
@@ -113,21 +121,34 @@ def _dealt(hashes, labels, k, classes):
 
 
 def folds(
-    prepared:Prepared,  # images, with a training and a validation split
-    k:int=5,            # how many
-)->list:                # of k `Fold`: `val` of each is a part of the pool, `train` the rest
+    prepared: Prepared,  # images, with a training and a validation split
+    k: int = 5,  # how many
+) -> list:  # of k `Fold`: `val` of each is a part of the pool, `train` the rest
     "Divisions of the training and validation images, by content. Raises `DansError` for fewer than 2 folds or too few different images."
     labels = np.concatenate([prepared.labels(split) for split in ("train", "val")])
     hashes = [sha256(image.tobytes()).hexdigest() for split in ("train", "val") for image in prepared.images(split)]
     if not 2 <= k <= len(set(hashes)):
-        raise DansError(f"{k} folds of {len(set(hashes))} different images are not possible", "use 2 or more, and at most one for each image")
-    order, dealt = np.array(sorted(range(len(labels)), key=lambda i: (hashes[i], i))), _dealt(hashes, labels, k, len(prepared.classes))
-    return [Fold(prepared, dict(train=order[dealt[order] != f], val=order[dealt[order] == f]), key_of("fold", prepared.key, k, f)) for f in range(k)]
+        raise DansError(
+            f"{k} folds of {len(set(hashes))} different images are not possible",
+            "use 2 or more, and at most one for each image",
+        )
+    order, dealt = (
+        np.array(sorted(range(len(labels)), key=lambda i: (hashes[i], i))),
+        _dealt(hashes, labels, k, len(prepared.classes)),
+    )
+    return [
+        Fold(
+            prepared,
+            dict(train=order[dealt[order] != f], val=order[dealt[order] == f]),
+            key_of("fold", prepared.key, k, f),
+        )
+        for f in range(k)
+    ]
 
 
 def pool(
-    prepared:Prepared,  # images
-)->Fold:                # its `train` is training and validation images, its `val` the same validation images
+    prepared: Prepared,  # images
+) -> Fold:  # its `train` is training and validation images, its `val` the same validation images
     "All images that a chosen system may learn from, once nothing is chosen by the validation images any more."
     sizes = prepared.sizes
     rows = np.random.default_rng(0).permutation(sizes["train"] + sizes["val"])
@@ -135,30 +156,36 @@ def pool(
 
 # %% ../nbs/10a_few.ipynb #5315e657
 def pooled_scores(
-    outputs:list,           # of each fold: (systems, images of its `val`, classes), as `dans.score.subnet_outputs` gives them
-    parts:list,             # the folds, in the same order
-    metric:str="accuracy",  # one of `dans.metrics.METRICS`
-)->np.ndarray:              # in [0, 1], shape (systems,)
+    outputs: list,  # of each fold: (systems, images of its `val`, classes), as `dans.score.subnet_outputs` gives them
+    parts: list,  # the folds, in the same order
+    metric: str = "accuracy",  # one of `dans.metrics.METRICS`
+) -> np.ndarray:  # in [0, 1], shape (systems,)
     "Scores of systems over the images of all folds. Raises `DansError` where outputs and folds do not fit."
     outputs = [np.asarray(part) for part in outputs]
     if [part.shape[1:2] for part in outputs] != [(part.sizes["val"],) for part in parts]:
-        raise DansError(f"outputs for {[part.shape[1:2] for part in outputs]} images do not fit the folds", "give those of each fold, in order")
+        raise DansError(
+            f"outputs for {[part.shape[1:2] for part in outputs]} images do not fit the folds",
+            "give those of each fold, in order",
+        )
     labels = np.concatenate([part.labels("val") for part in parts])
     metric = metric_named(metric, labels, outputs[0].shape[2])
-    if metric == "auc":     # values of different networks do not compare
-        return np.average([[METRICS[metric](part.labels("val"), each) for each in found] for part, found in zip(parts, outputs)], axis=0,
-                          weights=[part.sizes["val"] for part in parts])
+    if metric == "auc":  # values of different networks do not compare
+        return np.average(
+            [[METRICS[metric](part.labels("val"), each) for each in found] for part, found in zip(parts, outputs)],
+            axis=0,
+            weights=[part.sizes["val"] for part in parts],
+        )
     metric = METRICS[metric]
     return np.array([metric(labels, each) for each in np.concatenate(outputs, 1)])
 
 # %% ../nbs/10a_few.ipynb #f78c3d81
 def candidates(
-    space:SearchSpace,      # systems to choose from
-    limits:Limits,          # hard bounds; or a list of them: a candidate is within one
-    n:int,                  # how many, at most
-    classes:int=2,          # outputs of the models
-    seed:int=0,
-)->list:                    # of `System`, in the order of the space
+    space: SearchSpace,  # systems to choose from
+    limits: Limits,  # hard bounds; or a list of them: a candidate is within one
+    n: int,  # how many, at most
+    classes: int = 2,  # outputs of the models
+    seed: int = 0,
+) -> list:  # of `System`, in the order of the space
     "Well-spread systems within `limits`. Raises `DansError` for limits that no system meets."
     limits = [limits] if isinstance(limits, Limits) else list(limits)
     for each in limits:

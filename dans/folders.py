@@ -19,9 +19,11 @@ from .splits import SPLITS, WORDS, Rules, Source, layout, listed, split_word, su
 # %% ../nbs/03c_folders.ipynb #b94d7e6a
 JUNK = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
+
 def junk(name):
     "Is a file or folder of this name no part of a data set?"
     return name.startswith(".") or name in JUNK
+
 
 def listing(folder):
     "Entries of a folder, by name, links last; None without permission."
@@ -30,20 +32,22 @@ def listing(folder):
     except OSError:
         return None
 
+
 def is_kind(entry, test):
     try:
         return getattr(entry, test)()
-    except OSError:     # a link to itself, or to where there is no permission
+    except OSError:  # a link to itself, or to where there is no permission
         return False
 
 # %% ../nbs/03c_folders.ipynb #b8b4ab94
 def walk(
-    root,                   # folder
-    suffixes=SUFFIXES,      # of the files that are looked for, lower case
-)->tuple:                   # folder (names below root) -> its files; what -> names of what is not among them
+    root,  # folder
+    suffixes=SUFFIXES,  # of the files that are looked for, lower case
+) -> tuple:  # folder (names below root) -> its files; what -> names of what is not among them
     "All folders below `root`, links followed, with the files of some suffixes, and what else there is."
     held, left, seen = {}, defaultdict(list), set()
-    todo = [((), (os.path.realpath(root),))]    # names below root, real folders on the way; seen: real folders of a class
+    # names below root, real folders on the way; seen: real folders of a class
+    todo = [((), (os.path.realpath(root),))]
     while todo:
         names, way = todo.pop()
         held[names] = []
@@ -77,9 +81,12 @@ def walk(
 # %% ../nbs/03c_folders.ipynb #5173f254
 def walk_notes(left, what):
     "Notes on what `walk` found beside `what`."
-    texts = dict(links="links to folders followed",
-                 again="links not followed, to a folder above or one that was read before",
-                 lost="links that lead nowhere", hidden="hidden files and folders left out")
+    texts = dict(
+        links="links to folders followed",
+        again="links not followed, to a folder above or one that was read before",
+        lost="links that lead nowhere",
+        hidden="hidden files and folders left out",
+    )
     for key, text in texts.items():
         if left[key]:
             yield counted(text, left[key])
@@ -97,14 +104,20 @@ def check_empty(path, empty, left):
         kinds = ", ".join(kinds + ([counted("other files", Counter(left["other"]))] if left["other"] else []))
         many, names = len(empty) > 1, listed("/".join([str(path), *p]) for p in empty)
         what = f"class folder{'s' * many} {names} hold{'s' * (not many)} no image"
-        raise DansError(f"{what} ({kinds})" if kinds else what,
-                        ("convert images to JPEG, " if left["foreign"] else "") + "add images or delete the folder")
+        raise DansError(
+            f"{what} ({kinds})" if kinds else what,
+            ("convert images to JPEG, " if left["foreign"] else "") + "add images or delete the folder",
+        )
+
 
 def check_flat(path, flat):
     "Raises `DansError` for folders that should hold class folders, and hold none."
     if flat:
-        raise DansError(f"{'/'.join([str(path), *flat[0]])} has no class folders",
-                        "put the images of each class into a folder of its own, such as cat/1.png")
+        raise DansError(
+            f"{'/'.join([str(path), *flat[0]])} has no class folders",
+            "put the images of each class into a folder of its own, such as cat/1.png",
+        )
+
 
 def check_links(path, held, left):
     "Raises `DansError` where train and another split lead to one folder."
@@ -113,26 +126,38 @@ def check_links(path, held, left):
         real = os.path.realpath(Path(path, link))
         for p in held if split_word(names[-1]) == "train" else ():
             if p[:-1] == names[:-1] and p and split_word(p[-1]) and os.path.realpath(Path(path, *p)) == real:
-                raise DansError(f"{'/'.join(p)} and {link} in {path} lead to one folder, {real}",
-                                "link each split to a folder of its own, or delete one of the links")
+                raise DansError(
+                    f"{'/'.join(p)} and {link} in {path} lead to one folder, {real}",
+                    "link each split to a folder of its own, or delete one of the links",
+                )
 
 # %% ../nbs/03c_folders.ipynb #9a9d7f95
 def split_by_names(
-    path, found,    # train -> class -> its files
-    splits:str,     # option of `folder`
-)->dict:            # split -> class -> its files
+    path,
+    found,  # train -> class -> its files
+    splits: str,  # option of `folder`
+) -> dict:  # split -> class -> its files
     "Splits that the names of all files say. Raises `DansError` where these are not asked for."
     files = [p for of_class in found["train"].values() for p in of_class]
     for at in (0, -1):
         said = {p: WORDS.get((words_of(p.stem) or [""])[at]) for p in files}
         if {"train"} < set(said.values()) and None not in said.values():
             if splits != "names":
-                raise DansError(f"the names of all {len(files):,} images in {path} say a split, such as {files[0].name}",
-                                f"say whether that is meant: {option('splits', 'names')} if it is, "
-                                f"or {option('splits', 'none')} if all are one pool")
-            return {split: {name: [p for p in of_class if said[p] == split] for name, of_class in found["train"].items()
-                            if any(said[p] == split for p in of_class)} for split in set(said.values())}
+                raise DansError(
+                    f"the names of all {len(files):,} images in {path} say a split, such as {files[0].name}",
+                    f"say whether that is meant: {option('splits', 'names')} if it is, "
+                    f"or {option('splits', 'none')} if all are one pool",
+                )
+            return {
+                split: {
+                    name: [p for p in of_class if said[p] == split]
+                    for name, of_class in found["train"].items()
+                    if any(said[p] == split for p in of_class)
+                }
+                for split in set(said.values())
+            }
     return found
+
 
 def check_repeated(full, path):
     "Notes. Raises `DansError` for parts of one set, such as fold1 and fold2, that would be read as classes."
@@ -144,24 +169,27 @@ def check_repeated(full, path):
     if len(inner) < 2 or len(first) < 2 or "" in first or any(names != first for names in inner.values()):
         return []
     if len(stems) == 1:
-        raise DansError(f"{path} has the folders {listed(inner)}, each with {listed(first)}, "
-                        "so they may be classes, or parts of one set",
-                        "put the images of each class into one folder if they are parts, "
-                        f"or say {option('splits', 'none')} if they are classes")
+        raise DansError(
+            f"{path} has the folders {listed(inner)}, each with {listed(first)}, "
+            "so they may be classes, or parts of one set",
+            "put the images of each class into one folder if they are parts, "
+            f"or say {option('splits', 'none')} if they are classes",
+        )
     return [f"{listed(inner)} are the classes, though all of them hold the same folders: {listed(first)}"]
 
 # %% ../nbs/03c_folders.ipynb #ef031d41
 def places(
-    path,           # folder of a data set
-    held, left,     # what `walk` found there
-    splits:str,     # option of `folder`
-)->tuple:           # split -> class -> its files; notes
+    path,  # folder of a data set
+    held,
+    left,  # what `walk` found there
+    splits: str,  # option of `folder`
+) -> tuple:  # split -> class -> its files; notes
     "Which files are of which split and class. Raises `DansError` for a layout that is unclear, and for empty classes."
     full = sorted(p for p in held if p and (held[p] or p in left["denied"]))
     if not full:
         check_empty(path, [p for p in held if len(p) == 1], left)
         check_flat(path, [()])
-    found, tops, loose, out = {}, {}, len(held[()]), []     # tops: folders that hold class folders -> split
+    found, tops, loose, out = {}, {}, len(held[()]), []  # tops: folders that hold class folders -> split
     if splits != "none":
         check_links(path, held, left)
     placed = layout(full, path, splits)
@@ -177,7 +205,7 @@ def places(
             found.setdefault(split, defaultdict(list))[normalize("NFC", p[level])] += held[p]
         else:
             loose += len(held[p])
-    beside = {top[:i] for top in tops for i in range(len(top))}     # where an empty folder named for a split is one
+    beside = {top[:i] for top in tops for i in range(len(top))}  # where an empty folder named for a split is one
     empty = {p for p in held if p and (p[:-1] in tops or p[:-1] in beside and split_word(p[-1]))}
     check_empty(path, empty - {q[:i] for q in full for i in range(len(q) + 1)}, left)
     check_flat(path, [top for top, split in tops.items() if split not in found])
@@ -194,19 +222,19 @@ def places(
 
 # %% ../nbs/03c_folders.ipynb #76abfedf
 def folder(
-    path,                   # holds CLASS/image files, or {train,val,test}/CLASS/image files
-    val:float=.1,           # share of train to cut for val, where there is no val
-    test:float=.2,          # share of train to cut for test, where there is no test
-    seed:int=0,             # another seed, other cuts
-    max_train:int=None,     # most images in each split, drawn at random; default: all
-    max_val:int=None,
-    max_test:int=None,
-    splits:str="auto",      # "none": all folders are classes; "names": those named for no split are left out, and
-                            # names of files count
-    skip_bad=False,         # leave out images that cannot be used: True, or kinds of faults
-    duplicates:str="error", # images in two given splits: "error", or "drop" those of train
-    min_side:int=None,      # shortest side that an image must have, pixels
-)->Source:                  # classes are the folders' names, sorted
+    path,  # holds CLASS/image files, or {train,val,test}/CLASS/image files
+    val: float = 0.1,  # share of train to cut for val, where there is no val
+    test: float = 0.2,  # share of train to cut for test, where there is no test
+    seed: int = 0,  # another seed, other cuts
+    max_train: int = None,  # most images in each split, drawn at random; default: all
+    max_val: int = None,
+    max_test: int = None,
+    splits: str = "auto",  # "none": all folders are classes; "names": those named for no split are left out, and
+    # names of files count
+    skip_bad=False,  # leave out images that cannot be used: True, or kinds of faults
+    duplicates: str = "error",  # images in two given splits: "error", or "drop" those of train
+    min_side: int = None,  # shortest side that an image must have, pixels
+) -> Source:  # classes are the folders' names, sorted
     """The images of a folder of class folders. Raises `DansError` for a missing or empty folder, a layout that can be
     read in two ways, fewer than two classes, an image in two splits, and all images that cannot be used in one."""
     rules = Rules(val, test, seed, max_train, max_val, max_test, skip_bad, duplicates, min_side, splits)
@@ -222,12 +250,16 @@ def folder(
         odd = sorted(set(of_class) ^ set(classes))
         if odd:
             more = f"; so {'are' if odd[2:] else 'is'} {listed(odd[1:])}" if odd[1:] else ""
-            raise DansError(f"class '{odd[0]}' is in only one of train and {split}{more}",
-                            "give all splits the same class folders")
+            raise DansError(
+                f"class '{odd[0]}' is in only one of train and {split}{more}", "give all splits the same class folders"
+            )
     if len(classes) < 2:
         inner = [p for p in held if len(p) == 2 and normalize("NFC", p[0]) == classes[0]]
-        raise DansError(f"{path} has one class ('{classes[0]}')", "add a folder for each class to be told apart"
-                        + (f", or name the folder {path}/{classes[0]} if those in it are the classes" if inner else ""))
+        raise DansError(
+            f"{path} has one class ('{classes[0]}')",
+            "add a folder for each class to be told apart"
+            + (f", or name the folder {path}/{classes[0]} if those in it are the classes" if inner else ""),
+        )
     files = [(split, p, label) for split in found for label, name in enumerate(classes) for p in found[split][name]]
 
     def read():
@@ -240,6 +272,7 @@ def folder(
             except OSError:
                 content = bad("unreadable", item)
             yield split, item, content, label, ()
+
     denied = [bad("permission", f"folder {'/'.join(names)}") for names in left["denied"]]
     notes = [*walk_notes(left, "images"), *notes]
     return survey(path.resolve().name, classes, (), read, len(files), rules, notes, denied)

@@ -23,37 +23,40 @@ from .space import DansError, SearchSpace, System, network
 # %% ../nbs/06_hardware.ipynb #9781776e
 class Operator(NamedTuple):
     "One operator of the int8 model."
-    name:str            # where it is: "stem", "3.0 expand", "head"
-    kind:str            # its name in the TensorFlow Lite schema
-    inputs:tuple        # numbers of the tensors that it reads
-    height:int          # rows (and columns) of its output
-    channels:int        # channels of its output
-    weights:int=0       # int8 weights
-    scales:int=0        # channels with a scale and a bias of their own
-    macs:int=0          # multiply-accumulates for one image
-    kernel:int=1        # rows (and columns) of its filter
-    scratch:tuple=()    # bytes of each piece of working memory that its kernel asks for
+
+    name: str  # where it is: "stem", "3.0 expand", "head"
+    kind: str  # its name in the TensorFlow Lite schema
+    inputs: tuple  # numbers of the tensors that it reads
+    height: int  # rows (and columns) of its output
+    channels: int  # channels of its output
+    weights: int = 0  # int8 weights
+    scales: int = 0  # channels with a scale and a bias of their own
+    macs: int = 0  # multiply-accumulates for one image
+    kernel: int = 1  # rows (and columns) of its filter
+    scratch: tuple = ()  # bytes of each piece of working memory that its kernel asks for
 
     @property
-    def nbytes(self)->int:
+    def nbytes(self) -> int:
         "Bytes of the output, one for each value."
         return self.height * self.height * self.channels
 
 # %% ../nbs/06_hardware.ipynb #0c751f20
-KERNELS = {     # library: where its scratch memory is written down
+KERNELS = {  # library: where its scratch memory is written down
     "reference": "github.com/tensorflow/tflite-micro: micro/kernels/reduce_common.cc",
     "cmsis-nn": "github.com/ARM-software/CMSIS-NN: arm_*_get_buffer_size*.c, DSP variants (Cortex-M4, M7, M33)",
-    "cmsis-nn-mve": "github.com/ARM-software/CMSIS-NN: arm_*_get_buffer_size*.c, MVE variants (Cortex-M55, M85)"}
+    "cmsis-nn-mve": "github.com/ARM-software/CMSIS-NN: arm_*_get_buffer_size*.c, MVE variants (Cortex-M55, M85)",
+}
+
 
 def scratch_bytes(
-    kind:str,           # operator, as in the TensorFlow Lite schema
-    kernels:str,        # a library of `KERNELS`
-    size:tuple=(),      # rows and columns of its filter
-    c_in:int=0,         # channels of its input
-    c_out:int=0,        # values of the output of a mean, else its channels
-    rank:int=4,         # axes of its input
-    axes:int=0,         # of these, how many a mean or maximum goes over
-)->tuple:               # bytes of each piece, () where it needs none
+    kind: str,  # operator, as in the TensorFlow Lite schema
+    kernels: str,  # a library of `KERNELS`
+    size: tuple = (),  # rows and columns of its filter
+    c_in: int = 0,  # channels of its input
+    c_out: int = 0,  # values of the output of a mean, else its channels
+    rank: int = 4,  # axes of its input
+    axes: int = 0,  # of these, how many a mean or maximum goes over
+) -> tuple:  # bytes of each piece, () where it needs none
     "Scratch memory of one operator. Raises `DansError` for an unknown library."
     if kernels not in KERNELS:
         raise DansError(f"kernels {kernels!r} are unknown", f"use one of {', '.join(KERNELS)}")
@@ -77,23 +80,36 @@ def scratch_bytes(
 
 # %% ../nbs/06_hardware.ipynb #092ef0d5
 def operators(
-    system:System,  # what to lay out
-    classes:int=2,  # outputs of the model
-    kernels:str="reference",    # library whose scratch memory is counted
-)->list[Operator]:  # in the order in which they run
+    system: System,  # what to lay out
+    classes: int = 2,  # outputs of the model
+    kernels: str = "reference",  # library whose scratch memory is counted
+) -> list[Operator]:  # in the order in which they run
     "The operators of `system`, as the converter emits them for `dans.quantise.quantise`."
     net, ops = network(system.arch), []
+
     def emit(name, kind, inputs, height, channels, **costs):
         ops.append(Operator(name, kind, inputs, height, channels, **costs))
         return len(ops)
+
     def scratch(kind, size, c_in, c_out, axes=0):
         return scratch_bytes(kind, kernels, (size, size), c_in, c_out, axes=axes)
+
     def conv(name, x, height, c_in, c_out, size=1):
         weights = size * size * c_in * c_out
-        return emit(name, "CONV_2D", (x,), height, c_out, weights=weights, scales=c_out,
-                    macs=height * height * weights, kernel=size, scratch=scratch("CONV_2D", size, c_in, c_out))
+        return emit(
+            name,
+            "CONV_2D",
+            (x,),
+            height,
+            c_out,
+            weights=weights,
+            scales=c_out,
+            macs=height * height * weights,
+            kernel=size,
+            scratch=scratch("CONV_2D", size, c_in, c_out),
+        )
 
-    height = -(-system.data.resolution // 2)    # "same" padding rounds up
+    height = -(-system.data.resolution // 2)  # "same" padding rounds up
     x, channels = conv("stem", 0, height, system.data.channels, net.stem, size=3), net.stem
     for block in net.blocks:
         name, start, channels = f"{block.stage}.{block.index}", x, block.c_out
@@ -101,9 +117,18 @@ def operators(
             x = conv(f"{name} expand", x, height, block.c_in, block.c_mid)
         height = -(-height // block.stride)
         weights = 9 * block.c_mid
-        x = emit(f"{name} depthwise", "DEPTHWISE_CONV_2D", (x,), height, block.c_mid,
-                 weights=weights, scales=block.c_mid, macs=height * height * weights, kernel=3,
-                 scratch=scratch("DEPTHWISE_CONV_2D", 3, block.c_mid, block.c_mid))
+        x = emit(
+            f"{name} depthwise",
+            "DEPTHWISE_CONV_2D",
+            (x,),
+            height,
+            block.c_mid,
+            weights=weights,
+            scales=block.c_mid,
+            macs=height * height * weights,
+            kernel=3,
+            scratch=scratch("DEPTHWISE_CONV_2D", 3, block.c_mid, block.c_mid),
+        )
         x = conv(f"{name} project", x, height, block.c_mid, block.c_out)
         if block.residual:
             if height == 1:
@@ -112,80 +137,105 @@ def operators(
     if net.last:
         x, channels = conv("last", x, height, channels, net.last), net.last
     x = emit("pool", "MEAN", (x,), 1, channels, scratch=scratch("MEAN", 1, channels, channels, axes=2))
-    x = emit("head", "FULLY_CONNECTED", (x,), 1, classes, weights=channels * classes,
-             scales=classes, macs=channels * classes, scratch=scratch("FULLY_CONNECTED", 1, channels, classes))
+    x = emit(
+        "head",
+        "FULLY_CONNECTED",
+        (x,),
+        1,
+        classes,
+        weights=channels * classes,
+        scales=classes,
+        macs=channels * classes,
+        scratch=scratch("FULLY_CONNECTED", 1, channels, classes),
+    )
     emit("softmax", "SOFTMAX", (x,), 1, classes)
     return ops
 
 # %% ../nbs/06_hardware.ipynb #4d5e60e1
 class Buffer(NamedTuple):
     "Memory that nothing else may use from operator `first` to operator `last`, both included."
-    name:str    # what it holds
-    nbytes:int  # size, bytes
-    first:int   # number of the operator that writes it
-    last:int    # number of the last operator that reads it
+
+    name: str  # what it holds
+    nbytes: int  # size, bytes
+    first: int  # number of the operator that writes it
+    last: int  # number of the last operator that reads it
+
 
 def buffers(
-    ops:list[Operator], # from `operators`
-    image_bytes:int,    # bytes of the input tensor
-)->list[Buffer]:        # tensors by number, then scratch memory
+    ops: list[Operator],  # from `operators`
+    image_bytes: int,  # bytes of the input tensor
+) -> list[Buffer]:  # tensors by number, then scratch memory
     "Each tensor that `ops` write, from its writer to its last reader, and scratch memory."
-    last = list(range(-1, len(ops)))    # the output lives to the end
+    last = list(range(-1, len(ops)))  # the output lives to the end
     for i, op in enumerate(ops):
         for tensor in op.inputs:
             last[tensor] = i
     tensors = [Buffer(op.name, op.nbytes, i, last[i + 1]) for i, op in enumerate(ops)]
-    scratch = [Buffer(f"{op.name} scratch", nbytes, i, i) for i, op in enumerate(ops)
-               for nbytes in op.scratch]
+    scratch = [Buffer(f"{op.name} scratch", nbytes, i, i) for i, op in enumerate(ops) for nbytes in op.scratch]
     return [Buffer("image", image_bytes, 0, last[0]), *tensors, *scratch]
 
 # %% ../nbs/06_hardware.ipynb #d2514331
 def plan(
-    buffers:list[Buffer], # in the order of their tensor numbers
-    alignment:int=16,     # bytes; sizes are rounded up to it
-)->tuple[list[int], int]: # where each buffer starts, and the size of the arena, bytes
+    buffers: list[Buffer],  # in the order of their tensor numbers
+    alignment: int = 16,  # bytes; sizes are rounded up to it
+) -> tuple[list[int], int]:  # where each buffer starts, and the size of the arena, bytes
     """Lay `buffers` out as TensorFlow Lite Micro does: the largest first, of equal sizes the last
     one first, each in the lowest gap that holds it. Source: tflite-micro,
     `micro/memory_planner/greedy_memory_planner.cc`."""
     sizes = [-(-b.nbytes // alignment) * alignment for b in buffers]
     taken = [[] for _ in range(1 + max((b.last for b in buffers), default=-1))]
     offsets = [0] * len(buffers)
-    for i in sorted(reversed(range(len(buffers))), key=sizes.__getitem__, reverse=True):     # stable: of equals the last one first
+    # stable: of equals the last one first
+    for i in sorted(reversed(range(len(buffers))), key=sizes.__getitem__, reverse=True):
         _, _, first, last = buffers[i]
-        size, offset, alive = sizes[i], 0, taken[first:last + 1]
+        size, offset, alive = sizes[i], 0, taken[first : last + 1]
         for start, end in sorted(chain(*alive)):
             if start - offset >= size:
                 break
             if end > offset:
                 offset = end
         offsets[i], span = offset, (offset, offset + size)
-        for spans in alive:     # memory in use while one operator runs
+        for spans in alive:  # memory in use while one operator runs
             spans.append(span)
     return offsets, max(map(add, offsets, sizes), default=0)
 
 # %% ../nbs/06_hardware.ipynb #6ed758b8
 def layout(
-    buffers:list[Buffer],   # in the order of their tensor numbers
-)->list[dict]:              # name, bytes, first and last operator, address in bytes
+    buffers: list[Buffer],  # in the order of their tensor numbers
+) -> list[dict]:  # name, bytes, first and last operator, address in bytes
     "Where and when each of `buffers` lies, one row each."
     offsets, _ = plan(buffers)
     return [b._asdict() | dict(offset=offset) for b, offset in zip(buffers, offsets)]
 
 # %% ../nbs/06_hardware.ipynb #ffb7b9e9
 def layers(
-    ops:list[Operator], # from `operators`
-    image_bytes:int,    # bytes of the input tensor
-)->list[dict]:          # one row for each operator
+    ops: list[Operator],  # from `operators`
+    image_bytes: int,  # bytes of the input tensor
+) -> list[dict]:  # one row for each operator
     "Output, MACs, weights and RAM in use of each operator, the peak marked. (The arena may be larger: buffers leave gaps.)"
     live = buffers(ops, image_bytes)
     used = [sum(b.nbytes for b in live if b.first <= i <= b.last) for i in range(len(ops))]
-    return [dict(operator=op.name, kind=op.kind, output=f"{op.height}x{op.height}x{op.channels}", macs=op.macs, weights_bytes=op.weights + 4 * op.scales,
-                 ram_in_use_bytes=n, peak=n == max(used)) for op, n in zip(ops, used)]
+    return [
+        dict(
+            operator=op.name,
+            kind=op.kind,
+            output=f"{op.height}x{op.height}x{op.channels}",
+            macs=op.macs,
+            weights_bytes=op.weights + 4 * op.scales,
+            ram_in_use_bytes=n,
+            peak=n == max(used),
+        )
+        for op, n in zip(ops, used)
+    ]
 
 # %% ../nbs/06_hardware.ipynb #6633b5b3
 _TFLM = "github.com/tensorflow/tflite-micro: "
-RECORDS = {     # what: (bytes with 32-bit pointers, bytes in the 64-bit Python wheel, where it is defined)
-    "allocators": (116, 460, _TFLM + "micro_allocator.h, single_arena_buffer_allocator.h, greedy_memory_planner.h; wheel: fitted"),
+RECORDS = {  # what: (bytes with 32-bit pointers, bytes in the 64-bit Python wheel, where it is defined)
+    "allocators": (
+        116,
+        460,
+        _TFLM + "micro_allocator.h, single_arena_buffer_allocator.h, greedy_memory_planner.h; wheel: fitted",
+    ),
     "builtin data allocator": (8, 16, _TFLM + "micro_allocator.cc"),
     "subgraph": (8, 16, _TFLM + "micro_allocator.h: SubgraphAllocations"),
     "tensor": (12, 24, _TFLM + "c/common.h: TfLiteEvalTensor"),
@@ -208,58 +258,92 @@ RECORDS = {     # what: (bytes with 32-bit pointers, bytes in the 64-bit Python 
     "MAX_POOL_2D": (32, 32, _TFLM + "kernels/pooling.h: OpDataPooling"),
     "LOGISTIC": (16, 16, _TFLM + "kernels/logistic.h: OpDataLogistic"),
     "PAD": (56, 56, _TFLM + "kernels/pad.cc: OpData"),
-    "RESHAPE": (0, 0, "no record of its own")}
-_PARAMETERS = {"CONV_2D": 28, "DEPTHWISE_CONV_2D": 28, "FULLY_CONNECTED": 16, "SOFTMAX": 4, "ADD": 8, "SUB": 8, "MUL": 4,
-               "CONCATENATION": 8, "MEAN": 1, "REDUCE_MAX": 1, "AVERAGE_POOL_2D": 40, "MAX_POOL_2D": 40, "RESHAPE": 36}
+    "RESHAPE": (0, 0, "no record of its own"),
+}
+_PARAMETERS = {
+    "CONV_2D": 28,
+    "DEPTHWISE_CONV_2D": 28,
+    "FULLY_CONNECTED": 16,
+    "SOFTMAX": 4,
+    "ADD": 8,
+    "SUB": 8,
+    "MUL": 4,
+    "CONCATENATION": 8,
+    "MEAN": 1,
+    "REDUCE_MAX": 1,
+    "AVERAGE_POOL_2D": 40,
+    "MAX_POOL_2D": 40,
+    "RESHAPE": 36,
+}
 
 # %% ../nbs/06_hardware.ipynb #ad5b5fa8
-START = {   # bytes while a model is loaded, with pointers of 32 and of 64 bits; source: micro_allocator.cc, micro_allocation_info.h, greedy_memory_planner.h
-    "scratch request": (12, 16),    # and twelve more of them than are asked for
-    "lifetime": (24, 32),           # of each tensor and each piece of scratch memory
-    "placement": (40, 40),          # of each that is placed in the head
-    "planner": (32, 32),            # fitted
-    "preparation": (216, 216)}      # of an operator with weights, besides its tensors; fitted
-MARGIN = {32: 96, 64: 16}   # bytes that an arena is given beyond what is computed: the most that was ever missing
+# bytes while a model is loaded, with pointers of 32 and of 64 bits; source: micro_allocator.cc, micro_allocation_info.h, greedy_memory_planner.h
+START = {
+    "scratch request": (12, 16),  # and twelve more of them than are asked for
+    "lifetime": (24, 32),  # of each tensor and each piece of scratch memory
+    "placement": (40, 40),  # of each that is placed in the head
+    "planner": (32, 32),  # fitted
+    "preparation": (216, 216),
+}  # of an operator with weights, besides its tensors; fitted
+MARGIN = {32: 96, 64: 16}  # bytes that an arena is given beyond what is computed: the most that was ever missing
+
 
 class Records(NamedTuple):
     "What the runtime needs beside the head, bytes."
-    tail:int    # its records, while the model runs
-    start:int   # all that it needs while it loads the model, when nothing is in the head
+
+    tail: int  # its records, while the model runs
+    start: int  # all that it needs while it loads the model, when nothing is in the head
 
 # %% ../nbs/06_hardware.ipynb #6fb08ef2
 @lru_cache(maxsize=1 << 15)
 def records(
-    kinds:tuple,        # operators in the order in which they run, as in the TensorFlow Lite schema
-    channels:tuple,     # scales of the weights of each; 0 where it has none
-    tensors:int,        # of the file, constants too
-    scratch:int,        # pieces of scratch memory
-    bits:int=32,        # of a pointer: 32 on microcontrollers, 64 in the Python wheel
-    ends:tuple=(1, 1),  # inputs and outputs of the model
-)->Records:
+    kinds: tuple,  # operators in the order in which they run, as in the TensorFlow Lite schema
+    channels: tuple,  # scales of the weights of each; 0 where it has none
+    tensors: int,  # of the file, constants too
+    scratch: int,  # pieces of scratch memory
+    bits: int = 32,  # of a pointer: 32 on microcontrollers, 64 in the Python wheel
+    ends: tuple = (1, 1),  # inputs and outputs of the model
+) -> Records:
     """The runtime's own memory for a model. On 64 bits within 16 bytes of the interpreter for the files that were tried; on
     emulated 32-bit boards (Cortex-M4 and M55, measured beside this project) up to 88 bytes low. Raises `DansError` for other pointers."""
     if bits not in MARGIN:
         raise DansError(f"pointers of {bits} bits are not known here", "use 32 (microcontrollers) or 64")
     column, word, top, start = (0 if bits == 32 else 1), bits // 8, 0, 0
     size = {name: row[column] for name, row in (RECORDS | START).items()}
-    def take(nbytes, alignment=16):     # records grow downwards; their ends are aligned
+
+    def take(nbytes, alignment=16):  # records grow downwards; their ends are aligned
         nonlocal top
         top = -(-(top + nbytes) // alignment) * alignment if nbytes else top
-    for name, count in (("allocators", 1), ("builtin data allocator", 1), ("subgraph", 1), ("tensor", tensors), ("operator", len(kinds))):
+
+    for name, count in (
+        ("allocators", 1),
+        ("builtin data allocator", 1),
+        ("subgraph", 1),
+        ("tensor", tensors),
+        ("operator", len(kinds)),
+    ):
         take(size[name] * count, word)
     for parameters in (_PARAMETERS.get(kind, 0) for kind in kinds):
         take(parameters, 4 if parameters > 1 else 1)
-    described = 7 * (size["input or output"] + size["its quantisation"])    # tensors that preparing an operator looks at
+    # tensors that preparing an operator looks at
+    described = 7 * (size["input or output"] + size["its quantisation"])
     for kind, n in zip(kinds, channels, strict=True):
         take(size[kind])
-        for _ in range(2 if n > 1 or n and kind != "FULLY_CONNECTED" else 0):   # a multiplier and a shift for each channel
+        # a multiplier and a shift for each channel
+        for _ in range(2 if n > 1 or n and kind != "FULLY_CONNECTED" else 0):
             take(4 * n)
-        if n:   # and three zero points for each, until it is prepared
+        if n:  # and three zero points for each, until it is prepared
             start = max(start, top + 12 * size["scratch request"] + described + size["preparation"] + 12 * n)
     take(size["scratch handle"] * scratch, word)
     placed = len(kinds) + ends[0] + scratch
-    start = max(start, top + (12 + scratch) * size["scratch request"] + (tensors + scratch) * size["lifetime"] +
-                placed * size["placement"] + size["planner"])
+    start = max(
+        start,
+        top
+        + (12 + scratch) * size["scratch request"]
+        + (tensors + scratch) * size["lifetime"]
+        + placed * size["placement"]
+        + size["planner"],
+    )
     for n in ends:
         take(size["pointer"] * n)
         for _ in range(n):
@@ -269,49 +353,53 @@ def records(
 
 # %% ../nbs/06_hardware.ipynb #06faea77
 def whole_arena(
-    head:int,           # bytes of tensors and scratch memory, from `plan`
-    needs:Records,      # from `records`
-    bits:int=32,        # of a pointer
-)->int:                 # bytes, a multiple of 16
+    head: int,  # bytes of tensors and scratch memory, from `plan`
+    needs: Records,  # from `records`
+    bits: int = 32,  # of a pointer
+) -> int:  # bytes, a multiple of 16
     "What to reserve: head and tail, or what loading needs where that is more, and the margin."
     return -(-(max(head + needs.tail, needs.start) + MARGIN[bits]) // 16) * 16
 
 # %% ../nbs/06_hardware.ipynb #888b4a45
 def records_of(
-    ops:list[Operator], # from `operators`
-    bits:int=32,        # of a pointer
-)->Records:
+    ops: list[Operator],  # from `operators`
+    bits: int = 32,  # of a pointer
+) -> Records:
     "The runtime's own memory for a system, before there is a file. Raises `DansError` as `records` does."
     shapes = {op.channels for op in ops if op.kind == "RESHAPE"}
     tensors = 1 + len(ops) + sum(2 if op.weights else op.kind == "MEAN" for op in ops) + len(shapes)
-    return records(tuple(op.kind for op in ops), tuple(op.scales for op in ops), tensors,
-                   sum(len(op.scratch) for op in ops), bits)
+    return records(
+        tuple(op.kind for op in ops), tuple(op.scales for op in ops), tensors, sum(len(op.scratch) for op in ops), bits
+    )
 
 # %% ../nbs/06_hardware.ipynb #f2a9e9ef
-FILE_BYTES = 1206       # of a file without convolutions
-CHANNEL_BYTES = 28      # of a channel: bias, and scale and zero point of weights and bias
-RUNTIME_CODE_BYTES = 16 * 1024  # core of TensorFlow Lite Micro on a Cortex-M3, without kernels; source: tensorflow.org/lite/microcontrollers
+FILE_BYTES = 1206  # of a file without convolutions
+CHANNEL_BYTES = 28  # of a channel: bias, and scale and zero point of weights and bias
+# core of TensorFlow Lite Micro on a Cortex-M3, without kernels; source: tensorflow.org/lite/microcontrollers
+RUNTIME_CODE_BYTES = 16 * 1024
 OPERATOR_BYTES = {"CONV_2D": 316, "DEPTHWISE_CONV_2D": 316, "ADD": 120, "RESHAPE": 146}
 
+
 def _file_bytes(ops):
-    return FILE_BYTES + sum(op.weights + CHANNEL_BYTES * op.scales + OPERATOR_BYTES.get(op.kind, 0)
-                            for op in ops)
+    return FILE_BYTES + sum(op.weights + CHANNEL_BYTES * op.scales + OPERATOR_BYTES.get(op.kind, 0) for op in ops)
 
 # %% ../nbs/06_hardware.ipynb #48c0e05b
 @dataclass(frozen=True)
 class Footprint:
     "What a system costs."
-    ram_bytes:int    # activations: head of the arena with reference kernels, the paper's measure
-    flash_bytes:int  # model file; the runtime's code is not in it
-    macs:int         # multiply-accumulates for one image
-    arena_bytes:int  # RAM to reserve on a 32-bit board: head, tail, scratch memory, and a margin
+
+    ram_bytes: int  # activations: head of the arena with reference kernels, the paper's measure
+    flash_bytes: int  # model file; the runtime's code is not in it
+    macs: int  # multiply-accumulates for one image
+    arena_bytes: int  # RAM to reserve on a 32-bit board: head, tail, scratch memory, and a margin
+
 
 @lru_cache(maxsize=1 << 17)
 def footprint(
-    system:System,  # any system
-    classes:int=2,  # outputs of the model
-    kernels:str="reference",    # library of `KERNELS` whose scratch memory the arena must hold
-)->Footprint:
+    system: System,  # any system
+    classes: int = 2,  # outputs of the model
+    kernels: str = "reference",  # library of `KERNELS` whose scratch memory the arena must hold
+) -> Footprint:
     """Activations (exact), flash (predicted), MACs (exact) and arena (predicted) of `system`, from its architecture alone.
     Raises `DansError` for unknown kernels."""
     ops, data = operators(system, classes, kernels), system.data
@@ -321,99 +409,110 @@ def footprint(
 
 # %% ../nbs/06_hardware.ipynb #0d6234e0
 def ram_bytes(
-    system:System,  # any system
-    classes:int=2,  # outputs of the model
-)->int:             # bytes
+    system: System,  # any system
+    classes: int = 2,  # outputs of the model
+) -> int:  # bytes
     "Activations: the head of the arena that TensorFlow Lite Micro plans, to the byte."
     return footprint(system, classes).ram_bytes
 
+
 def arena_bytes(
-    system:System,  # any system
-    classes:int=2,  # outputs of the model
-    kernels:str="reference",    # library of `KERNELS`
-)->int:             # bytes
+    system: System,  # any system
+    classes: int = 2,  # outputs of the model
+    kernels: str = "reference",  # library of `KERNELS`
+) -> int:  # bytes
     "RAM that firmware must reserve on a 32-bit board, margin included."
     return footprint(system, classes, kernels).arena_bytes
 
+
 def flash_bytes(
-    system:System,  # any system
-    classes:int=2,  # outputs of the model
-)->int:             # bytes
+    system: System,  # any system
+    classes: int = 2,  # outputs of the model
+) -> int:  # bytes
     "Predicted size of the file that `dans.quantise.quantise` writes."
     return footprint(system, classes).flash_bytes
 
+
 def macs(
-    system:System,  # any system
-    classes:int=2,  # outputs of the model
-)->int:             # multiply-accumulates for one image
+    system: System,  # any system
+    classes: int = 2,  # outputs of the model
+) -> int:  # multiply-accumulates for one image
     "MACs of convolutions and dense layer, those on padding included."
     return footprint(system, classes).macs
 
 # %% ../nbs/06_hardware.ipynb #a7520fcc
 _UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "k": 10**3, "M": 10**6, "G": 10**9}
 
+
 def _show(n, *units):
     "`n` in the largest of `units` (smallest first) that leaves at least 1."
     unit = next((u for u in reversed(units) if n >= _UNITS[u]), units[0])
     return f"{n / _UNITS[unit]:.4g} {unit}".strip()
 
+
 def show_bytes(
-    n:int,  # bytes
-)->str:
+    n: int,  # bytes
+) -> str:
     "`n` for the reader: `96 B`, `135 KiB`, `1.5 MiB`."
     return _show(n, "B", "KiB", "MiB")
 
+
 def show_macs(
-    n:int,  # multiply-accumulates
-)->str:
+    n: int,  # multiply-accumulates
+) -> str:
     "`n` for the reader: `7.49 M`."
     return _show(n, "", "k", "M", "G")
 
-_AXES = {"arena_bytes": ("RAM", show_bytes), "flash_bytes": ("flash", show_bytes),
-         "macs": ("MACs", show_macs), "ram_bytes": ("activations", show_bytes)}
+
+_AXES = {
+    "arena_bytes": ("RAM", show_bytes),
+    "flash_bytes": ("flash", show_bytes),
+    "macs": ("MACs", show_macs),
+    "ram_bytes": ("activations", show_bytes),
+}
 
 # %% ../nbs/06_hardware.ipynb #3c6e0a96
 @dataclass(frozen=True)
 class Limits:
     """Upper bounds that a system must not exceed; `None` is no bound. Raises `DansError` for an
     impossible one."""
-    arena_bytes:int|None=None   # RAM that firmware reserves on a 32-bit board, bytes
-    flash_bytes:int|None=None   # model file, bytes
-    macs:int|None=None          # for one image
-    ram_bytes:int|None=None     # activations alone, the paper's measure, bytes
-    kernels:str="reference"     # library of `KERNELS` whose scratch memory the arena must hold
+
+    arena_bytes: int | None = None  # RAM that firmware reserves on a 32-bit board, bytes
+    flash_bytes: int | None = None  # model file, bytes
+    macs: int | None = None  # for one image
+    ram_bytes: int | None = None  # activations alone, the paper's measure, bytes
+    kernels: str = "reference"  # library of `KERNELS` whose scratch memory the arena must hold
 
     def __post_init__(self):
         for axis, bound in self.bounds().items():
             if not isinstance(bound, Real) or isinstance(bound, bool) or not bound > 0:
-                raise DansError(f"{axis}={bound!r} is not a limit",
-                                "use a number above 0, or None for no limit")
-        scratch_bytes("", self.kernels)     # raises for an unknown library
+                raise DansError(f"{axis}={bound!r} is not a limit", "use a number above 0, or None for no limit")
+        scratch_bytes("", self.kernels)  # raises for an unknown library
 
-    def bounds(self)->dict:     # axis: bound
+    def bounds(self) -> dict:  # axis: bound
         "The bounds that are set."
         return {axis: getattr(self, axis) for axis in _AXES if getattr(self, axis) is not None}
 
     def cost(
         self,
-        system:System,      # any system
-        classes:int=2,      # outputs of the model
-    )->Footprint:
+        system: System,  # any system
+        classes: int = 2,  # outputs of the model
+    ) -> Footprint:
         "What `system` costs with the scratch memory of `kernels`."
         return footprint(system, classes, self.kernels)
 
     def admits(
         self,
-        footprint:Footprint,  # what a system costs, as `cost` says it
-    )->bool:
+        footprint: Footprint,  # what a system costs, as `cost` says it
+    ) -> bool:
         "Whether `footprint` is within every bound; a cost equal to a bound is."
         return all(getattr(footprint, axis) <= bound for axis, bound in self.bounds().items())
 
     @classmethod
     def parse(
         cls,
-        text:str,  # like "RAM 512 KiB, flash 2 MiB, MACs 60 M"; any part may be left out
-    )->"Limits":
+        text: str,  # like "RAM 512 KiB, flash 2 MiB, MACs 60 M"; any part may be left out
+    ) -> "Limits":
         "What `text` says, as on a command line. Raises `DansError` for a part it cannot read."
         axes = {name.lower(): axis for axis, (name, _) in _AXES.items()}
         found = {}
@@ -425,8 +524,7 @@ class Limits:
             elif bound and bound[1].lower() in axes and bound[3] in _UNITS:
                 found[axes[bound[1].lower()]] = round(float(bound[2]) * _UNITS[bound[3]])
             else:
-                raise DansError(f"limit {part!r} cannot be read",
-                                'write "RAM 512 KiB, flash 2 MiB, MACs 60 M"')
+                raise DansError(f"limit {part!r} cannot be read", 'write "RAM 512 KiB, flash 2 MiB, MACs 60 M"')
         return cls(**found)
 
     def __str__(self):
@@ -436,10 +534,10 @@ class Limits:
 
 # %% ../nbs/06_hardware.ipynb #d650e23f
 def check_limits(
-    space:SearchSpace,  # what a search may choose from
-    limits:Limits,      # its bounds
-    classes:int=2,      # outputs of the models
-)->Footprint:           # least RAM, flash and MACs that the space holds
+    space: SearchSpace,  # what a search may choose from
+    limits: Limits,  # its bounds
+    classes: int = 2,  # outputs of the models
+) -> Footprint:  # least RAM, flash and MACs that the space holds
     """The smallest footprint in `space`. Raises `DansError` where it breaks one of `limits`, naming
     the limit that binds."""
     low = [d for d in space.data_configs if d.resolution == min(space.resolutions)]
@@ -450,7 +548,9 @@ def check_limits(
         (name, show), least = _AXES[axis], getattr(smallest, axis)
         if least > bound:
             more = f" ({show(smallest.ram_bytes)} of it activations)" if axis == "arena_bytes" else ""
-            raise DansError(f"no system of this space meets the {name} limit of {show(bound)}",
-                            f"the smallest needs {show(least)} ({least:,}){more}; raise the limit, "
-                            "or add smaller resolutions or widths")
+            raise DansError(
+                f"no system of this space meets the {name} limit of {show(bound)}",
+                f"the smallest needs {show(least)} ({least:,}){more}; raise the limit, "
+                "or add smaller resolutions or widths",
+            )
     return smallest

@@ -19,69 +19,89 @@ from .space import DansError
 
 # %% ../nbs/03a_images.ipynb #9019bdd3
 def option(
-    name:str,   # of an option of a source
-    example,    # a value that it may have
-)->str:         # for a remedy
+    name: str,  # of an option of a source
+    example,  # a value that it may have
+) -> str:  # for a remedy
     "How the option is given in Python, on the command line, and in a notebook's parameters."
     value = f'"{example}"' if isinstance(example, str) else repr(example)
     typed = shlex.quote(f"source.{name}={example}")
     return f'{name}={value} (on the command line: -p {typed}; in a notebook: source_options = {{"{name}": {value}}})'
 
+
 def no_permission(path):
     "The error for a file or folder that may not be read."
     return DansError(f"{path} cannot be read: there is no permission", f"allow it: chmod -R u+rX {path}")
 
+
 def exists(
-    path:Path,  # of a file or folder
-)->bool:
+    path: Path,  # of a file or folder
+) -> bool:
     "Is it there? Raises `DansError` where a folder above forbids to look."
     try:
         return path.exists()
     except PermissionError:
         raise no_permission(path) from None
-    except OSError:     # such as a name that is too long
+    except OSError:  # such as a name that is too long
         return False
 
 # %% ../nbs/03a_images.ipynb #426c633c
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-SUFFIXES = tuple(".png .jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .webp .bmp .dib .gif .tif .tiff "
-                 ".ppm .pgm .pbm .pnm".split())
-FOREIGN = tuple(".heic .heif .hif .avif .jxl .jp2 .j2k .psd .svg .eps .pdf .exr .hdr .tga .ico .dcm "
-                ".dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split())      # of images that are not read
-MAX_PIXELS = 89_478_485     # Pillow's own limit: 256 MiB at three bytes a pixel
+SUFFIXES = tuple(
+    ".png .jpg .jpeg .jpe .jfif .jfi .jif .pjpeg .pjp .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm".split()
+)
+FOREIGN = tuple(
+    ".heic .heif .hif .avif .jxl .jp2 .j2k .psd .svg .eps .pdf .exr .hdr .tga .ico .dcm "
+    ".dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split()
+)  # of images that are not read
+MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB at three bytes a pixel
 
 NO_IMAGE = "is not a readable image"
-KINDS = {   # kind -> of several images, of one image, what helps
+KINDS = {  # kind -> of several images, of one image, what helps
     "empty": ("empty", f"{NO_IMAGE} (an empty file)", "copy {it} again"),
     "webpage": ("named as images but web pages", f"{NO_IMAGE} (a web page or text)", "download {it} again"),
     "pointer": ("replaced by Git LFS pointers", f"{NO_IMAGE} (a Git LFS pointer)", "fetch {it} with git lfs pull"),
-    "format": ("in a format that is not read", f"{NO_IMAGE} (HEIC, AVIF or another format that is not read)",
-               "convert {it} to JPEG"),
+    "format": (
+        "in a format that is not read",
+        f"{NO_IMAGE} (HEIC, AVIF or another format that is not read)",
+        "convert {it} to JPEG",
+    ),
     "unreadable": ("not readable", NO_IMAGE, f"replace or delete {{it}} (formats: {', '.join(FORMATS)})"),
     "truncated": ("cut off or damaged", f"{NO_IMAGE} (cut off or damaged)", "replace or delete {it}"),
-    "permission": ("without permission to read", "cannot be read: there is no permission",
-                   "allow reading {it}, as by chmod -R u+rX"),
-    "pixels": (f"with more than {MAX_PIXELS:,} pixels", f"has more than {MAX_PIXELS:,} pixels",
-               "reduce {it}, or delete {it}"),
-    "small": ("too small", "is {side} px on its short side, smaller than {least} px",
-              "use smaller resolutions (or a lower min_side, where one was given), "
-              f"or enlarge {{it}}: {option('upscale', True)}"),
+    "permission": (
+        "without permission to read",
+        "cannot be read: there is no permission",
+        "allow reading {it}, as by chmod -R u+rX",
+    ),
+    "pixels": (
+        f"with more than {MAX_PIXELS:,} pixels",
+        f"has more than {MAX_PIXELS:,} pixels",
+        "reduce {it}, or delete {it}",
+    ),
+    "small": (
+        "too small",
+        "is {side} px on its short side, smaller than {least} px",
+        "use smaller resolutions (or a lower min_side, where one was given), "
+        f"or enlarge {{it}}: {option('upscale', True)}",
+    ),
     "bits": ("with 32 bits per channel", "has 32 bits per channel", "convert {it} to 8 bits per channel"),
     "bytes": ("without bytes", "holds no image bytes", "write the files' bytes into the column, not paths alone"),
     "contradiction": ("in two classes", "is in two classes", "delete {it} from one of them"),
 }
 
+
 class BadImage(DansError):
     "An image that cannot be used: `name`, and its `kind` of fault, one of `KINDS`."
+
     def __init__(self, what, remedy, kind="unreadable", name=""):
         super().__init__(what, remedy)
         self.kind, self.name = kind, name
 
+
 def bad(
-    kind:str,   # one of `KINDS`
-    name:str,   # what the error calls the image
-    **values,   # for the text of this kind
-)->BadImage:
+    kind: str,  # one of `KINDS`
+    name: str,  # what the error calls the image
+    **values,  # for the text of this kind
+) -> BadImage:
     "The error for one image."
     _, what, helps = KINDS[kind]
     remedy = f"{helps.replace('{it}', 'it')}, or leave it out: {option('skip_bad', kind)}"
@@ -90,9 +110,10 @@ def bad(
 # %% ../nbs/03a_images.ipynb #65c456ef
 PAGES = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<script", b"{", b"[")
 
+
 def kind_of(
-    content:bytes,  # of a file that is no image
-)->str:             # one of `KINDS`
+    content: bytes,  # of a file that is no image
+) -> str:  # one of `KINDS`
     "What else a file is that cannot be opened as an image."
     head = content[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not content:
@@ -107,6 +128,7 @@ def kind_of(
 # %% ../nbs/03a_images.ipynb #8a51e365
 class BadImages(DansError):
     "Images of a `source` that cannot be used: `found` is a list of `BadImage`."
+
     def __init__(self, what, remedy, source="", found=(), file=None):
         super().__init__(what, remedy)
         self.source, self.found, self.file = source, list(found), file
@@ -119,29 +141,31 @@ class BadImages(DansError):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(f"{f.kind}\t{f.what}\n" for f in self.found), encoding="utf-8", errors="replace")
-        except OSError:     # the images are what is to be said
+        except OSError:  # the images are what is to be said
             return self
         return BadImages(self.what, f"{self.remedy}; all of them are named in {path}", self.source, self.found, path)
 
+
 def bad_images(
-    source:str,     # name of the source
-    found:list,     # of `BadImage`, at least one
-    skipped=(),     # kinds that are left out already
-    needs:str="",   # another option, without which these are not left out
-    instead:str="", # a remedy in place of those of `KINDS`
-)->DansError:
+    source: str,  # name of the source
+    found: list,  # of `BadImage`, at least one
+    skipped=(),  # kinds that are left out already
+    needs: str = "",  # another option, without which these are not left out
+    instead: str = "",  # a remedy in place of those of `KINDS`
+) -> DansError:
     "The error for all images that cannot be used."
     count, nth, it = Counter(), [], "it" if len(found) == 1 else "them"
     for fault in found:
         nth.append(count[fault.kind])
         count[fault.kind] += 1
-    helps = "; ".join((f"{kind}: " if count.keys() - {kind} else "") + KINDS[kind][2].replace("{it}", it)
-                      for kind in sorted(count))
+    helps = "; ".join(
+        (f"{kind}: " if count.keys() - {kind} else "") + KINDS[kind][2].replace("{it}", it) for kind in sorted(count)
+    )
     skip = option("skip_bad", ",".join(sorted({*count, *skipped})))
     remedy = f"{instead or helps}, or leave {it} out: {skip}" + (f" with {needs}" if needs else "")
     if it == "it":
         return BadImage(found[0].what, remedy, found[0].kind, found[0].name)
-    shown = sorted(range(len(found)), key=nth.__getitem__)[:max(10, len(count))]      # some of each kind
+    shown = sorted(range(len(found)), key=nth.__getitem__)[: max(10, len(count))]  # some of each kind
     parts = []
     for kind, n in count.most_common():
         names = [found[i].name for i in sorted(shown) if found[i].kind == kind]
@@ -151,29 +175,31 @@ def bad_images(
 
 # %% ../nbs/03a_images.ipynb #da4548a0
 def opened(
-    content:bytes,      # of an image file
-    name:str,           # what an error calls it
-)->Image.Image:         # its header is read, its pixels are not yet
+    content: bytes,  # of an image file
+    name: str,  # what an error calls it
+) -> Image.Image:  # its header is read, its pixels are not yet
     "The image in `content`. Raises `BadImage` for other bytes, and for more than `MAX_PIXELS`."
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         pixels = image.width * image.height
     except Image.DecompressionBombError:
         pixels = math.inf
-    except Exception:       # damaged files raise nearly everything, from OSError to SyntaxError
+    except Exception:  # damaged files raise nearly everything, from OSError to SyntaxError
         raise bad(kind_of(content), name) from None
     if pixels > MAX_PIXELS:
         raise bad("pixels", name)
     return image
 
+
 def sixteen(image):
     "Has it one channel of 16 bits? Pillow opens such PGM files as 32 bits, and their pixels are scaled to 16."
     return image.mode.startswith("I;16") or image.mode == "I" and image.format in ("PPM", "PNG")
 
+
 def largest_of_16(
-    image:Image.Image,  # that `opened` gave
-    content:bytes,      # of its file
-)->int:                 # None where the file has no more than 8 bits a channel
+    image: Image.Image,  # that `opened` gave
+    content: bytes,  # of its file
+) -> int:  # None where the file has no more than 8 bits a channel
     "The largest value in a file of 16 bits a channel. Of colours, Pillow hands on the upper 8 bits alone."
     if sixteen(image):
         return int(np.asarray(image).max())
@@ -182,9 +208,9 @@ def largest_of_16(
 
 # %% ../nbs/03a_images.ipynb #5b3001fd
 def decode(
-    content,            # bytes of an image file, or uint8 array (height, width, 3)
-    name:str="image",   # what an error calls it
-)->Image.Image:         # mode RGB, upright
+    content,  # bytes of an image file, or uint8 array (height, width, 3)
+    name: str = "image",  # what an error calls it
+) -> Image.Image:  # mode RGB, upright
     "The image in `content`. Raises `BadImage` for an unreadable one, and for more than `MAX_PIXELS`."
     if isinstance(content, np.ndarray):
         return Image.fromarray(content)
@@ -194,7 +220,7 @@ def decode(
         raise bad("bits", name)
     try:
         image = ImageOps.exif_transpose(image)
-        if deep:        # keep the upper 8 bits
+        if deep:  # keep the upper 8 bits
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         return image.convert("RGB")
     except Exception:
@@ -206,9 +232,10 @@ def jpeg_ends(content):
     if b"\xff\xd9" in content[-64:]:
         return True
     at = 2
-    while content[at:at + 1] == b"\xff" and content[at + 1:at + 2] != b"\xda":     # on to the start of the scan
-        at += 2 + int.from_bytes(content[at + 2:at + 4], "big")
+    while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] != b"\xda":  # on to the start of the scan
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return content.find(b"\xff\xd9", at) > 0
+
 
 def ends_well(content, format):
     "Does the end of the file look whole? Where it does not, only decoding tells."
@@ -220,11 +247,12 @@ def ends_well(content, format):
         return content[-64:].rstrip(b"\0").endswith(b";")
     return format == "WEBP" and int.from_bytes(content[4:8], "little") + 8 <= len(content)
 
+
 def checked(
-    content,        # bytes of an image file, or the `BadImage` that reading it ended in
-    name:str,       # what an error calls it
-    least:int=None, # shortest side that it must have, pixels; default: any
-)->Image.Image:     # its header is read
+    content,  # bytes of an image file, or the `BadImage` that reading it ended in
+    name: str,  # what an error calls it
+    least: int = None,  # shortest side that it must have, pixels; default: any
+) -> Image.Image:  # its header is read
     "The image in `content`. Raises `BadImage` for one that cannot be used, as far as that is seen without decoding it."
     if isinstance(content, BadImage):
         raise content
@@ -239,9 +267,9 @@ def checked(
 
 # %% ../nbs/03a_images.ipynb #32388a16
 def counted(
-    what:str,       # such as "links that lead nowhere"
-    names,          # of the things, or a Counter of suffixes
-)->str:             # for the notes of a source
+    what: str,  # such as "links that lead nowhere"
+    names,  # of the things, or a Counter of suffixes
+) -> str:  # for the notes of a source
     "How many there are, and the first three or the most frequent."
     if isinstance(names, Counter):
         return f"{what}: {names.total():,} ({', '.join(f'{name} {n:,}' for name, n in names.most_common(8))})"

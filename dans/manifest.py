@@ -19,47 +19,46 @@ from .space import DansError
 from .study import PRESETS, RESULT_VERSIONS, canonical, sha256
 
 # %% ../nbs/20_manifest.ipynb #ae7f8e0f
-WRITES = {"run": ("csv", "json"), "fig": ("png", "pdf", "csv", "json"),
-          "tab": ("csv", "md", "tex", "json")}
+WRITES = {"run": ("csv", "json"), "fig": ("png", "pdf", "csv", "json"), "tab": ("csv", "md", "tex", "json")}
+
 
 @dataclass(frozen=True)
 class Item:
     "A run, figure or table of paper.yml."
-    id:str                  # run_..., fig_... or tab_...
-    notebook:str            # from the checkout's root
-    title:str               # what it is, in one line
-    claim:tuple = ()        # the claims that it speaks to
-    needs:tuple = ()        # ids of the runs whose rows it reads
-    writes:tuple = ()       # rows, as STUDY/NAME; a figure or table writes figures/ID
-    versions:tuple = ()     # steps whose result versions its rows depend on; all, unless said
-    programs:tuple = ()     # beside Keras, of `dans.backend.NEEDS`, that it runs
-    presets:tuple = tuple(PRESETS)                  # those that it is part of
-    parameters:dict = field(default_factory=dict)   # preset -> what differs from the defaults
-    seconds:dict = field(default_factory=dict)      # preset -> what it takes
+
+    id: str  # run_..., fig_... or tab_...
+    notebook: str  # from the checkout's root
+    title: str  # what it is, in one line
+    claim: tuple = ()  # the claims that it speaks to
+    needs: tuple = ()  # ids of the runs whose rows it reads
+    writes: tuple = ()  # rows, as STUDY/NAME; a figure or table writes figures/ID
+    versions: tuple = ()  # steps whose result versions its rows depend on; all, unless said
+    programs: tuple = ()  # beside Keras, of `dans.backend.NEEDS`, that it runs
+    presets: tuple = tuple(PRESETS)  # those that it is part of
+    parameters: dict = field(default_factory=dict)  # preset -> what differs from the defaults
+    seconds: dict = field(default_factory=dict)  # preset -> what it takes
 
     @property
-    def kind(self)->str:    # "run", "fig" or "tab"
+    def kind(self) -> str:  # "run", "fig" or "tab"
         "What it is."
         return self.id[:3]
 
-    def stems(self, out:Path)->list:    # paths without their endings
+    def stems(self, out: Path) -> list:  # paths without their endings
         "What it writes under the folder `out`."
         if self.kind == "run":
-            return [out/"results"/name for name in self.writes]
-        return [out/"figures"/self.id]
+            return [out / "results" / name for name in self.writes]
+        return [out / "figures" / self.id]
 
-    def files(self, out:Path)->list:    # paths
+    def files(self, out: Path) -> list:  # paths
         "Every file that it writes under the folder `out`."
-        return [stem.with_name(f"{stem.name}.{ending}")
-                for stem in self.stems(out) for ending in WRITES[self.kind]]
+        return [stem.with_name(f"{stem.name}.{ending}") for stem in self.stems(out) for ending in WRITES[self.kind]]
 
 # %% ../nbs/20_manifest.ipynb #9e28361a
 def _item(id, entry, claims):
     "The `Item` that an entry of paper.yml describes."
     here, fields = f"paper.yml: {id}:", [f for f in Item.__dataclass_fields__ if f != "id"]
     if not re.fullmatch(r"(run|fig|tab)_[a-z0-9_]+", str(id)):
-        raise DansError(f"paper.yml: id {id!r} is not possible",
-                        "begin it with run_, fig_ or tab_, in small letters")
+        raise DansError(f"paper.yml: id {id!r} is not possible", "begin it with run_, fig_ or tab_, in small letters")
     if not isinstance(entry, dict):
         raise DansError(f"{here} has no fields", f"give it {', '.join(fields)}")
     check_known(entry, fields, f"{here} field")
@@ -70,15 +69,15 @@ def _item(id, entry, claims):
     tables = {n: entry.get(n) or {} for n in ("parameters", "seconds")}
     for name, value in {**lists, **tables}.items():
         if not isinstance(value, list if name in lists else dict):
-            raise DansError(f"{here} {name} is {value!r}",
-                            "write a list: [a, b]" if name in lists else "write {PRESET: VALUE}")
+            raise DansError(
+                f"{here} {name} is {value!r}", "write a list: [a, b]" if name in lists else "write {PRESET: VALUE}"
+            )
     known = {"claim": claims, "versions": RESULT_VERSIONS, "programs": [n for n in NEEDS if n not in RESULT_VERSIONS]}
     for name, values in {**known, **dict.fromkeys(("presets", *tables), PRESETS)}.items():
         check_known({**lists, **tables}[name], values, f"{here} {name}:")
     lists["versions"] = lists["versions"] or (list(RESULT_VERSIONS) if id.startswith("run") else [])
     lists["presets"] = lists["presets"] or list(PRESETS)
-    return Item(id, entry["notebook"], entry["title"],
-                **{n: tuple(v) for n, v in lists.items()}, **tables)
+    return Item(id, entry["notebook"], entry["title"], **{n: tuple(v) for n, v in lists.items()}, **tables)
 
 # %% ../nbs/20_manifest.ipynb #f8ad1bce
 def _check_item(item, items):
@@ -86,34 +85,34 @@ def _check_item(item, items):
     here = f"paper.yml: {item.id}:"
     check_known(item.needs, [id for id in items if id.startswith("run_")], f"{here} needs:")
     if (item.kind == "run") != bool(item.writes):
-        raise DansError(f"{here} writes is {list(item.writes)}",
-                        "name its rows, STUDY/NAME each" if item.kind == "run" else
-                        f"leave it out: it writes figures/{item.id}")
+        raise DansError(
+            f"{here} writes is {list(item.writes)}",
+            "name its rows, STUDY/NAME each" if item.kind == "run" else f"leave it out: it writes figures/{item.id}",
+        )
     for name in item.writes:
         if not re.fullmatch(r"[a-z0-9_]+/[a-z0-9_]+", str(name)):
-            raise DansError(f"{here} cannot write {name!r}",
-                            "name rows as STUDY/NAME, in small letters")
+            raise DansError(f"{here} cannot write {name!r}", "name rows as STUDY/NAME, in small letters")
         if any(name in other.writes for other in items.values() if other is not item):
-            raise DansError(f"{here} writes {name}, and so does another run",
-                            "rename one of the two")
+            raise DansError(f"{here} writes {name}, and so does another run", "rename one of the two")
     for preset, values in item.parameters.items():
         if not isinstance(values, dict) or {"preset", "out_dir"} & set(values):
-            raise DansError(f"{here} parameters at {preset} are {values!r}",
-                            "write {NAME: VALUE}; preset and out_dir are given by the runner")
+            raise DansError(
+                f"{here} parameters at {preset} are {values!r}",
+                "write {NAME: VALUE}; preset and out_dir are given by the runner",
+            )
     for preset, value in item.seconds.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
             raise DansError(f"{here} seconds at {preset} are {value!r}", "write a number")
 
 # %% ../nbs/20_manifest.ipynb #7b05a8f2
 def load_manifest(
-    path:str|Path,  # paper.yml
-)->dict:            # id -> `Item`, each after what it needs
+    path: str | Path,  # paper.yml
+) -> dict:  # id -> `Item`, each after what it needs
     "Read and check the list. Raises `DansError`, naming the entry and the remedy."
     try:
         paper = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as err:
-        raise DansError(f"paper.yml cannot be read ({' '.join(str(err).split())})",
-                        "mend it there") from None
+        raise DansError(f"paper.yml cannot be read ({' '.join(str(err).split())})", "mend it there") from None
     if not isinstance(paper, dict) or not isinstance(paper.get("items"), dict):
         raise DansError("paper.yml has no items", "list runs, figures and tables under 'items:'")
     check_known(paper, ("claims", "items"), "paper.yml: field")
@@ -127,39 +126,38 @@ def load_manifest(
         order = TopologicalSorter({item.id: item.needs for item in items.values()})
         return {id: items[id] for id in order.static_order()}
     except CycleError as err:
-        raise DansError(f"paper.yml: {' -> '.join(err.args[1])} need each other",
-                        "drop one of the needs") from None
+        raise DansError(f"paper.yml: {' -> '.join(err.args[1])} need each other", "drop one of the needs") from None
 
 # %% ../nbs/20_manifest.ipynb #a7cb576d
 def meaning(
-    source:str,     # Python, or what IPython takes
-)->str:             # "" where it only imports
+    source: str,  # Python, or what IPython takes
+) -> str:  # "" where it only imports
     "What `source` does, without comments and layout; names that it imports show where they are used."
     try:
         tree = ast.parse(source)
-    except SyntaxError:    # IPython's own syntax
+    except SyntaxError:  # IPython's own syntax
         return source
     tree.body = [node for node in tree.body if not isinstance(node, (ast.Import, ast.ImportFrom))]
     return ast.dump(tree) if tree.body else ""
 
+
 def code_hash(
-    path:str|Path,  # a notebook
-)->str:             # 64 hexadecimal digits
+    path: str | Path,  # a notebook
+) -> str:  # 64 hexadecimal digits
     "Hash of its code, without the parameters cell, imports, comments, layout, text and outputs."
     means = (meaning(source) for source, tags in code_cells(path) if "parameters" not in tags)
     return sha256(canonical([text for text in means if text]))
 
 # %% ../nbs/20_manifest.ipynb #8edff87a
 def check_parameters(
-    path:str|Path,  # a notebook
-    values:dict,    # name -> value
-    where:str,      # where the values come from, for the message
-    folder:str|Path=".",    # that paths in them start from
+    path: str | Path,  # a notebook
+    values: dict,  # name -> value
+    where: str,  # where the values come from, for the message
+    folder: str | Path = ".",  # that paths in them start from
 ):
     "Raises `DansError` for a notebook without the usual parameters, and as `check_values` does."
     known = described(path)
     for name in GIVEN:
         if name not in known:
-            raise DansError(f"{Path(path).name} has no parameter {name}",
-                            "add it to the cell tagged parameters")
+            raise DansError(f"{Path(path).name} has no parameter {name}", "add it to the cell tagged parameters")
     check_values(known, values, where, folder)

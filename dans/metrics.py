@@ -13,22 +13,24 @@ from .space import DansError
 
 # %% ../nbs/07a_metrics.ipynb #415428a2
 def answers(
-    outputs,        # (n, classes): logits, probabilities or int8 outputs
-)->np.ndarray:      # class numbers (n,)
+    outputs,  # (n, classes): logits, probabilities or int8 outputs
+) -> np.ndarray:  # class numbers (n,)
     "The class of the largest output; of equal ones the first."
     return np.asarray(outputs).argmax(-1)
 
 
 def confusion(
-    labels,         # class numbers (n,)
-    predicted,      # class numbers (n,)
-    classes:int,    # number of classes
-)->np.ndarray:      # int64 (classes, classes): a row for each true class, a column for each answer
+    labels,  # class numbers (n,)
+    predicted,  # class numbers (n,)
+    classes: int,  # number of classes
+) -> np.ndarray:  # int64 (classes, classes): a row for each true class, a column for each answer
     "How often each class was taken for each. Raises `DansError` where the arrays do not fit, or hold no image."
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     if labels.shape != predicted.shape or labels.ndim != 1 or not len(labels):
-        raise DansError(f"labels of shape {labels.shape} for predictions of shape {predicted.shape}",
-                        "give one label and one prediction for each image, and at least one image")
+        raise DansError(
+            f"labels of shape {labels.shape} for predictions of shape {predicted.shape}",
+            "give one label and one prediction for each image, and at least one image",
+        )
     for what, numbers in (("labels", labels), ("predictions", predicted)):
         if numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= classes:
             raise DansError(f"{what} are not class numbers from 0 to {classes - 1}", "number the classes from 0")
@@ -42,27 +44,27 @@ def _ratio(part, whole):
 
 
 def recall(
-    matrix:np.ndarray,  # from `confusion`
-)->np.ndarray:          # (classes,), NaN for a class without an image
+    matrix: np.ndarray,  # from `confusion`
+) -> np.ndarray:  # (classes,), NaN for a class without an image
     "Share of each class's images that are answered rightly."
     return _ratio(np.diag(matrix), matrix.sum(1))
 
 
 def precision(
-    matrix:np.ndarray,  # from `confusion`
-)->np.ndarray:          # (classes,), NaN for a class that is never answered
+    matrix: np.ndarray,  # from `confusion`
+) -> np.ndarray:  # (classes,), NaN for a class that is never answered
     "Share of each class's answers that are right."
     return _ratio(np.diag(matrix), matrix.sum(0))
 
 
 def f1(
-    matrix:np.ndarray,  # from `confusion`
-)->np.ndarray:          # (classes,), NaN for a class that neither occurs nor is answered
+    matrix: np.ndarray,  # from `confusion`
+) -> np.ndarray:  # (classes,), NaN for a class that neither occurs nor is answered
     "Harmonic mean of recall and precision of each class."
     return _ratio(2 * np.diag(matrix), matrix.sum(0) + matrix.sum(1))
 
 # %% ../nbs/07a_metrics.ipynb #4d6e5e08
-def accuracy(labels, outputs)->float:           # labels (n,); outputs (n, classes)
+def accuracy(labels, outputs) -> float:  # labels (n,); outputs (n, classes)
     "Share of images whose largest output is the label's."
     return float(np.mean(answers(outputs) == np.asarray(labels)))
 
@@ -71,28 +73,30 @@ def _matrix(labels, outputs):
     return confusion(labels, answers(outputs), np.shape(outputs)[-1])
 
 
-def balanced_accuracy(labels, outputs)->float:  # labels (n,); outputs (n, classes)
+def balanced_accuracy(labels, outputs) -> float:  # labels (n,); outputs (n, classes)
     "Mean recall of the classes that have images."
     return float(np.nanmean(recall(_matrix(labels, outputs))))
 
 
-def macro_f1(labels, outputs)->float:           # labels (n,); outputs (n, classes)
+def macro_f1(labels, outputs) -> float:  # labels (n,); outputs (n, classes)
     "Mean F1 of the classes that have images or are answered."
     return float(np.nanmean(f1(_matrix(labels, outputs))))
 
 # %% ../nbs/07a_metrics.ipynb #09d877e6
-def auc(labels, outputs)->float:    # labels (n,): 0 or 1; outputs (n, 2); NaN where a class has no image or an output is no number
+def auc(labels, outputs) -> float:  # labels (n,): 0 or 1; outputs (n, 2); NaN where it is not defined
     "Area under ROC: chance that class 1 gets the higher value. Raises `DansError` unless there are two classes."
     outputs, positive = np.asarray(outputs), np.asarray(labels) == 1
     if outputs.shape != (len(positive), 2):
-        raise DansError(f"outputs of shape {outputs.shape} have no area under ROC",
-                        "it is for two classes: take balanced_accuracy or macro_f1")
+        raise DansError(
+            f"outputs of shape {outputs.shape} have no area under ROC",
+            "it is for two classes: take balanced_accuracy or macro_f1",
+        )
     values = outputs[:, 1].astype(np.float64) - outputs[:, 0]
     ones, zeros = int(positive.sum()), int((~positive).sum())
     if not (ones and zeros and np.isfinite(values).all()):
         return float("nan")
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2    # equal values share their mean rank
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # equal values share their mean rank
     return float((ranks[place[positive]].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 # %% ../nbs/07a_metrics.ipynb #3dd12431
@@ -100,10 +104,10 @@ METRICS = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_
 
 
 def metric_named(
-    name:str,           # one of `METRICS`, however it is written: "macro F1", "balanced-accuracy"
-    labels=None,        # class numbers of the images that it shall be taken on, where they are known
-    classes:int=None,   # number of classes, where it is known
-)->str:                 # the name as `METRICS` has it
+    name: str,  # one of `METRICS`, however it is written: "macro F1", "balanced-accuracy"
+    labels=None,  # class numbers of the images that it shall be taken on, where they are known
+    classes: int = None,  # number of classes, where it is known
+) -> str:  # the name as `METRICS` has it
     "The metric `name`. Raises `DansError` for an unknown one, and where those classes or `labels` do not have it."
     found = str(name).strip().lower().replace(" ", "_").replace("-", "_")
     if found not in METRICS:
@@ -111,8 +115,10 @@ def metric_named(
     if found == "auc" and classes not in (None, 2):
         raise DansError(f"metric auc is for two classes, and there are {classes}", "use balanced_accuracy or macro_f1")
     if found == "auc" and labels is not None and len(np.unique(labels)) < 2:
-        raise DansError("metric auc needs images of both classes, and one class has none here",
-                        "use accuracy, or add images of that class")
+        raise DansError(
+            "metric auc needs images of both classes, and one class has none here",
+            "use accuracy, or add images of that class",
+        )
     return found
 
 # %% ../nbs/07a_metrics.ipynb #19f263ed
@@ -121,21 +127,32 @@ def _listed(values):
 
 
 def report(
-    labels,             # class numbers (n,)
-    outputs,            # (n, classes): logits, probabilities or int8 outputs
-    classes,            # names of the classes, in the order of the outputs
-)->dict:                # `images`, `accuracy`, `majority`, `majority_class`, `balanced_accuracy`, `macro_f1`, `auc`; lists in the
-                        # order of `classes`: `recall`, `precision`, `confusion`
+    labels,  # class numbers (n,)
+    outputs,  # (n, classes): logits, probabilities or int8 outputs
+    classes,  # names of the classes, in the order of the outputs
+) -> dict:  # `images`, `accuracy`, `majority`, `majority_class`, `balanced_accuracy`, `macro_f1`, `auc`; lists in the
+    # order of `classes`: `recall`, `precision`, `confusion`
     "All that labels and outputs say. Raises `DansError` where they do not fit each other or `classes`."
     outputs = np.asarray(outputs)
     if outputs.ndim != 2 or outputs.shape[1] != len(classes):
         raise DansError(f"outputs of shape {outputs.shape} for {len(classes)} classes", "give an output for each class")
     matrix = _matrix(labels, outputs)
     counts = matrix.sum(1)
-    single = {name: _listed([metric(labels, outputs)])[0] for name, metric in METRICS.items() if name != "auc" or len(classes) == 2}
-    return dict(images=int(counts.sum()), **{"auc": None, **single}, majority=float(counts.max() / counts.sum()),
-                majority_class=str(classes[counts.argmax()]), classes=[str(name) for name in classes],
-                recall=_listed(recall(matrix)), precision=_listed(precision(matrix)), confusion=matrix.tolist())
+    single = {
+        name: _listed([metric(labels, outputs)])[0]
+        for name, metric in METRICS.items()
+        if name != "auc" or len(classes) == 2
+    }
+    return dict(
+        images=int(counts.sum()),
+        **{"auc": None, **single},
+        majority=float(counts.max() / counts.sum()),
+        majority_class=str(classes[counts.argmax()]),
+        classes=[str(name) for name in classes],
+        recall=_listed(recall(matrix)),
+        precision=_listed(precision(matrix)),
+        confusion=matrix.tolist(),
+    )
 
 # %% ../nbs/07a_metrics.ipynb #ff7df397
 def _share(value):
@@ -150,39 +167,55 @@ def _recalls(found):
 
 
 def report_line(
-    found:dict,     # from `report`
-)->str:
+    found: dict,  # from `report`
+) -> str:
     "A report in one line."
     constant = f"always answering {found['majority_class']!r}"
-    than = f"({constant}: {_share(found['majority'])})" if found["accuracy"] > found["majority"] else \
-        f"is no better than {constant} ({_share(found['majority'])})"
+    than = (
+        f"({constant}: {_share(found['majority'])})"
+        if found["accuracy"] > found["majority"]
+        else f"is no better than {constant} ({_share(found['majority'])})"
+    )
     area = "" if found["auc"] is None else f", area under ROC {_share(found['auc'])}"
-    return (f"accuracy {_share(found['accuracy'])} {than}; balanced accuracy {_share(found['balanced_accuracy'])}, "
-            f"macro F1 {_share(found['macro_f1'])}{area}; recall: {_recalls(found)}")
+    return (
+        f"accuracy {_share(found['accuracy'])} {than}; balanced accuracy {_share(found['balanced_accuracy'])}, "
+        f"macro F1 {_share(found['macro_f1'])}{area}; recall: {_recalls(found)}"
+    )
 
 
 def report_row(
-    found:dict,     # from `report`
-    prefix:str="",  # of each name, such as "int8_"
-)->dict:            # numbers, and text for `majority_class` and `recall`; no lists
+    found: dict,  # from `report`
+    prefix: str = "",  # of each name, such as "int8_"
+) -> dict:  # numbers, and text for `majority_class` and `recall`; no lists
     "A report as cells of a table's row, beside others."
     numbers = {name: found[name] for name in (*METRICS, "majority", "majority_class")}
     return {prefix + name: value for name, value in dict(numbers, recall=_recalls(found)).items()}
 
 # %% ../nbs/07a_metrics.ipynb #801e4c87
 def report_table(
-    found:dict,     # from `report`
-    most:int=12,    # classes up to which all are shown; of more, so many that are found least
-)->str:             # Markdown
+    found: dict,  # from `report`
+    most: int = 12,  # classes up to which all are shown; of more, so many that are found least
+) -> str:  # Markdown
     "The confusion matrix with recall and precision of each class."
-    names, matrix = [" ".join(name.split()).replace("|", "\\|") for name in found["classes"]], np.array(found["confusion"])
+    names, matrix = (
+        [" ".join(name.split()).replace("|", "\\|") for name in found["classes"]],
+        np.array(found["confusion"]),
+    )
     rows = [i for i, r in enumerate(found["recall"]) if r is not None] if len(names) > most else range(len(names))
     if len(names) > most:
         rows = sorted(rows, key=lambda i: found["recall"][i])[:most]
         wrong = matrix - np.diag(np.diag(matrix))
         head = ["class", "images", "recall", "precision", "most often taken for"]
-        body = [[names[i], matrix[i].sum(), _share(found["recall"][i]), _share(found["precision"][i]),
-                 f"{names[wrong[i].argmax()]} ({wrong[i].max()})" if wrong[i].any() else ""] for i in rows]
+        body = [
+            [
+                names[i],
+                matrix[i].sum(),
+                _share(found["recall"][i]),
+                _share(found["precision"][i]),
+                f"{names[wrong[i].argmax()]} ({wrong[i].max()})" if wrong[i].any() else "",
+            ]
+            for i in rows
+        ]
     else:
         head = ["true class", *(f"as {name}" for name in names), "recall"]
         body = [[names[i], *matrix[i], _share(found["recall"][i])] for i in rows]
@@ -192,9 +225,9 @@ def report_table(
 
 # %% ../nbs/07a_metrics.ipynb #0f9d11c5
 def class_weights(
-    labels,         # class numbers (n,) of the training images
-    classes:int,    # number of classes
-)->np.ndarray:      # float32 (classes,); 0 for a class without an image
+    labels,  # class numbers (n,) of the training images
+    classes: int,  # number of classes
+) -> np.ndarray:  # float32 (classes,); 0 for a class without an image
     "The weight of an image of each class: inverse to how often the class occurs."
     counts = np.bincount(labels, minlength=classes)
     return (counts.sum() / (np.maximum(counts, 1) * (counts > 0).sum()) * (counts > 0)).astype(np.float32)

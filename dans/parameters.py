@@ -19,15 +19,18 @@ from .metrics import METRICS, metric_named
 from .space import MIN_RESOLUTION, PRESETS as SPACES, DansError
 
 # %% ../nbs/17a_parameters.ipynb #f8fc4ef7
-GIVEN = ("preset", "out_dir", "seed")    # parameters that every notebook takes
+GIVEN = ("preset", "out_dir", "seed")  # parameters that every notebook takes
+
 
 @dataclass(frozen=True)
 class Parameter:
     "One line of a parameters cell."
-    name:str        # what it is called
-    kind:str        # its type: str, int, float, bool, list or dict
-    default:object  # its value, a literal
-    help:str        # the comment behind it
+
+    name: str  # what it is called
+    kind: str  # its type: str, int, float, bool, list or dict
+    default: object  # its value, a literal
+    help: str  # the comment behind it
+
 
 def _read_cell(source):
     "Name -> `Parameter`. Raises an error of Python's own unless `source` holds literals alone."
@@ -35,16 +38,19 @@ def _read_cell(source):
     for s in ast.parse(source).body:
         typed = isinstance(s, ast.AnnAssign)
         name, value = (s.target if typed else s.targets[0]).id, ast.literal_eval(s.value)
-        rest = lines[s.end_lineno - 1].encode()[s.end_col_offset:].decode()
-        found[name] = Parameter(name, ast.unparse(s.annotation) if typed else type(value).__name__, value, rest.strip(" #"))
+        rest = lines[s.end_lineno - 1].encode()[s.end_col_offset :].decode()
+        found[name] = Parameter(
+            name, ast.unparse(s.annotation) if typed else type(value).__name__, value, rest.strip(" #")
+        )
     return found
+
 
 _NO_CELL = (SyntaxError, ValueError, AttributeError, TypeError)
 
 # %% ../nbs/17a_parameters.ipynb #68153ac9
 def code_cells(
-    path:str|Path,  # a notebook
-)->list:            # of (source, tags)
+    path: str | Path,  # a notebook
+) -> list:  # of (source, tags)
     "Its code cells. Raises `DansError` for what is no notebook."
     name = Path(path).name
     try:
@@ -52,14 +58,14 @@ def code_cells(
         cells = [cell for cell in cells if cell["cell_type"] == "code"]
         return [("".join(c["source"]), c.get("metadata", {}).get("tags", [])) for c in cells]
     except FileNotFoundError:
-        raise DansError(f"notebook {name} is missing",
-                        "restore it, or take it out of paper.yml") from None
+        raise DansError(f"notebook {name} is missing", "restore it, or take it out of paper.yml") from None
     except (ValueError, KeyError, TypeError):
         raise DansError(f"{name} is not a notebook", "restore it from git") from None
 
+
 def described(
-    path:str|Path,  # a notebook
-)->dict:            # name -> `Parameter`
+    path: str | Path,  # a notebook
+) -> dict:  # name -> `Parameter`
     "Its parameters. Raises `DansError` unless it has exactly one cell of them, all literals."
     name = Path(path).name
     cells = [source for source, tags in code_cells(path) if "parameters" in tags]
@@ -68,12 +74,14 @@ def described(
     try:
         return _read_cell(cells[0])
     except _NO_CELL:
-        raise DansError(f"the parameters cell of {name} holds more than literals",
-                        "write lines 'name:type = value  # meaning' only") from None
+        raise DansError(
+            f"the parameters cell of {name} holds more than literals", "write lines 'name:type = value  # meaning' only"
+        ) from None
+
 
 def parameters_of(
-    path:str|Path,  # a notebook
-)->dict:            # name -> default
+    path: str | Path,  # a notebook
+) -> dict:  # name -> default
     "Names and defaults of its parameters. Raises `DansError` as `described` does."
     return {name: p.default for name, p in described(path).items()}
 
@@ -81,26 +89,36 @@ def parameters_of(
 @dataclass(frozen=True)
 class Rule:
     "Which values a parameter can have."
-    says:str        # in words
-    example:object  # one of them
-    holds:object    # value -> bool, or a `DansError` of its own
+
+    says: str  # in words
+    example: object  # one of them
+    holds: object  # value -> bool, or a `DansError` of its own
+
 
 def _number(value, least=None, above=None, whole=False):
     "Is it a finite number within these bounds?"
-    return (isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and isfinite(value)
-            and (least is None or value >= least) and (above is None or value > above))
+    return (
+        isinstance(value, int if whole else (int, float))
+        and not isinstance(value, bool)
+        and isfinite(value)
+        and (least is None or value >= least)
+        and (above is None or value > above)
+    )
+
 
 def _from(least):
     return Rule(f"a whole number from {least} on", max(least, 1), lambda v: v >= least)
 
+
 def _numbers(what, example, counts=None, **bounds):
     return Rule(what, example, lambda v: (counts is None or len(v) in counts) and all(_number(n, **bounds) for n in v))
+
 
 def _one_of(names):
     return Rule(f"one of {', '.join(n or repr('') for n in names)}", names[-1], lambda v: v in names)
 
 # %% ../nbs/17a_parameters.ipynb #abc80729
-RULES = {   # (name, type)
+RULES = {  # (name, type)
     ("seed", "int"): Rule("a whole number from 0 on", 0, lambda v: v >= 0),
     ("images", "int"): _from(0),
     ("evaluations", "int"): _from(1),
@@ -112,17 +130,29 @@ RULES = {   # (name, type)
     ("code_kib", "int"): _from(0),
     ("epochs", "int"): _from(1),
     ("epochs", "float"): Rule("a number above 0", 8, lambda v: _number(v, above=0)),
-    ("epochs", "list"): _numbers("two numbers above 0, for the supernet and for each system on its own; or none, for as many as "
-                                 "are needed", [8, 10], (0, 2), above=0),
-    ("width", "float"): Rule("a number above 0", .3, lambda v: _number(v, above=0)),
+    ("epochs", "list"): _numbers(
+        "two numbers above 0, for the supernet and for each system on its own; or none, for as many as are needed",
+        [8, 10],
+        (0, 2),
+        above=0,
+    ),
+    ("width", "float"): Rule("a number above 0", 0.3, lambda v: _number(v, above=0)),
     ("memory_kib", "list"): _numbers("two numbers above 0, RAM and flash in KiB", [48, 256], (2,), above=0),
-    ("million_macs", "list"): Rule("one number above 0 or more", [.2, .5],
-                                   lambda v: len(v) > 0 and all(_number(n, above=0) for n in v)),
-    ("resolutions", "list"): _numbers(f"whole numbers from {MIN_RESOLUTION} on, in pixels", [16, 24], least=MIN_RESOLUTION, whole=True),
-    ("budgets", "list"): Rule("one number above 0 or more", [1], lambda v: len(v) > 0 and all(_number(n, above=0) for n in v)),
+    ("million_macs", "list"): Rule(
+        "one number above 0 or more", [0.2, 0.5], lambda v: len(v) > 0 and all(_number(n, above=0) for n in v)
+    ),
+    ("resolutions", "list"): _numbers(
+        f"whole numbers from {MIN_RESOLUTION} on, in pixels", [16, 24], least=MIN_RESOLUTION, whole=True
+    ),
+    ("budgets", "list"): Rule(
+        "one number above 0 or more", [1], lambda v: len(v) > 0 and all(_number(n, above=0) for n in v)
+    ),
     ("systems", "list"): _numbers("four whole numbers from 0 on", [6, 10, 4, 6], (4,), least=0, whole=True),
-    ("share", "list"): Rule("[i, n] with i from 0 to n - 1", [0, 1],
-                            lambda v: len(v) == 2 and all(_number(n, least=0, whole=True) for n in v) and v[0] < v[1]),
+    ("share", "list"): Rule(
+        "[i, n] with i from 0 to n - 1",
+        [0, 1],
+        lambda v: len(v) == 2 and all(_number(n, least=0, whole=True) for n in v) and v[0] < v[1],
+    ),
     ("depths", "str"): Rule("five digits", "22200", lambda v: len(v) == 5 and v.isdigit()),
     ("depths", "list"): _numbers("five whole numbers from 0 on", [2, 3, 2, 1, 0], (5,), least=0, whole=True),
     ("space", "str"): _one_of(tuple(SPACES)),
@@ -135,26 +165,43 @@ RULES = {   # (name, type)
 # %% ../nbs/17a_parameters.ipynb #c4ab48e7
 def _leads_somewhere(spec, folder):
     "Is `spec` a name that `dans.data.source` takes, with a path that exists where it has one? Raises `DansError` where a folder forbids to look."
-    if spec in ("", "collage"):     # the latter's path is in the environment
+    if spec in ("", "collage"):  # the latter's path is in the environment
         return bool(spec)
     _, args = place(spec, folder)
     return not args or exists(args[0])
 
-def _data_rule(folder):
-    says = (f"wake_scenes, collage:PATH, wake_vision:DIR, or a path that exists (seen from {folder}) to a folder of class folders or "
-            "to parquet files")
-    return {("data", "str"): Rule(says, "FOLDER", lambda v: _leads_somewhere(v, folder)),
-            ("data", "list"): Rule(f"one or more of: {says}", ["wake_scenes"],
-                                   lambda v: len(v) > 0 and all(isinstance(d, str) and _leads_somewhere(d, folder) for d in v))}
 
-KINDS = {"str": ("text", str), "int": ("a whole number", int), "float": ("a number", (int, float)), "bool": ("True or False", bool),
-         "list": ("a list", (list, tuple)), "dict": ("a mapping {NAME: VALUE}", dict)}
+def _data_rule(folder):
+    says = (
+        f"wake_scenes, collage:PATH, wake_vision:DIR, or a path that exists (seen from {folder}) to a folder of class folders or "
+        "to parquet files"
+    )
+    return {
+        ("data", "str"): Rule(says, "FOLDER", lambda v: _leads_somewhere(v, folder)),
+        ("data", "list"): Rule(
+            f"one or more of: {says}",
+            ["wake_scenes"],
+            lambda v: len(v) > 0 and all(isinstance(d, str) and _leads_somewhere(d, folder) for d in v),
+        ),
+    }
+
+
+KINDS = {
+    "str": ("text", str),
+    "int": ("a whole number", int),
+    "float": ("a number", (int, float)),
+    "bool": ("True or False", bool),
+    "list": ("a list", (list, tuple)),
+    "dict": ("a mapping {NAME: VALUE}", dict),
+}
+
 
 def _fits(value, kind):
     "Is `value` of the type `kind`?"
     if kind in ("int", "float"):
         return _number(value, whole=kind == "int")
     return isinstance(value, KINDS.get(kind, ("", object))[1])
+
 
 def _ways(name, value):
     "How `value` is given, by the command and by papermill."
@@ -165,25 +212,27 @@ def _ways(name, value):
 
 # %% ../nbs/17a_parameters.ipynb #c920ed0b
 def check_known(
-    names,      # what was asked for
-    known,      # what there is
-    what:str,   # what a name stands for: "preset", "id"
-    also:str="",    # what else helps who has typed an unknown one
+    names,  # what was asked for
+    known,  # what there is
+    what: str,  # what a name stands for: "preset", "id"
+    also: str = "",  # what else helps who has typed an unknown one
 ):
     "Raises `DansError` for the first name that is not known, with the nearest one that is."
-    known = list(known)     # names from a file may be anything, also what has no hash
+    known = list(known)  # names from a file may be anything, also what has no hash
     for name in names:
         if name not in known:
             close = get_close_matches(str(name), list(map(str, known)), 1)
             hint = f"did you mean {close[0]}? " if close else ""
-            raise DansError(f"{what} {name!r} is unknown",
-                            f"{hint}{also}there is {', '.join(map(str, known)) or 'none'}")
+            raise DansError(
+                f"{what} {name!r} is unknown", f"{hint}{also}there is {', '.join(map(str, known)) or 'none'}"
+            )
+
 
 def check_values(
-    known:dict,     # name -> `Parameter`
-    values:dict,    # name -> value
-    where:str="",   # where the values come from, for the message
-    folder:str|Path=".",    # that paths start from
+    known: dict,  # name -> `Parameter`
+    values: dict,  # name -> value
+    where: str = "",  # where the values come from, for the message
+    folder: str | Path = ".",  # that paths start from
 ):
     "Raises `DansError` for an unknown name, a value of another type, and one that the parameter cannot have."
     at = f"{where}: " if where else ""
@@ -203,8 +252,10 @@ def check_values(
             example, like = parameter.default, f", like its default, {parameter.default!r}"
         if is_text and parameter.kind == "float":
             like += " (YAML takes 1e-3 for text: write 1.0e-3)"
-        raise DansError(f"{at}parameter {name} is {value!r}{', which is text'*is_text}",
-                        f"give {says}{like}: {_ways(name, example)}")
+        raise DansError(
+            f"{at}parameter {name} is {value!r}{', which is text' * is_text}",
+            f"give {says}{like}: {_ways(name, example)}",
+        )
 
 # %% ../nbs/17a_parameters.ipynb #b9bb2957
 def _literal(text):
@@ -213,6 +264,7 @@ def _literal(text):
         return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
     except (ValueError, SyntaxError):
         return text
+
 
 def _typed(value, kind):
     "A text as a value of the type `kind` where it can be read so; all else as it is."
@@ -223,14 +275,15 @@ def _typed(value, kind):
         return meant if isinstance(meant, str) else value
     if kind != "list" or meant == "":
         return meant
-    if isinstance(meant, str):      # names without quotes
+    if isinstance(meant, str):  # names without quotes
         meant = [_literal(part.strip()) for part in value.strip().removeprefix("[").removesuffix("]").split(",")]
     return list(meant) if isinstance(meant, (list, tuple)) else [meant]
 
+
 def entry_of(
-    name:str,       # as it was typed
-    known:dict,     # name -> `Parameter`
-)->tuple:           # (parameter, key); key is None for a whole parameter; (None, None) where there is no such
+    name: str,  # as it was typed
+    known: dict,  # name -> `Parameter`
+) -> tuple:  # (parameter, key); key is None for a whole parameter; (None, None) where there is no such
     "Which parameter `name` sets, and which of its entries."
     if name in known:
         return name, None
@@ -238,35 +291,39 @@ def entry_of(
     for whole in (first, f"{first}_options"):
         if key and whole in known and known[whole].kind == "dict":
             return whole, key
-    if "source_options" in known and name in image_options():   # an option of the images, written without `source.`
+    if "source_options" in known and name in image_options():  # an option of the images, written without `source.`
         return "source_options", name
     return None, None
 
 # %% ../nbs/17a_parameters.ipynb #87c8d494
-def image_options()->list:   # names
+def image_options() -> list:  # names
     "What readers of images, and `prepare`, can be told."
     made = ((folder_reader, 1), (parquet, 1), (prepare, 3))
     known = [p for call, first in made for p in list(inspect.signature(call).parameters.values())[first:]]
     return list(dict.fromkeys(p.name for p in known if p.kind is not p.VAR_KEYWORD and p.name != "faults"))
 
+
 def filled(
-    known:dict,     # name -> `Parameter`
-    values:dict,    # what was given: name, or NAME.KEY -> value or text; names that are not known are left out
-)->dict:            # parameter -> value
+    known: dict,  # name -> `Parameter`
+    values: dict,  # what was given: name, or NAME.KEY -> value or text; names that are not known are left out
+) -> dict:  # parameter -> value
     "The values as the notebook takes them."
     found = {}
     for given, value in values.items():
         name, key = entry_of(given, known)
         if key:
             before = found.get(name, known[name].default)
-            found[name] = {**(before if isinstance(before, dict) else {}), key: _literal(value) if isinstance(value, str) else value}
+            found[name] = {
+                **(before if isinstance(before, dict) else {}),
+                key: _literal(value) if isinstance(value, str) else value,
+            }
         elif name:
             found[name] = _typed(value, known[name].kind)
     return found
 
 # %% ../nbs/17a_parameters.ipynb #7db9cca1
 def check_kernel(
-    names:dict=None,    # variables of the notebook; default: those of this kernel
+    names: dict = None,  # variables of the notebook; default: those of this kernel
 ):
     "Check the parameters of the notebook that this kernel runs; outside of one there is nothing to check. Raises `DansError` as `check_values` does."
     names = vars(sys.modules["__main__"]) if names is None else names
@@ -282,5 +339,12 @@ def check_kernel(
             injected = cell
     if known:
         check_known(injected, known, "parameter")
-        literals = (str, int, float, list, tuple, dict)     # all else, code has put under a parameter's name since, or it is None
-        check_values(known, {name: names[name] if isinstance(names.get(name), literals) else {**known, **injected}[name].default for name in known})
+        # all else, code has put under a parameter's name since, or it is None
+        literals = (str, int, float, list, tuple, dict)
+        check_values(
+            known,
+            {
+                name: names[name] if isinstance(names.get(name), literals) else {**known, **injected}[name].default
+                for name in known
+            },
+        )

@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 from .folders import walk, walk_notes
 from .images import SUFFIXES, bad, counted, exists, no_permission, option
 from .space import DansError
-from .splits import (SPLITS, TAIL, WORDS, Rules, Source, listed, split_word, survey, unclear,
-                         words_of)
+from .splits import SPLITS, TAIL, WORDS, Rules, Source, listed, split_word, survey, unclear, words_of
 
 # %% ../nbs/03d_parquet.ipynb #7d1603be
 def damaged(files):
@@ -37,14 +36,17 @@ def damaged(files):
         except OSError:
             continue
         if head.startswith(b"version https://git-lfs"):
-            return DansError(f"{file} is not a readable parquet file, but a Git LFS pointer",
-                             "fetch it with git lfs pull")
+            return DansError(
+                f"{file} is not a readable parquet file, but a Git LFS pointer", "fetch it with git lfs pull"
+            )
         if file.suffix != ".parquet" and head.startswith((b"PK", b"\x1f\x8b", b"7z", b"Rar", b"BZh")):
             return DansError(f"{file} is an archive", "unpack it, and name the folder")
     if len(files) == 1:
         return DansError(f"{files[0]} is not a readable parquet file", "download or write it again")
-    return DansError(f"{len(files)} files are no readable parquet files: {listed(files)}",
-                     "download or write them again")
+    return DansError(
+        f"{len(files)} files are no readable parquet files: {listed(files)}", "download or write them again"
+    )
+
 
 def file_split(names):
     "Splits that the name of a file (the last of `names`) and those of the folders around it say."
@@ -52,11 +54,12 @@ def file_split(names):
     words = (WORDS.get(w) or WORDS.get(TAIL.sub("", w)) for w in stem)
     return {s for s in (*words, *map(split_word, names[:-1])) if s}
 
+
 def file_kind(names):
     "What must be equal for files of one split: the folders around that of the split, or the beginning of the name."
     at = next((i for i, name in enumerate(names[:-1]) if split_word(name)), None)
     if at is not None:
-        return "/".join(names[:at + 1]) + "/"
+        return "/".join(names[: at + 1]) + "/"
     stem = names[-1].rpartition(".")[0]
     word = next(w for w in re.findall(r"[^\W\d_]+", stem) if file_split((w + ".",)))
     start = re.sub(r"^[\d_.-]+", "", stem)
@@ -65,10 +68,11 @@ def file_kind(names):
 # %% ../nbs/03d_parquet.ipynb #d13d201a
 ENDINGS = (".parquet", ".pq")
 
+
 def parquet_files(
-    path,               # a parquet file, or a folder of them
-    splits:str="auto",  # "none": all are one pool; "names": files named for no split are left out
-)->tuple:               # list of (split, file); notes
+    path,  # a parquet file, or a folder of them
+    splits: str = "auto",  # "none": all are one pool; "names": files named for no split are left out
+) -> tuple:  # list of (split, file); notes
     "The parquet files at `path`. All are train where no name says a split. Raises `DansError` where that is unclear."
     if not exists(path):
         raise DansError(f"{path} is no parquet file and holds none", "check the path")
@@ -83,16 +87,20 @@ def parquet_files(
     if not files:
         raise DansError(f"{path} is no parquet file and holds none", "check the path")
     images = Counter(suffix for suffix in left["other"] if suffix in SUFFIXES)
-    left["hidden"], left["foreign"], left["other"] = [], [], []     # notes of programs, README: usual here
+    left["hidden"], left["foreign"], left["other"] = [], [], []  # notes of programs, README: usual here
     marks = ["/".join(of[file]) for file in found if file not in files]
-    notes = [*walk_notes(left, "parquet"), *noted("files left out because their names begin with _", marks),
-             *noted("images left out because they lie beside the parquet files", images)]
+    notes = [
+        *walk_notes(left, "parquet"),
+        *noted("files left out because their names begin with _", marks),
+        *noted("images left out because they lie beside the parquet files", images),
+    ]
     said = {file: file_split(of[file]) for file in files}
     if splits == "none" or not any(said.values()):
         return [("train", file) for file in files], notes
     given = named_files(path, of, said, splits)
     left_out = ["/".join(of[file]) for file in files if not said[file]]
     return given, [*notes, *noted("files left out because they are named for no split", left_out)]
+
 
 def noted(what, names):
     return [counted(what, names)] if names else []
@@ -112,25 +120,31 @@ def named_files(path, of, said, splits):
     for split, found in kinds.items():
         if len(found) > 1 and (split == "train" or any("/" in kind for kind in found)):
             use = "train on" if split == "train" else f"use for {split}"
-            raise DansError(f"{path} has {' and '.join(found)} files to {use}",
-                            "keep one kind there, such as train-* or train_quality-*, or name the folder of one kind")
+            raise DansError(
+                f"{path} has {' and '.join(found)} files to {use}",
+                "keep one kind there, such as train-* or train_quality-*, or name the folder of one kind",
+            )
     return given
 
 # %% ../nbs/03d_parquet.ipynb #ef44b2c4
-PERSON = ("no person", "person")    # classes of Wake Vision's column `person`
-SIMPLE = ("is_integer", "is_floating", "is_boolean", "is_string", "is_large_string")    # attributes
+PERSON = ("no person", "person")  # classes of Wake Vision's column `person`
+SIMPLE = ("is_integer", "is_floating", "is_boolean", "is_string", "is_large_string")  # attributes
 LABEL_TYPES = (*SIMPLE, "is_dictionary", "is_binary", "is_large_binary")
-LABEL_NAMES = ("labels fine_label coarse_label class classes class_label class_id class_name category target y cls "
-               "label_id").split()
+LABEL_NAMES = (
+    "labels fine_label coarse_label class classes class_label class_id class_name category target y cls label_id"
+).split()
+
 
 def is_one_of(kind, tests):
     return any(getattr(pa.types, test)(kind) for test in tests)
+
 
 def holds_files(kind):
     "Is a column of this type bytes, or a struct with `bytes`?"
     if pa.types.is_struct(kind):
         kind = next((f.type for f in kind if f.name == "bytes"), None)
     return kind in (pa.binary(), pa.large_binary())
+
 
 def parquet_schemas(files):
     "Columns and metadata of each file. Raises `DansError` for damaged ones, all in one."
@@ -143,6 +157,7 @@ def parquet_schemas(files):
     if broken:
         raise damaged(broken)
     return schemas
+
 
 def class_names(schema, label):
     "Names of the class numbers in a column, where Hugging Face's metadata have them."
@@ -159,15 +174,18 @@ def candidates(schema, image):
     named, usual = [n for n in rest if class_names(schema, n)], [n for n in rest if n.lower() in LABEL_NAMES]
     return named or usual or rest
 
+
 def what_columns(file, schema):
     return f"{file} has the columns " + ", ".join(f"{f.name} ({f.type})" for f in schema)
 
+
 def chosen(
-    name,       # that was asked for, or None
-    usual,      # names that it has without being asked for
-    others,     # other columns that can be meant
-    file, schema,
-)->tuple:       # column; notes
+    name,  # that was asked for, or None
+    usual,  # names that it has without being asked for
+    others,  # other columns that can be meant
+    file,
+    schema,
+) -> tuple:  # column; notes
     "The column to read. Raises `DansError` where more than one can be meant."
     found = [str(name)] if name is not None else [u for u in usual if u in schema.names]
     if found:
@@ -177,16 +195,19 @@ def chosen(
         raise DansError(f"{what_columns(file, schema)}, but no '{usual[0]}'", f"name the column with {example}")
     return others[0], [f"column '{others[0]}' is read as {usual[0]}: no other can be meant"]
 
+
 def check_images(path, files, schemas, image):
     "Raises `DansError` where a folder of images holds parquet files, too, and these have no images."
     if image is None and path.is_dir() and not any(holds_files(f.type) for schema in schemas for f in schema):
         images = sum(map(len, walk(path)[0].values()))
         if images:
             first = files[0][1]
-            raise DansError(f"{path} holds {images:,} image{'s' * (images > 1)}, too, but is read by its parquet files, "
-                            f"and {first} has no column of images",
-                            f"move {'it' if len(files) == 1 else 'the parquet files'} out of the folder to read the images, "
-                            f"or name the column with {option('image', 'name')}")
+            raise DansError(
+                f"{path} holds {images:,} image{'s' * (images > 1)}, too, but is read by its parquet files, "
+                f"and {first} has no column of images",
+                f"move {'it' if len(files) == 1 else 'the parquet files'} out of the folder to read the images, "
+                f"or name the column with {option('image', 'name')}",
+            )
 
 # %% ../nbs/03d_parquet.ipynb #5d5970fd
 def parquet_columns(files, schemas, label, image):
@@ -196,8 +217,9 @@ def parquet_columns(files, schemas, label, image):
     label, more = chosen(label, ("label", "person"), candidates(first[1], image), *first)
     in_names = any(part.startswith((f"{label}=", "label=")) for part in files[0][1].parts)
     if in_names and (more or label not in first[1].names):
-        raise DansError(f"{files[0][1]} has its label in the name of a folder",
-                        "write it into a column, without partitions")
+        raise DansError(
+            f"{files[0][1]} has its label in the name of a folder", "write it into a column, without partitions"
+        )
     simple = []
     for (_, file), schema in zip(files, schemas):
         what = what_columns(file, schema)
@@ -206,11 +228,17 @@ def parquet_columns(files, schemas, label, image):
                 how = "more than one" if name in schema.names else "no"
                 raise DansError(f"{what}, but {how} '{name}'", f"name the column with {option(usual, 'name')}")
         if not holds_files(schema.field(image).type):
-            raise DansError(what, f"'{image}' must hold files: struct<bytes: binary, path: string>; "
-                            f"another column is named with {option('image', 'name')}")
+            raise DansError(
+                what,
+                f"'{image}' must hold files: struct<bytes: binary, path: string>; "
+                f"another column is named with {option('image', 'name')}",
+            )
         if not is_one_of(schema.field(label).type, LABEL_TYPES):
-            raise DansError(what, f"'{label}' must hold one class for each row, as number or text; "
-                            f"another column is named with {option('label', 'name')}")
+            raise DansError(
+                what,
+                f"'{label}' must hold one class for each row, as number or text; "
+                f"another column is named with {option('label', 'name')}",
+            )
         simple.append({f.name for f in schema if is_one_of(f.type, SIMPLE) and schema.names.count(f.name) == 1})
     kept = set.intersection(*simple) - {image, label}
     some = set.union(*simple) - kept - {image, label}
@@ -221,10 +249,11 @@ def parquet_columns(files, schemas, label, image):
 MOST_CLASSES = 10_000
 SPLIT_NAMES = ("split", "subset", "set", "partition")
 
+
 def class_of(
-    value,      # label of a row
-    names,      # of class numbers, or None
-)->str:         # None where the label says that there is none
+    value,  # label of a row
+    names,  # of class numbers, or None
+) -> str:  # None where the label says that there is none
     "Name of a row's class. Raises `IndexError` for a number that names none."
     if isinstance(value, float):
         if value != value:
@@ -241,6 +270,7 @@ def class_of(
     if value < 0:
         return None
     return names[value] if names else str(value)
+
 
 def different(file, column, most):
     "The different values of a column, or more than `most` of them."
@@ -259,9 +289,12 @@ def label_values(file, label):
     "The different labels in a file."
     found = different(file, label, MOST_CLASSES)
     if len(found) > MOST_CLASSES:
-        raise DansError(f"column '{label}' of {file} has more than {MOST_CLASSES:,} different labels",
-                        f"name the column of classes: {option('label', 'name')}")
+        raise DansError(
+            f"column '{label}' of {file} has more than {MOST_CLASSES:,} different labels",
+            f"name the column of classes: {option('label', 'name')}",
+        )
     return found
+
 
 def split_column(files, schemas, label, splits):
     "The column that says the split of each row, or None, and its values -> split. Raises `DansError` if unclear."
@@ -283,6 +316,7 @@ def split_column(files, schemas, label, splits):
         return column, given
     return None, {}
 
+
 def names_seen(file, label, names):
     "Names of the classes that the rows of a file have."
     seen = set()
@@ -291,8 +325,10 @@ def names_seen(file, label, names):
             seen.add(class_of(value, names))
         except IndexError:
             if not names:
-                raise DansError(f"column '{label}' of {file} holds {value}", "use whole numbers or text, "
-                                f"or name another column: {option('label', 'name')}") from None
+                raise DansError(
+                    f"column '{label}' of {file} holds {value}",
+                    f"use whole numbers or text, or name another column: {option('label', 'name')}",
+                ) from None
             # a number above the names is named with its row, when that is read
     return seen - {None}
 
@@ -302,6 +338,7 @@ def is_number(schema, label):
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
+
 def agreed_names(files, schemas, label):
     "Names of the class numbers of each file, or None, and notes. Raises `DansError` where files do not agree."
     names = [class_names(schema, label) for schema in schemas]
@@ -309,13 +346,18 @@ def agreed_names(files, schemas, label):
     bare = [file.name for (_, file), known, n in zip(files, names, numbers) if n and not known]
     text = [file.name for (_, file), n in zip(files, numbers) if not n]
     if bare and text:
-        raise DansError(f"column '{label}' holds class numbers without names in {bare[0]}, and text in {text[0]}",
-                        "write all files in one way")
+        raise DansError(
+            f"column '{label}' holds class numbers without names in {bare[0]}, and text in {text[0]}",
+            "write all files in one way",
+        )
     orders = {known: file.name for (_, file), known in zip(files, names) if known}
-    if bare and any(known != max(orders, key=len)[:len(known)] for known in orders):
+    if bare and any(known != max(orders, key=len)[: len(known)] for known in orders):
         ways = "; ".join(f"{file}: {', '.join(known[:5])}" for known, file in list(orders.items())[:3])
-        raise DansError(f"column '{label}' holds class numbers without names in {listed(bare)}, and other files name "
-                        f"the numbers differently ({ways})", "write the class names into all files, or labels as text")
+        raise DansError(
+            f"column '{label}' holds class numbers without names in {listed(bare)}, and other files name "
+            f"the numbers differently ({ways})",
+            "write the class names into all files, or labels as text",
+        )
     if bare and names[0]:
         note = counted("files whose class numbers are read by the names of the first file", bare)
         return [known or names[0] for known in names], [note]
@@ -327,10 +369,10 @@ def agreed_names(files, schemas, label):
 
 # %% ../nbs/03d_parquet.ipynb #3423074b
 def parquet_classes(
-    files,      # list of (split, file)
-    schemas,    # of the files
-    label:str,  # column
-)->tuple:       # class names; names of the class numbers of each file, or None; notes
+    files,  # list of (split, file)
+    schemas,  # of the files
+    label: str,  # column
+) -> tuple:  # class names; names of the class numbers of each file, or None; notes
     "The classes of the rows. Raises `DansError` where files do not agree."
     numbers = all(is_number(schema, label) for schema in schemas)
     if label == "person" and numbers:
@@ -343,8 +385,10 @@ def parquet_classes(
     if numbers and not order and more != [str(i) for i in range(len(more))]:
         notes.append(f"classes are named by their numbers: {', '.join(more[:8])}{', ...' if len(more) > 8 else ''}")
     notes += noted("classes left out because no row has them", unused)
-    notes += noted("labels read as classes, though they may mean that there is none (for that, leave them empty)",
-                   [name for name in more if name.strip().lower() in ("nan", "none", "null")])
+    notes += noted(
+        "labels read as classes, though they may mean that there is none (for that, leave them empty)",
+        [name for name in more if name.strip().lower() in ("nan", "none", "null")],
+    )
     return tuple(name for name in [*order, *more] if name not in unused), names, notes
 
 # %% ../nbs/03d_parquet.ipynb #d8bd0471
@@ -357,17 +401,20 @@ def shown_names(files):
         name_of[path] = path.name if len(split_of[path.name]) == 1 else "/".join(path.parts[-2:])
     return name_of
 
+
 def file_rows(path, item, label, image, attributes):
     "Yields (name, bytes or `BadImage`, label, attribute values) of a file called `item`; some rows are in memory."
+
     def columns(batch):
         images = batch[image].field("bytes") if pa.types.is_struct(batch[image].type) else batch[image]
         yield from (images.to_pylist(), batch[label].to_pylist())
         yield zip(*(batch[name].to_pylist() for name in attributes)) if attributes else repeat(())
+
     row = 0
     try:
         file = pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
         size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-        rows = max(1, min(64, (16 << 20) * file.metadata.num_rows // max(1, size)))     # some 16 MiB
+        rows = max(1, min(64, (16 << 20) * file.metadata.num_rows // max(1, size)))  # some 16 MiB
         for batch in file.iter_batches(rows, columns=[image, label, *attributes]):
             for content, value, extra in zip(*columns(batch)):
                 name = f"{item} row {row}"
@@ -376,11 +423,12 @@ def file_rows(path, item, label, image, attributes):
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         raise damaged([path]) from None
 
+
 def parquet_rows(
-    files,          # list of (split, file)
-    label:str,      # column
-    image:str,      # column
-    attributes,     # columns
+    files,  # list of (split, file)
+    label: str,  # column
+    image: str,  # column
+    attributes,  # columns
 ):
     "Yields (split, name, bytes or `BadImage`, label, attribute values) row by row."
     names = shown_names(files)
@@ -390,20 +438,20 @@ def parquet_rows(
 
 # %% ../nbs/03d_parquet.ipynb #5b910efc
 def parquet(
-    path,                   # a parquet file, or a folder of them
-    label:str=None,         # column of classes; default: `label`, else `person`, else the only one that can be meant
-    image:str=None,         # column of images: struct<bytes, path>, or bytes; default: `image`, else the only one
-    val:float=.1,           # share of train to cut for val, where no file is named for it
-    test:float=.2,          # share of train to cut for test, where no file is named for it
-    seed:int=0,             # another seed, other cuts
-    max_train:int=None,     # most images in each split, drawn at random; default: all
-    max_val:int=None,
-    max_test:int=None,
-    splits:str="auto",      # "none": all rows are one pool; "names": files and rows named for no split are left out
-    skip_bad=False,         # leave out images that cannot be used: True, or kinds of faults
-    duplicates:str="error", # images in two given splits: "error", or "drop" those of train
-    min_side:int=None,      # shortest side that an image must have, pixels
-)->Source:                  # its attributes are the other columns of numbers and text
+    path,  # a parquet file, or a folder of them
+    label: str = None,  # column of classes; default: `label`, else `person`, else the only one that can be meant
+    image: str = None,  # column of images: struct<bytes, path>, or bytes; default: `image`, else the only one
+    val: float = 0.1,  # share of train to cut for val, where no file is named for it
+    test: float = 0.2,  # share of train to cut for test, where no file is named for it
+    seed: int = 0,  # another seed, other cuts
+    max_train: int = None,  # most images in each split, drawn at random; default: all
+    max_val: int = None,
+    max_test: int = None,
+    splits: str = "auto",  # "none": all rows are one pool; "names": files and rows named for no split are left out
+    skip_bad=False,  # leave out images that cannot be used: True, or kinds of faults
+    duplicates: str = "error",  # images in two given splits: "error", or "drop" those of train
+    min_side: int = None,  # shortest side that an image must have, pixels
+) -> Source:  # its attributes are the other columns of numbers and text
     """The images of parquet files. Rows without a label (null, empty, or below 0) are dropped and counted. Raises
     `DansError` for a missing or wrong column, a damaged file, an empty class, an image in two splits, and all images
     that cannot be used in one."""
@@ -434,6 +482,7 @@ def parquet(
                 except IndexError:
                     raise DansError(f"{item} has label {value}", f"use labels from 0 to {len(known) - 1}") from None
                 none = None if isinstance(value, str | bytes) else value
-                yield split, item, content, none if name is None else number[name], extra[:len(attributes)]
+                yield split, item, content, none if name is None else number[name], extra[: len(attributes)]
+
     total = sum(pq.read_metadata(file).num_rows for _, file in files)
     return survey(path.resolve().stem, classes, attributes, read, total, rules, [*notes, *more, *other])

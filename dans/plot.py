@@ -23,15 +23,16 @@ from .space import DansError
 from .study import atomic
 
 # %% ../nbs/19_plot.ipynb #b01d6588
-WIDTHS = {"column": 3.5, "page": 7.1}    # inches
+WIDTHS = {"column": 3.5, "page": 7.1}  # inches
+
 
 def subplots(
-    rows:int=1,             # of axes
-    cols:int=1,             # of axes
-    width:str="column",     # "column" or "page"
-    height:float=2.4,       # inches
-    **kwargs,               # to `plt.subplots`: sharex, sharey, ...
-)->tuple:                   # figure, and axes as `plt.subplots` gives them
+    rows: int = 1,  # of axes
+    cols: int = 1,  # of axes
+    width: str = "column",  # "column" or "page"
+    height: float = 2.4,  # inches
+    **kwargs,  # to `plt.subplots`: sharex, sharey, ...
+) -> tuple:  # figure, and axes as `plt.subplots` gives them
     "An empty figure in the project's style. Raises `DansError` for another width."
     if width not in WIDTHS:
         raise DansError(f"width {width!r} is unknown", f"use one of {', '.join(WIDTHS)}")
@@ -39,7 +40,7 @@ def subplots(
     return plt.subplots(rows, cols, figsize=(WIDTHS[width], height), **kwargs)
 
 # %% ../nbs/19_plot.ipynb #95462965
-QUANTITIES = {    # column -> (what readers see, factor, digits)
+QUANTITIES = {  # column -> (what readers see, factor, digits)
     "accuracy": ("test accuracy (%)", 100, 1),
     "float_accuracy": ("float test accuracy (%)", 100, 1),
     "int8_accuracy": ("int8 test accuracy (%)", 100, 1),
@@ -50,11 +51,11 @@ QUANTITIES = {    # column -> (what readers see, factor, digits)
     "interval_points": ("± (points, 95 %)", 1, 1),
     "score": ("score (%)", 100, 1),
     "best_score": ("best score so far (%)", 100, 1),
-    "arena_bytes": ("RAM to reserve (KiB)", 1/1024, 1),
-    "ram_bytes": ("activations (KiB)", 1/1024, 0),
-    "flash_bytes": ("flash (KiB)", 1/1024, 0),
-    "arena_head": ("activations (KiB)", 1/1024, 1),
-    "file_bytes": ("flash (KiB)", 1/1024, 1),
+    "arena_bytes": ("RAM to reserve (KiB)", 1 / 1024, 1),
+    "ram_bytes": ("activations (KiB)", 1 / 1024, 0),
+    "flash_bytes": ("flash (KiB)", 1 / 1024, 0),
+    "arena_head": ("activations (KiB)", 1 / 1024, 1),
+    "file_bytes": ("flash (KiB)", 1 / 1024, 1),
     "limit_macs": ("limit on MACs (millions)", 1e-6, 2),
     "macs": ("MACs (millions)", 1e-6, 2),
     "cost_macs": ("search cost (10¹² MACs)", 1e-12, 2),
@@ -74,49 +75,52 @@ QUANTITIES = {    # column -> (what readers see, factor, digits)
     "bias": ("bias of scores (points)", 100, 1),
 }
 
+
 def quantity(
-    name:str,   # a column
-)->tuple:       # label with unit, factor to that unit, digits (None: as they come)
+    name: str,  # a column
+) -> tuple:  # label with unit, factor to that unit, digits (None: as they come)
     "How a column is shown; a column without an entry is shown as it is."
     return QUANTITIES.get(name, (name.replace("_", " "), 1, None))
+
 
 def _need(df, *names):
     for name in names:
         if name not in df:
-            raise DansError(f"the rows have no column {name!r}",
-                            f"they have {', '.join(map(str, df.columns))}")
+            raise DansError(f"the rows have no column {name!r}", f"they have {', '.join(map(str, df.columns))}")
     if not len(df):
         raise DansError("there are no rows to draw", "compute them first")
 
 # %% ../nbs/19_plot.ipynb #a86e762a
 def spread(
-    places:list,    # wanted positions, any order
-    gap:float,      # least distance between two of them
-)->list:            # positions in the same order, none closer than `gap`
+    places: list,  # wanted positions, any order
+    gap: float,  # least distance between two of them
+) -> list:  # positions in the same order, none closer than `gap`
     "Push positions apart, as little as is needed, keeping their order."
     order = np.argsort(places, kind="stable")
-    blocks = []    # [sum of (wanted - offset within the block), length]; a block moves as one
+    blocks = []  # [sum of (wanted - offset within the block), length]; a block moves as one
     for i, n in enumerate(order):
-        blocks.append([places[n] - i*gap, 1])
-        while len(blocks) > 1 and blocks[-2][0]/blocks[-2][1] >= blocks[-1][0]/blocks[-1][1]:
+        blocks.append([places[n] - i * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
             total, length = blocks.pop()
             blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + length]
-    base = [total/length for total, length in blocks for _ in range(length)]
-    out = [0.]*len(places)
+    base = [total / length for total, length in blocks for _ in range(length)]
+    out = [0.0] * len(places)
     for i, n in enumerate(order):
-        out[n] = float(base[i] + i*gap)
+        out[n] = float(base[i] + i * gap)
     return out
 
+
 def label_ends(
-    ax,         # axes, their limits final
-    ends:list,  # (text, y of the line's end, colour) of each line
+    ax,  # axes, their limits final
+    ends: list,  # (text, y of the line's end, colour) of each line
 ):
     "Write each line's name beside its end, right of the axes."
-    height = ax.figure.get_figheight()*72*ax.get_position().height
+    height = ax.figure.get_figheight() * 72 * ax.get_position().height
     to_axes = ax.transData - ax.transAxes
-    places = spread([to_axes.transform((ax.get_xlim()[1], y))[1] for _, y, _ in ends], 8.5/height)
+    places = spread([to_axes.transform((ax.get_xlim()[1], y))[1] for _, y, _ in ends], 8.5 / height)
     for (text, _, color), y in zip(ends, places):
         ax.text(1.015, y, text, transform=ax.transAxes, color=color, va="center", fontsize=7)
+
 
 def _log_x(ax):
     "A logarithmic axis with plain numbers, at 1, 2 and 5."
@@ -130,35 +134,41 @@ def _mean_lines(ax, df, x, y, by, **style):
     "Mean of `y` at each `x` for each `by`, bars from lowest to highest; (name, last y, colour)s."
     ends, (_, fx, _), (_, fy, _) = [], quantity(x), quantity(y)
     for name, rows in df.groupby(by, sort=False):
-        at = rows.groupby(x)[y].agg(["mean", "min", "max"])*fy
+        at = rows.groupby(x)[y].agg(["mean", "min", "max"]) * fy
         bars = [at["mean"] - at["min"], at["max"] - at["mean"]]
-        line, *_ = ax.errorbar(at.index*fx, at["mean"], capsize=2, elinewidth=.7,
-                               yerr=bars if (np.array(bars) > 0).any() else None, **style)
+        line, *_ = ax.errorbar(
+            at.index * fx,
+            at["mean"],
+            capsize=2,
+            elinewidth=0.7,
+            yerr=bars if (np.array(bars) > 0).any() else None,
+            **style,
+        )
         ends.append((str(name), at["mean"].iloc[-1], line.get_color()))
     return ends
 
+
 def plot_slopes(
-    df:pd.DataFrame,        # columns resolution, `by`, `y`, and seed where there are several
-    by:str="distance",      # one line for each of its values
-    y:str="accuracy",       # what is drawn
-    ax=None,                # axes to draw on; default: new ones
-):                          # the axes
+    df: pd.DataFrame,  # columns resolution, `by`, `y`, and seed where there are several
+    by: str = "distance",  # one line for each of its values
+    y: str = "accuracy",  # what is drawn
+    ax=None,  # axes to draw on; default: new ones
+):  # the axes
     "`y` against resolution for each `by`: mean over seeds, bars from the lowest to the highest."
     _need(df, "resolution", by, y)
     ax = ax or subplots()[1]
     ends = _mean_lines(ax, df, "resolution", y, by)
-    ax.set(xlabel=quantity("resolution")[0], ylabel=quantity(y)[0],
-           xticks=sorted(df.resolution.unique()))
+    ax.set(xlabel=quantity("resolution")[0], ylabel=quantity(y)[0], xticks=sorted(df.resolution.unique()))
     label_ends(ax, ends)
     return ax
 
 # %% ../nbs/19_plot.ipynb #7db2af76
 def plot_progress(
-    df:pd.DataFrame,        # search logs: columns arm, `x`, `y`, and seed where there are several
-    x:str="cost_macs",      # what the search had spent: "cost_macs", "seconds" or "step"
-    y:str="best_score",     # what it had reached by then
-    ax=None,                # axes to draw on; default: new ones
-):                          # the axes
+    df: pd.DataFrame,  # search logs: columns arm, `x`, `y`, and seed where there are several
+    x: str = "cost_macs",  # what the search had spent: "cost_macs", "seconds" or "step"
+    y: str = "best_score",  # what it had reached by then
+    ax=None,  # axes to draw on; default: new ones
+):  # the axes
     "What each arm had reached at any cost: median over seeds, band from lowest to highest."
     _need(df, "arm", x, y)
     ax = ax or subplots()[1]
@@ -166,11 +176,12 @@ def plot_progress(
     df, ends = df.assign(seed=df["seed"] if "seed" in df else 0), []
     for arm, rows in df.groupby("arm", sort=False):
         at = rows.pivot_table(index=x, columns="seed", values=y, aggfunc="max")
-        at = at.sort_index().ffill().dropna()*fy
-        line, = ax.step(at.index*fx, at.median(axis=1), where="post", marker="")
+        at = at.sort_index().ffill().dropna() * fy
+        (line,) = ax.step(at.index * fx, at.median(axis=1), where="post", marker="")
         if at.shape[1] > 1:
-            ax.fill_between(at.index*fx, at.min(axis=1), at.max(axis=1), step="post",
-                            color=line.get_color(), alpha=.18, lw=0)
+            ax.fill_between(
+                at.index * fx, at.min(axis=1), at.max(axis=1), step="post", color=line.get_color(), alpha=0.18, lw=0
+            )
         ends.append((str(arm), at.median(axis=1).iloc[-1], line.get_color()))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0)
@@ -179,73 +190,80 @@ def plot_progress(
 
 # %% ../nbs/19_plot.ipynb #628403c8
 def _choice(rows):
-    "What was chosen at one point, over seeds: \"48/64 px\", and the colour if it is not rgb."
+    'What was chosen at one point, over seeds: "48/64 px", and the colour if it is not rgb.'
     pixels = "/".join(str(int(r)) for r in sorted(rows.resolution.unique()))
     colors = sorted(rows.color.unique(), reverse=True) if "color" in rows else ["rgb"]
     return f"{pixels} px" + ("" if colors == ["rgb"] else f"\n{'/'.join(colors)}")
 
+
 def plot_limits(
-    df:pd.DataFrame,        # columns limit ("macs", ...), bound, arm, resolution, `y`; color, seed
-    y:str="accuracy",       # what is drawn
-    arm:str="data-aware",   # the arm in front, whose choices are named
-    ax=None,                # axes to draw on; default: new ones
-):                          # the axes
+    df: pd.DataFrame,  # columns limit ("macs", ...), bound, arm, resolution, `y`; color, seed
+    y: str = "accuracy",  # what is drawn
+    arm: str = "data-aware",  # the arm in front, whose choices are named
+    ax=None,  # axes to draw on; default: new ones
+):  # the axes
     "What each arm reaches under a limit: mean over seeds, bars from the lowest to the highest."
     _need(df, "limit", "bound", "arm", "resolution", y)
     if df.limit.nunique() != 1:
-        raise DansError(f"the rows have limits on {', '.join(df.limit.unique())}",
-                        "draw one limit at a time")
+        raise DansError(f"the rows have limits on {', '.join(df.limit.unique())}", "draw one limit at a time")
     ax = ax or subplots()[1]
     (label, fx, _), (ylabel, fy, _) = quantity(df.limit.iloc[0]), quantity(y)
-    front, df = df.arm == arm, df.assign(bound=df.bound*fx)
+    front, df = df.arm == arm, df.assign(bound=df.bound * fx)
     ends = _mean_lines(ax, df[~front], "bound", y, "arm", color=".65", marker="", zorder=1)
     ends = [(text, y, ".5") for text, y, _ in ends]
     ends += _mean_lines(ax, df[front], "bound", y, "arm", color="C0", ls="-", marker="o", lw=1.8)
     for bound, rows in df[front].groupby("bound"):
-        ax.annotate(_choice(rows), (bound, rows[y].max()*fy), (0, 4), textcoords="offset points",
-                    ha="center", va="bottom", fontsize=7, color="C0")
+        ax.annotate(
+            _choice(rows),
+            (bound, rows[y].max() * fy),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            color="C0",
+        )
     ax.set(xlabel=f"limit on {label}", ylabel=ylabel)
     _log_x(ax)
     ax.set_xticks(sorted(df.bound.unique()))
-    ax.margins(x=.12, y=.15)
+    ax.margins(x=0.12, y=0.15)
     label_ends(ax, ends)
     return ax
 
 # %% ../nbs/19_plot.ipynb #7111db84
 def plot_footprint(
-    df:pd.DataFrame,        # systems: columns `x`, `y`, resolution; chosen (bool) to ring some
-    x:str="ram_bytes",      # a footprint
-    y:str="score",          # what it buys
-    limit:float=None,       # on `x`, in the rows' unit
-    ax=None,                # axes to draw on; default: new ones
-):                          # the axes
+    df: pd.DataFrame,  # systems: columns `x`, `y`, resolution; chosen (bool) to ring some
+    x: str = "ram_bytes",  # a footprint
+    y: str = "score",  # what it buys
+    limit: float = None,  # on `x`, in the rows' unit
+    ax=None,  # axes to draw on; default: new ones
+):  # the axes
     "Systems by footprint, one marker for each resolution; chosen ones ringed, the limit as a line."
     _need(df, x, y, "resolution")
     ax = ax or subplots()[1]
     (xlabel, fx, _), (ylabel, fy, _) = quantity(x), quantity(y)
     for resolution, rows in df.groupby("resolution"):
-        ax.plot(rows[x]*fx, rows[y]*fy, ls="", ms=2.5, alpha=.7, label=f"{resolution} px")
+        ax.plot(rows[x] * fx, rows[y] * fy, ls="", ms=2.5, alpha=0.7, label=f"{resolution} px")
     if "chosen" in df:
-        ax.plot(df[df.chosen][x]*fx, df[df.chosen][y]*fy, ls="", marker="o", ms=7, mfc="none",
-                mec="k", mew=.9)
+        ax.plot(df[df.chosen][x] * fx, df[df.chosen][y] * fy, ls="", marker="o", ms=7, mfc="none", mec="k", mew=0.9)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     _log_x(ax)
     if limit is not None:
-        ax.axvline(limit*fx, color="k", lw=.8, ls=":", marker="")
-        ax.text(limit*fx, 1.01, "limit", transform=ax.get_xaxis_transform(), ha="center",
-                va="bottom", fontsize=7)
-    ax.legend(loc="center left", bbox_to_anchor=(1, .5), handletextpad=.1, borderaxespad=.2)
+        ax.axvline(limit * fx, color="k", lw=0.8, ls=":", marker="")
+        ax.text(limit * fx, 1.01, "limit", transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=7)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1, borderaxespad=0.2)
     return ax
 
 # %% ../nbs/19_plot.ipynb #fec23b7e
-ENDINGS = {i: (plt.get_cmap("viridis")((i - 2)/5.5), marker) for i, marker in zip(range(2, 8), "osD^vP")}
+ENDINGS = {i: (plt.get_cmap("viridis")((i - 2) / 5.5), marker) for i, marker in zip(range(2, 8), "osD^vP")}
+
 
 def plot_rank(
-    df:pd.DataFrame,        # systems, ranked by one maker: columns `x`, `y`, ending; maker if there are several
-    x:str="score",          # by what they are ranked
-    y:str="accuracy",       # how good they are
-    ax=None,                # axes to draw on; default: new ones
-):                          # the axes
+    df: pd.DataFrame,  # systems, ranked by one maker: columns `x`, `y`, ending; maker if there are several
+    x: str = "score",  # by what they are ranked
+    y: str = "accuracy",  # how good they are
+    ax=None,  # axes to draw on; default: new ones
+):  # the axes
     "Accuracy against score, one colour and marker for each ending stage; where both are accuracies, the line on which they agree."
     _need(df, x, y, "ending")
     if "maker" in df and df.maker.nunique() != 1:
@@ -254,25 +272,31 @@ def plot_rank(
     (xlabel, fx, _), (ylabel, fy, _) = quantity(x), quantity(y)
     for ending, rows in df.groupby("ending"):
         color, marker = ENDINGS[ending]
-        ax.plot(rows[x]*fx, rows[y]*fy, ls="", marker=marker, color=color, ms=3.2, label=f"stage {ending}")
+        ax.plot(rows[x] * fx, rows[y] * fy, ls="", marker=marker, color=color, ms=3.2, label=f"stage {ending}")
     if xlabel.endswith("(%)"):
-        ax.axline((df[y].mean()*fy,)*2, slope=1, color=".6", lw=.8, ls=":", marker="", zorder=0)
+        ax.axline((df[y].mean() * fy,) * 2, slope=1, color=".6", lw=0.8, ls=":", marker="", zorder=0)
     else:
         _log_x(ax)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(title="ends after", title_fontsize=7, loc="center left", bbox_to_anchor=(1, .5),
-              handletextpad=.1, borderaxespad=.2)
+    ax.legend(
+        title="ends after",
+        title_fontsize=7,
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        handletextpad=0.1,
+        borderaxespad=0.2,
+    )
     return ax
 
 # %% ../nbs/19_plot.ipynb #8a543b67
 def plot_makers(
-    df:pd.DataFrame,        # columns maker, statistic, value, low, high; a maker "a - b" is a difference, left out
-    statistic:str="tau",    # which one; it has one row for each maker
-    ceiling:str="ceiling",  # the maker that is drawn as a band
-    legend:bool=True,       # whether to say which mark is which, where makers have variants
-    ax=None,                # axes to draw on; default: new ones
-):                          # the axes
-    "One statistic of each maker with its interval, first row on top, its variants (\"maker, variant\") on the same line; the ceiling as a band across."
+    df: pd.DataFrame,  # columns maker, statistic, value, low, high; a maker "a - b" is a difference, left out
+    statistic: str = "tau",  # which one; it has one row for each maker
+    ceiling: str = "ceiling",  # the maker that is drawn as a band
+    legend: bool = True,  # whether to say which mark is which, where makers have variants
+    ax=None,  # axes to draw on; default: new ones
+):  # the axes
+    'One statistic of each maker with its interval, first row on top, its variants ("maker, variant") on the same line; the ceiling as a band across.'
     _need(df, "maker", "statistic", "value", "low", "high")
     df = df[(df.statistic == statistic) & ~df.maker.str.contains(" - ")]
     _need(df)
@@ -282,17 +306,25 @@ def plot_makers(
     label, f, _ = quantity(statistic)
     names = df.maker.str.partition(", ")
     rows = df.assign(name=names[0], variant=names[2].replace("", "raw"))[df.maker != ceiling]
-    names, variants = list(rows.name.unique()), sorted(rows.variant.unique(), key="raw".__ne__)    # raw first
+    names, variants = list(rows.name.unique()), sorted(rows.variant.unique(), key="raw".__ne__)  # raw first
     for i, variant in enumerate(variants):
         part, color = rows[rows.variant == variant], ".45" if variant == "raw" else f"C{i - ('raw' in variants)}"
-        y = [names.index(name) + .24*(i - (len(variants) - 1)/2) for name in part.name]
-        ax.hlines(y, part.low*f, part.high*f, color=color, lw=1.4)
-        ax.plot(part.value*f, y, color=color, marker="osD^v"[i % 5], ms=4, mec="white", mew=.5, ls="", label=variant)
+        y = [names.index(name) + 0.24 * (i - (len(variants) - 1) / 2) for name in part.name]
+        ax.hlines(y, part.low * f, part.high * f, color=color, lw=1.4)
+        ax.plot(part.value * f, y, color=color, marker="osD^v"[i % 5], ms=4, mec="white", mew=0.5, ls="", label=variant)
     for _, row in df[df.maker == ceiling].iterrows():
-        ax.axvspan(row.low*f, row.high*f, color="C2", alpha=.18, lw=0)
-        ax.text((row.low + row.high)*f/2, 1.01, ceiling, transform=ax.get_xaxis_transform(), ha="center",
-                va="bottom", fontsize=7, color="C2")
-    ax.set(xlabel=label, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - .5, -.5))
+        ax.axvspan(row.low * f, row.high * f, color="C2", alpha=0.18, lw=0)
+        ax.text(
+            (row.low + row.high) * f / 2,
+            1.01,
+            ceiling,
+            transform=ax.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            color="C2",
+        )
+    ax.set(xlabel=label, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
     if legend and len(variants) > 1:
         ax.legend(fontsize=7, loc="lower left")
@@ -300,11 +332,11 @@ def plot_makers(
 
 # %% ../nbs/19_plot.ipynb #b078bec0
 def plot_bias(
-    df:pd.DataFrame,    # columns maker, statistic ("bias"), at ("ending=2"), value, low, high
-    by:str,             # groups: ending, resolution or width
-    makers:list,        # which makers, one colour and mark each
-    ax=None,            # axes to draw on; default: new ones
-):                      # the axes
+    df: pd.DataFrame,  # columns maker, statistic ("bias"), at ("ending=2"), value, low, high
+    by: str,  # groups: ending, resolution or width
+    makers: list,  # which makers, one colour and mark each
+    ax=None,  # axes to draw on; default: new ones
+):  # the axes
     "Mean score less accuracy of each group, centred over all systems, with its interval."
     _need(df, "maker", "statistic", "at", "value", "low", "high")
     df = df[(df.statistic == "bias") & df["at"].str.startswith(f"{by}=")]
@@ -313,20 +345,27 @@ def plot_bias(
     levels = sorted(df["at"].unique(), key=lambda at: float(at.partition("=")[2]))
     for i, maker in enumerate(makers):
         part = df[df.maker == maker].set_index("at").reindex(levels)
-        x = np.arange(len(levels)) + .16*(i - (len(makers) - 1)/2)
-        ax.vlines(x, 100*part.low, 100*part.high, color=f"C{i}", lw=1.2)
-        ax.plot(x, 100*part.value, color=f"C{i}", marker="osD^v"[i % 5], ms=4, mec="white", mew=.5, ls="", label=maker)
-    ax.axhline(0, color=".6", lw=.8, zorder=0)
-    ax.set(xticks=range(len(levels)), xticklabels=[at.partition("=")[2] for at in levels], xlabel=quantity(by)[0], ylabel="bias (points)")
+        x = np.arange(len(levels)) + 0.16 * (i - (len(makers) - 1) / 2)
+        ax.vlines(x, 100 * part.low, 100 * part.high, color=f"C{i}", lw=1.2)
+        ax.plot(
+            x, 100 * part.value, color=f"C{i}", marker="osD^v"[i % 5], ms=4, mec="white", mew=0.5, ls="", label=maker
+        )
+    ax.axhline(0, color=".6", lw=0.8, zorder=0)
+    ax.set(
+        xticks=range(len(levels)),
+        xticklabels=[at.partition("=")[2] for at in levels],
+        xlabel=quantity(by)[0],
+        ylabel="bias (points)",
+    )
     ax.grid(axis="x", visible=False)
     return ax
 
 # %% ../nbs/19_plot.ipynb #e66579d8
 def plot_recipes(
-    df:pd.DataFrame,        # one row a supernet: columns recipe, tau, and `columns`
-    columns:list=("tau",),  # what to draw, one colour each
-    ax=None,                # axes to draw on; default: new ones
-):                          # the axes
+    df: pd.DataFrame,  # one row a supernet: columns recipe, tau, and `columns`
+    columns: list = ("tau",),  # what to draw, one colour each
+    ax=None,  # axes to draw on; default: new ones
+):  # the axes
     "Each supernet as a mark on the line of its recipe, the means as ticks; the best mean tau on top."
     _need(df, "recipe", "tau", *columns)
     ax = ax or subplots()[1]
@@ -334,41 +373,64 @@ def plot_recipes(
     for i, column in enumerate(columns):
         for y, recipe in enumerate(order):
             values = df[df.recipe == recipe][column]
-            ax.plot(values, [y]*len(values), ls="", marker="o", ms=3, color=f"C{i}", alpha=.6, label=column if not y else None)
+            ax.plot(
+                values,
+                [y] * len(values),
+                ls="",
+                marker="o",
+                ms=3,
+                color=f"C{i}",
+                alpha=0.6,
+                label=column if not y else None,
+            )
             ax.plot(values.mean(), y, ls="", marker="|", ms=9, mew=1.5, color=f"C{i}")
-    ax.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - .5, -.5))
+    ax.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - 0.5, -0.5))
     if len(columns) > 1:
-        ax.axvline(0, color=".6", lw=.8)
+        ax.axvline(0, color=".6", lw=0.8)
         ax.legend(loc="upper right")
     return ax
 
 # %% ../nbs/19_plot.ipynb #776f0dff
 def plot_agreement(
-    df:pd.DataFrame,    # one row for each thing predicted
-    predicted:str,      # column, bytes
-    measured:str,       # column, bytes
-    ax=None,            # axes to draw on
-    what:str="size",    # of what
-    title:str="",       # in the corner above
-):                      # the axes
+    df: pd.DataFrame,  # one row for each thing predicted
+    predicted: str,  # column, bytes
+    measured: str,  # column, bytes
+    ax=None,  # axes to draw on
+    what: str = "size",  # of what
+    title: str = "",  # in the corner above
+):  # the axes
     "Measured against predicted bytes, on logarithmic axes, with the largest relative error."
     _need(df, predicted, measured)
     ax = ax if ax is not None else subplots()[1]
     x, y = df[predicted] / 1024, df[measured] / 1024
-    ends = [min(x.min(), y.min()) * .8, max(x.max(), y.max()) * 1.25]
-    ax.plot(ends, ends, color="0.6", lw=.8, ls="-", marker="")
-    ax.plot(x, y, ls="", marker="o", ms=2.5, alpha=.6, color="C0")
+    ends = [min(x.min(), y.min()) * 0.8, max(x.max(), y.max()) * 1.25]
+    ax.plot(ends, ends, color="0.6", lw=0.8, ls="-", marker="")
+    ax.plot(x, y, ls="", marker="o", ms=2.5, alpha=0.6, color="C0")
     worst = (df[predicted] / df[measured] - 1).abs().max()
-    ax.text(.04, .95, f"{len(df)} systems\noff by at most {100 * worst:.2g} %", transform=ax.transAxes, va="top", fontsize=7)
-    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=f"{what}, predicted, KiB", ylabel=f"{what}, measured, KiB")
+    ax.text(
+        0.04,
+        0.95,
+        f"{len(df)} systems\noff by at most {100 * worst:.2g} %",
+        transform=ax.transAxes,
+        va="top",
+        fontsize=7,
+    )
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlim=ends,
+        ylim=ends,
+        xlabel=f"{what}, predicted, KiB",
+        ylabel=f"{what}, measured, KiB",
+    )
     ax.set_title(title, loc="left")
     return ax
 
 # %% ../nbs/19_plot.ipynb #efa6981c
 def plot_fits(
-    df:pd.DataFrame,    # from `dans.boards.fits`: board, resolution, fitting, widest
-    ax=None,            # axes to draw on
-):                      # the axes
+    df: pd.DataFrame,  # from `dans.boards.fits`: board, resolution, fitting, widest
+    ax=None,  # axes to draw on
+):  # the axes
     "The widest network that fits each board at each resolution; boards that hold more stand higher."
     _need(df, "board", "resolution", "fitting", "widest")
     ax = ax if ax is not None else subplots()[1]
@@ -376,47 +438,79 @@ def plot_fits(
     grid = df.pivot(index="board", columns="resolution", values="widest").loc[order].astype(float)
     ax.imshow(grid, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
     for (i, j), w in np.ndenumerate(grid.to_numpy()):
-        ax.text(j, i, "none" if np.isnan(w) else f"{w:g}", ha="center", va="center", fontsize=7, color="0.5" if np.isnan(w) else "0.1")
-    ax.set(xticks=range(grid.shape[1]), xticklabels=grid.columns, yticks=range(len(grid)), yticklabels=grid.index,
-           xlabel="resolution, pixels", title="width of the widest network that fits")
+        ax.text(
+            j,
+            i,
+            "none" if np.isnan(w) else f"{w:g}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="0.5" if np.isnan(w) else "0.1",
+        )
+    ax.set(
+        xticks=range(grid.shape[1]),
+        xticklabels=grid.columns,
+        yticks=range(len(grid)),
+        yticklabels=grid.index,
+        xlabel="resolution, pixels",
+        title="width of the widest network that fits",
+    )
     ax.grid(False)
     return ax
 
 # %% ../nbs/19_plot.ipynb #6bd97179
 def plot_memory(
-    df:pd.DataFrame,    # from `dans.hardware.layout`: name, nbytes, first, last, offset (bytes, operators)
-    ax=None,            # axes to draw on
-    limit:int|None=None,# RAM of a board, bytes; drawn if given
-):                      # the axes
+    df: pd.DataFrame,  # from `dans.hardware.layout`: name, nbytes, first, last, offset (bytes, operators)
+    ax=None,  # axes to draw on
+    limit: int | None = None,  # RAM of a board, bytes; drawn if given
+):  # the axes
     "Which buffer lies where and when, and the size of the arena."
     _need(df, "name", "nbytes", "first", "last", "offset")
     ax = ax if ax is not None else subplots()[1]
-    arena, end = (df.offset + -(-df.nbytes // 16) * 16).max(), df["last"].max() + .5
+    arena, end = (df.offset + -(-df.nbytes // 16) * 16).max(), df["last"].max() + 0.5
     scratch = df.name.str.contains("scratch")
     for which, color, label in ((~scratch, "C0", "tensor"), (scratch, "C1", "scratch")):
         b = df[which]
         if len(b):
-            ax.bar(b["first"] - .5, b.nbytes / 1024, b["last"] - b["first"] + 1, b.offset / 1024, align="edge", color=color,
-                   alpha=.55, edgecolor="white", linewidth=.6, label=label)
-    for b in df[df.nbytes > .3 * arena].itertuples():
-        ax.text((b.first + b.last) / 2, (b.offset + b.nbytes / 2) / 1024, f"{b.nbytes / 1024:.3g}", fontsize=6, ha="center", va="center")
-    ax.axhline(arena / 1024, color="0.2", lw=.8, ls="--")
+            ax.bar(
+                b["first"] - 0.5,
+                b.nbytes / 1024,
+                b["last"] - b["first"] + 1,
+                b.offset / 1024,
+                align="edge",
+                color=color,
+                alpha=0.55,
+                edgecolor="white",
+                linewidth=0.6,
+                label=label,
+            )
+    for b in df[df.nbytes > 0.3 * arena].itertuples():
+        ax.text(
+            (b.first + b.last) / 2,
+            (b.offset + b.nbytes / 2) / 1024,
+            f"{b.nbytes / 1024:.3g}",
+            fontsize=6,
+            ha="center",
+            va="center",
+        )
+    ax.axhline(arena / 1024, color="0.2", lw=0.8, ls="--")
     ax.text(end, arena / 1024, f"arena {arena / 1024:.4g} KiB", ha="right", va="bottom", fontsize=7)
     top = arena
     if limit:
         top = max(top, limit)
         ax.axhline(limit / 1024, color="C3", lw=1)
         ax.text(end, limit / 1024, f"board {limit / 1024:.4g} KiB", ha="right", va="bottom", fontsize=7, color="C3")
-    ax.set(xlabel="operator", ylabel="address, KiB", xlim=(-.5, end), ylim=(0, top / 1024 * 1.15))
+    ax.set(xlabel="operator", ylabel="address, KiB", xlim=(-0.5, end), ylim=(0, top / 1024 * 1.15))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 # %% ../nbs/19_plot.ipynb #7c283428
-STRIP = .14    # inches added below a figure for its stamp
+STRIP = 0.14  # inches added below a figure for its stamp
+
 
 def stamp_figure(
-    fig,        # a figure; its layout is kept, on a canvas that grows by a strip
-    text:str,   # what to write there, small and grey
+    fig,  # a figure; its layout is kept, on a canvas that grows by a strip
+    text: str,  # what to write there, small and grey
 ):
     "Write `text` on a strip below the figure; once, however often it is called."
     old = next((t for t in fig.texts if t.get_gid() == "stamp"), None)
@@ -424,7 +518,7 @@ def stamp_figure(
         old.set_text(text)
         return
     width, height = fig.get_size_inches()
-    share = STRIP/(height + STRIP)
+    share = STRIP / (height + STRIP)
     fig.set_size_inches(width, height + STRIP)
     engine = fig.get_layout_engine()
     if engine and hasattr(engine, "set") and "rect" in engine.get():
@@ -432,16 +526,18 @@ def stamp_figure(
     else:
         for ax in fig.axes:
             box = ax.get_position()
-            ax.set_position([box.x0, share + box.y0*(1 - share), box.width, box.height*(1 - share)])
-    fig.text(.995, .2*share, text, ha="right", va="bottom", fontsize=6, color=".5", gid="stamp")
+            ax.set_position([box.x0, share + box.y0 * (1 - share), box.width, box.height * (1 - share)])
+    fig.text(0.995, 0.2 * share, text, ha="right", va="bottom", fontsize=6, color=".5", gid="stamp")
 
 # %% ../nbs/19_plot.ipynb #90ac941e
-SIGNATURE = ("item", "made_of", "sha256")   # what `dans-reproduce` adds to a JSON that it has had written
-FLOATS = "%.10g"                            # in CSVs: digits that all processors agree on; the rows themselves have all
+SIGNATURE = ("item", "made_of", "sha256")  # what `dans-reproduce` adds to a JSON that it has had written
+FLOATS = "%.10g"  # in CSVs: digits that all processors agree on; the rows themselves have all
+
 
 def _four(stack, path, *endings):
     "Temporary paths that take their names, last to first, when `stack` closes without an error."
     return [stack.enter_context(atomic(f"{path}.{ending}")) for ending in endings]
+
 
 def _record(path, files, provenance, stamp):
     "The JSON beside `files`, not yet in place: the one that stands there, signed or not, where all they say is said already."
@@ -450,24 +546,26 @@ def _record(path, files, provenance, stamp):
         old = Path(f"{path}.json").read_text(encoding="utf-8")
         said = {name: value for name, value in json.loads(old).items() if name not in SIGNATURE}
         same = said == json.loads(text) and all(
-            file.read_bytes() == Path(f"{path}{file.suffix}").read_bytes() for file in files)
+            file.read_bytes() == Path(f"{path}{file.suffix}").read_bytes() for file in files
+        )
         return old if same else text
-    except (OSError, ValueError, AttributeError):   # there is none, or it is damaged
+    except (OSError, ValueError, AttributeError):  # there is none, or it is damaged
         return text
 
+
 def save_figure(
-    fig,                    # what is drawn
-    df:pd.DataFrame,        # what it was drawn from
-    path:str|Path,          # without ending, such as study.figures/"fig_time"
-    provenance:dict,        # where the rows come from: study.provenance()
-    stamp:str="",           # what it must say of itself: study.stamp
-)->Path:                    # of the PNG
+    fig,  # what is drawn
+    df: pd.DataFrame,  # what it was drawn from
+    path: str | Path,  # without ending, such as study.figures/"fig_time"
+    provenance: dict,  # where the rows come from: study.provenance()
+    stamp: str = "",  # what it must say of itself: study.stamp
+) -> Path:  # of the PNG
     "Write PNG, PDF, CSV and JSON, all or none. Raises `DansError` where they cannot be written."
     if stamp:
         stamp_figure(fig, stamp)
-    for _ in range(2):    # the layout settles: it is found from where the last one put things
+    for _ in range(2):  # the layout settles: it is found from where the last one put things
         fig.draw_without_rendering()
-    with ExitStack() as stack:    # names appear when the block ends, the JSON's last
+    with ExitStack() as stack:  # names appear when the block ends, the JSON's last
         json_, csv, pdf, png = _four(stack, path, "json", "csv", "pdf", "png")
         fig.savefig(png, metadata={"Software": None})
         fig.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
@@ -477,9 +575,10 @@ def save_figure(
 
 # %% ../nbs/19_plot.ipynb #bdc63407
 def show_table(
-    df:pd.DataFrame,    # rows, in plain units
-)->pd.DataFrame:        # text, under headings with units
+    df: pd.DataFrame,  # rows, in plain units
+) -> pd.DataFrame:  # text, under headings with units
     "The rows as readers see them."
+
     def cell(value, factor, digits):
         if isinstance(value, str) or value is None:
             return value or ""
@@ -487,25 +586,28 @@ def show_table(
             return "-"
         if digits is None and not isinstance(value, (float, np.floating)):
             return str(value)
-        return f"{value*factor:.3g}" if digits is None else f"{value*factor:.{digits}f}"
+        return f"{value * factor:.3g}" if digits is None else f"{value * factor:.{digits}f}"
+
     how = {name: quantity(name) for name in df.columns}
-    return pd.DataFrame({label: [cell(v, factor, digits) for v in df[name]]
-                         for name, (label, factor, digits) in how.items()}, dtype=object)
+    return pd.DataFrame(
+        {label: [cell(v, factor, digits) for v in df[name]] for name, (label, factor, digits) in how.items()},
+        dtype=object,
+    )
+
 
 def save_table(
-    df:pd.DataFrame,        # rows, in plain units
-    path:str|Path,          # without ending, such as study.figures/"tab_systems"
-    provenance:dict,        # where the rows come from: study.provenance()
-    stamp:str="",           # what it must say of itself: study.stamp
-)->pd.DataFrame:            # what `show_table` gives
+    df: pd.DataFrame,  # rows, in plain units
+    path: str | Path,  # without ending, such as study.figures/"tab_systems"
+    provenance: dict,  # where the rows come from: study.provenance()
+    stamp: str = "",  # what it must say of itself: study.stamp
+) -> pd.DataFrame:  # what `show_table` gives
     "Write CSV, Markdown, LaTeX and JSON, all or none. Raises `DansError` where that is impossible."
     shown = show_table(df)
     text = shown.to_markdown(index=False, disable_numparse=True) + "\n"
     with ExitStack() as stack:
         json_, csv, tex, md = _four(stack, path, "json", "csv", "tex", "md")
         md.write_text(text + (f"\n*{stamp}*\n" if stamp else ""), encoding="utf-8")
-        tex.write_text(shown.to_latex(index=False, escape=True)
-                       + (f"% {stamp}\n" if stamp else ""), encoding="utf-8")
+        tex.write_text(shown.to_latex(index=False, escape=True) + (f"% {stamp}\n" if stamp else ""), encoding="utf-8")
         df.to_csv(csv, index=False, float_format=FLOATS)
         json_.write_text(_record(path, (csv, tex, md), provenance, stamp), encoding="utf-8")
     return shown

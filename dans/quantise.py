@@ -16,26 +16,30 @@ from .tflite import Port, slim
 
 # %% ../nbs/14_quantise.ipynb #7e496b3b
 def scaled(
-    images:np.ndarray,  # uint8 pixels, any shape
-)->np.ndarray:          # float32 in [-1, 1], same shape
+    images: np.ndarray,  # uint8 pixels, any shape
+) -> np.ndarray:  # float32 in [-1, 1], same shape
     "Pixels as the float network sees them."
     return images.astype(np.float32) / 127.5 - 1
 
 # %% ../nbs/14_quantise.ipynb #4c061d41
 def check_images(
-    images,         # what should be uint8 (n, *shape) with n > 0
-    shape:tuple,    # of one image
-    labels=None,    # class numbers (n,), checked if given
+    images,  # what should be uint8 (n, *shape) with n > 0
+    shape: tuple,  # of one image
+    labels=None,  # class numbers (n,), checked if given
 ):
     "Raises `DansError` unless `images` is uint8 (n, *shape) with n > 0, and `labels`, if given, (n,)."
     array = isinstance(images, np.ndarray)
     if not (array and images.dtype == np.uint8 and images.shape[1:] == shape and len(images)):
         found = f"{images.dtype} {images.shape}" if array else type(images).__name__
-        raise DansError(f"the model takes uint8 images (n, {', '.join(map(str, shape))}), not {found}",
-                        "pass images prepared for the model's data configuration")
+        raise DansError(
+            f"the model takes uint8 images (n, {', '.join(map(str, shape))}), not {found}",
+            "pass images prepared for the model's data configuration",
+        )
     if labels is not None and np.shape(labels) != (len(images),):
-        raise DansError(f"{len(images)} images have labels of shape {np.shape(labels)}",
-                        "pass one label for each image")
+        raise DansError(
+            f"{len(images)} images have labels of shape {np.shape(labels)}", "pass one label for each image"
+        )
+
 
 @contextmanager
 def _quiet():
@@ -59,18 +63,20 @@ def _quiet():
 
 # %% ../nbs/14_quantise.ipynb #0255b28e
 def quantise(
-    model,                   # float Keras model: images (n, r, r, c) in [-1, 1] -> logits (n, classes)
-    calibration:np.ndarray,  # uint8 training images (n, r, r, c); some hundred are enough
-    names:bool=False,        # keep names and metadata, for viewers
-)->bytes:                    # a `.tflite` file: one image of int8 pixels in, int8 probabilities out
+    model,  # float Keras model: images (n, r, r, c) in [-1, 1] -> logits (n, classes)
+    calibration: np.ndarray,  # uint8 training images (n, r, r, c); some hundred are enough
+    names: bool = False,  # keep names and metadata, for viewers
+) -> bytes:  # a `.tflite` file: one image of int8 pixels in, int8 probabilities out
     """`model` and a softmax in int8: weights per channel, activations per tensor (Jacob et al.,
     arXiv 1712.05877). Raises `DansError` where `calibration` does not fit the model, or Keras runs on
     another backend than TensorFlow."""
     import keras, tensorflow as tf
     from tensorflow.python.framework import convert_to_constants as constants
+
     if keras.backend.backend() != "tensorflow":
-        raise DansError(f"Keras runs on {keras.backend.backend()}, which cannot convert",
-                        "set KERAS_BACKEND=tensorflow")
+        raise DansError(
+            f"Keras runs on {keras.backend.backend()}, which cannot convert", "set KERAS_BACKEND=tensorflow"
+        )
     shape = tuple(model.input_shape[1:])
     check_images(calibration, shape)
     calibration = np.array(calibration)
@@ -92,8 +98,8 @@ def quantise(
 
 # %% ../nbs/14_quantise.ipynb #3d409ef1
 def pixel_table(
-    port:Port,     # the model's input
-)->np.ndarray:     # int8 (256,)
+    port: Port,  # the model's input
+) -> np.ndarray:  # int8 (256,)
     "Input value of each of the 256 pixel values: `scaled`, then the port's scale, rounded half up."
     real = scaled(np.arange(256)).astype(np.float64)
-    return np.clip(np.floor(real / port.scale + port.zero_point + .5), -128, 127).astype(np.int8)
+    return np.clip(np.floor(real / port.scale + port.zero_point + 0.5), -128, 127).astype(np.int8)

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from .space import DansError, System
 
 # %% ../nbs/12_rank.ipynb #f60f651d
-KEYS = ["resolution", "color", "depths", "width", "rounding"]   # the columns that name a system
+KEYS = ["resolution", "color", "depths", "width", "rounding"]  # the columns that name a system
 
 
 def _systems(df):
@@ -28,48 +28,55 @@ def _systems(df):
 def _need(df, what, *columns):
     missing = [c for c in (*columns, *KEYS) if c not in df]
     if missing:
-        raise DansError(f"the rows of {what} have no column {missing[0]!r}", f"they have {', '.join(map(str, df.columns))}")
+        raise DansError(
+            f"the rows of {what} have no column {missing[0]!r}", f"they have {', '.join(map(str, df.columns))}"
+        )
 
 
 def _wide(df, row, column, value):
     bad = df[df.duplicated([row, column]) | df[value].isna()]
     if len(bad):
-        raise DansError(f"{value} of {bad['system'].iloc[0]} is missing or there twice",
-                        "keep one number for each system and seed of training, or supernet")
+        raise DansError(
+            f"{value} of {bad['system'].iloc[0]} is missing or there twice",
+            "keep one number for each system and seed of training, or supernet",
+        )
     return df.pivot(index=row, columns=column, values=value)
 
 
 @dataclass(frozen=True)
 class Judged:
     "Systems with their accuracies and with the scores of every maker."
-    systems:tuple          # of `System`, n of them
-    rows:pd.DataFrame      # the same n: `KEYS`, ending, ram_bytes, macs, parameters
-    accuracies:np.ndarray  # (n, trainings), NaN where a system has fewer
-    scores:dict            # maker -> (supernets, n)
-    cost_macs:float        # of all these trainings, NaN where the rows do not say
+
+    systems: tuple  # of `System`, n of them
+    rows: pd.DataFrame  # the same n: `KEYS`, ending, ram_bytes, macs, parameters
+    accuracies: np.ndarray  # (n, trainings), NaN where a system has fewer
+    scores: dict  # maker -> (supernets, n)
+    cost_macs: float  # of all these trainings, NaN where the rows do not say
 
     @cached_property
-    def truth(self):       # (n,)
+    def truth(self):  # (n,)
         "Mean accuracy of each system over its trainings."
         return np.nanmean(self.accuracies, 1)
 
     @cached_property
-    def trainings(self):   # (n,)
+    def trainings(self):  # (n,)
         "How many trainings each system has."
         return (~np.isnan(self.accuracies)).sum(1)
 
 # %% ../nbs/12_rank.ipynb #c47b7762
 def judge(
-    truth:pd.DataFrame,       # rows of trainings: data, set, `KEYS`, ram_bytes, macs, parameters, seed, `accuracy`
-    scores:pd.DataFrame,      # rows of scores: maker, supernet, `KEYS`, score; data where there are several
-    of:str="judging",         # which set of systems
-    accuracy:str="test",      # which accuracy is the truth
-)->Judged:
+    truth: pd.DataFrame,  # rows of trainings: data, set, `KEYS`, ram_bytes, macs, parameters, seed, `accuracy`
+    scores: pd.DataFrame,  # rows of scores: maker, supernet, `KEYS`, score; data where there are several
+    of: str = "judging",  # which set of systems
+    accuracy: str = "test",  # which accuracy is the truth
+) -> Judged:
     "The systems of one set with their scores. Raises `DansError` for rows that are missing or of several data sets."
     _need(truth, "trainings", "data", "set", "seed", "ram_bytes", "macs", "parameters", accuracy)
     _need(scores, "scores", "maker", "supernet", "score")
     if of not in set(truth["set"]):
-        raise DansError(f"there are no trainings of the set {of!r}", f"there are {', '.join(truth['set'].unique()) or 'none'}")
+        raise DansError(
+            f"there are no trainings of the set {of!r}", f"there are {', '.join(truth['set'].unique()) or 'none'}"
+        )
     truth = truth[truth["set"] == of]
     if truth["data"].nunique() > 1:
         raise DansError(f"the trainings are of {', '.join(truth['data'].unique())}", "judge one data set at a time")
@@ -82,8 +89,10 @@ def judge(
         table = _wide(part[part["system"].isin(rows.index)], "supernet", "system", "score").reindex(columns=rows.index)
         bad = table.isna() | (table == np.inf)
         if bad.any(axis=None):
-            raise DansError(f"{maker} has no score of {table.columns[bad.any()][0]} by one of its supernets",
-                            "score every system with every supernet; only -inf, worse than all, need not be finite")
+            raise DansError(
+                f"{maker} has no score of {table.columns[bad.any()][0]} by one of its supernets",
+                "score every system with every supernet; only -inf, worse than all, need not be finite",
+            )
         found[maker] = table.to_numpy()
     found |= {cost: rows[cost].to_numpy(float)[None] for cost in ("macs", "parameters")}
     by_seed = _wide(truth, "system", "seed", accuracy).reindex(rows.index)
@@ -92,19 +101,19 @@ def judge(
     return Judged(tuple(rows.index), about.reset_index(drop=True), by_seed.to_numpy(float), found, float(cost))
 
 # %% ../nbs/12_rank.ipynb #0f37e939
-NEAR = 1.2    # matched systems differ in MACs by at most this factor
+NEAR = 1.2  # matched systems differ in MACs by at most this factor
 
 
 def ram_class(
-    ram_bytes,      # arena, one or an array
-):                  # bytes, a power of two
+    ram_bytes,  # arena, one or an array
+):  # bytes, a power of two
     "The least power of two that holds the arena."
     return 2 ** np.ceil(np.log2(ram_bytes)).astype(int)
 
 
 def matched(
-    rows:pd.DataFrame,  # n systems: ram_bytes, macs
-)->np.ndarray:          # (n, n), whether a pair is matched; False on the diagonal
+    rows: pd.DataFrame,  # n systems: ram_bytes, macs
+) -> np.ndarray:  # (n, n), whether a pair is matched; False on the diagonal
     "Pairs of nearly equal cost: MACs within 20 % (the larger over the smaller at most 1.2), RAM in the same class."
     cost, ram = rows["macs"].to_numpy(float), ram_class(rows["ram_bytes"].to_numpy())
     ratio = cost[:, None] / cost
@@ -132,13 +141,15 @@ def _tau(s, t, counts):
 
 
 def _spearman(s, t, counts):
-    a, b = _per_system(s, counts), _per_system(t, counts)      # twice the ranks, centred
+    a, b = _per_system(s, counts), _per_system(t, counts)  # twice the ranks, centred
+
     def sum_of(x):
         return (x * counts).sum(1)
+
     return sum_of(a * b) / np.sqrt(sum_of(a * a) * sum_of(b * b))
 
 # %% ../nbs/12_rank.ipynb #b17d3489
-def _precision(x, y, share=.2):
+def _precision(x, y, share=0.2):
     k = max(1, round(share * x.shape[1]))
     best, edge = y >= np.sort(y)[:, -k, None], np.sort(x)[:, -k, None]
     above, tied = x > edge, x == edge
@@ -158,12 +169,12 @@ def _drawn(values, draws):
 
 
 def statistics(
-    score:np.ndarray,       # (n,), higher is better; or (draws, n), one score for each draw
-    truth:np.ndarray,       # (n,) accuracies
-    rows:pd.DataFrame,      # the n systems: ram_bytes, macs
-    limits:list=(),         # on MACs
-    draws:np.ndarray=None,  # (draws, n) system numbers; default: each system once
-)->dict:                    # (statistic, at) -> (draws,)
+    score: np.ndarray,  # (n,), higher is better; or (draws, n), one score for each draw
+    truth: np.ndarray,  # (n,) accuracies
+    rows: pd.DataFrame,  # the n systems: ram_bytes, macs
+    limits: list = (),  # on MACs
+    draws: np.ndarray = None,  # (draws, n) system numbers; default: each system once
+) -> dict:  # (statistic, at) -> (draws,)
     """How well `score` ranks by `truth`: `tau` and `spearman` over all systems, `matched_tau`, `precision` at the best
     20 %, and `loss` at each limit and at the worst, in accuracy. NaN where a draw holds no matched pair or nothing within a limit."""
     draws = np.arange(len(truth))[None] if draws is None else draws
@@ -171,19 +182,23 @@ def statistics(
     s, t, m, cost = _signs(score), _signs(truth), matched(rows), rows["macs"].to_numpy()
     x, y = _drawn(score, draws), truth[draws]
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = {("tau", ""): _tau(s, t, counts), ("matched_tau", ""): _tau(s * m, t * m, counts),
-                 ("spearman", ""): _spearman(s, t, counts), ("precision", ""): _precision(x, y)}
+        found = {
+            ("tau", ""): _tau(s, t, counts),
+            ("matched_tau", ""): _tau(s * m, t * m, counts),
+            ("spearman", ""): _spearman(s, t, counts),
+            ("precision", ""): _precision(x, y),
+        }
         losses = {("loss", f"macs<={limit:.0f}"): _loss(x, y, cost[draws] <= limit) for limit in limits}
     worst = {("loss", "worst"): np.fmax.reduce(list(losses.values()))} if losses else {}
     return found | losses | worst
 
 # %% ../nbs/12_rank.ipynb #8072d558
 def bias(
-    score:np.ndarray,       # (n,), in accuracy; or (draws, n), one score for each draw
-    truth:np.ndarray,       # (n,) accuracies
-    rows:pd.DataFrame,      # the n systems: ending, resolution, width
-    draws:np.ndarray=None,  # (draws, n) system numbers; default: each system once
-)->dict:                    # ("bias", "ending=2") -> (draws,)
+    score: np.ndarray,  # (n,), in accuracy; or (draws, n), one score for each draw
+    truth: np.ndarray,  # (n,) accuracies
+    rows: pd.DataFrame,  # the n systems: ending, resolution, width
+    draws: np.ndarray = None,  # (draws, n) system numbers; default: each system once
+) -> dict:  # ("bias", "ending=2") -> (draws,)
     "Mean of score less truth in each group, centred over all systems; NaN for a draw that holds none of the group."
     draws = np.arange(len(truth))[None] if draws is None else draws
     error = _drawn(score - truth, draws)
@@ -196,7 +211,7 @@ def bias(
     return found
 
 # %% ../nbs/12_rank.ipynb #b1cd57eb
-LEVELS = ["maker", "statistic", "at"]   # of the columns of resamples
+LEVELS = ["maker", "statistic", "at"]  # of the columns of resamples
 
 
 def _centre(found, score, judged):
@@ -207,18 +222,20 @@ def _centre(found, score, judged):
 
 
 def resample(
-    judged:Judged,
-    limits:list=(),     # on MACs
-    draws:int=2000,     # resamples
-    seed:int=0,
-    proxies:list=(),    # makers that are not in accuracy, besides MACs and parameters: no bias is computed
-    refitted:dict=None, # maker -> (supernets, draws + 1, n): scores that were themselves fitted anew for each draw
-)->pd.DataFrame:        # row 0 the estimate, then one row a draw; columns (maker, statistic, at)
+    judged: Judged,
+    limits: list = (),  # on MACs
+    draws: int = 2000,  # resamples
+    seed: int = 0,
+    proxies: list = (),  # makers that are not in accuracy, besides MACs and parameters: no bias is computed
+    refitted: dict = None,  # maker -> (supernets, draws + 1, n): scores that were themselves fitted anew for each draw
+) -> pd.DataFrame:  # row 0 the estimate, then one row a draw; columns (maker, statistic, at)
     "`statistics` and `bias` of every maker, and of resampled systems and supernets."
     n, found = len(judged.systems), {}
+
     def drawn(size, *key):
         rng = np.random.default_rng([seed, *key])
         return np.vstack([np.arange(size), rng.integers(size, size=(draws, size))])
+
     systems = drawn(n, 0)
     for maker, scores in (judged.scores | (refitted or {})).items():
         k, each = len(scores), []
@@ -236,10 +253,10 @@ def resample(
 
 # %% ../nbs/12_rank.ipynb #d2aa5a94
 def difference(
-    resamples:pd.DataFrame,     # from `resample`
-    a:str,                      # a maker
-    b:str,                      # another one
-)->pd.DataFrame:                # in the same form, its maker named "a - b"
+    resamples: pd.DataFrame,  # from `resample`
+    a: str,  # a maker
+    b: str,  # another one
+) -> pd.DataFrame:  # in the same form, its maker named "a - b"
     "What `a` reaches above `b`, draw by draw."
     ours, theirs = resamples[a], resamples[b]
     both = ours.columns.intersection(theirs.columns, sort=False)
@@ -247,9 +264,9 @@ def difference(
 
 
 def intervals(
-    resamples:pd.DataFrame,     # from `resample`, `difference` or `ceiling`
-    level:float=.95,
-)->pd.DataFrame:                # columns maker, statistic, at, value, low, high
+    resamples: pd.DataFrame,  # from `resample`, `difference` or `ceiling`
+    level: float = 0.95,
+) -> pd.DataFrame:  # columns maker, statistic, at, value, low, high
     "Each estimate with its percentile interval."
     low, high = (resamples.iloc[1:].quantile(q) for q in ((1 - level) / 2, (1 + level) / 2))
     return pd.DataFrame(dict(value=resamples.iloc[0], low=low, high=high)).reset_index()
@@ -257,21 +274,28 @@ def intervals(
 # %% ../nbs/12_rank.ipynb #c902be2b
 def _noise(accuracies):
     "Variance of a training, and its degrees of freedom."
-    spread, free = accuracies - np.nanmean(accuracies, 1, keepdims=True), int((~np.isnan(accuracies)).sum() - len(accuracies))
+    spread, free = (
+        accuracies - np.nanmean(accuracies, 1, keepdims=True),
+        int((~np.isnan(accuracies)).sum() - len(accuracies)),
+    )
     if not free:
-        raise DansError("every system was trained once, so the noise of training is unknown", "train some with two seeds or more")
-    if not np.isnan(spread).any():      # every system with the same seeds
+        raise DansError(
+            "every system was trained once, so the noise of training is unknown", "train some with two seeds or more"
+        )
+    if not np.isnan(spread).any():  # every system with the same seeds
         spread, free = spread - spread.mean(0), (len(spread) - 1) * (spread.shape[1] - 1)
     return np.nansum(spread**2) / free, free
 
 
-FEWEST = 5      # systems that variances are taken from: a parabola takes three
+FEWEST = 5  # systems that variances are taken from: a parabola takes three
 
 
 def _truth_parts(judged):
     "Trend with MACs, residuals of the means, mean of 1/trainings."
     if len(judged.systems) < FEWEST:
-        raise DansError(f"{len(judged.systems)} systems are too few for variance components", f"train at least {FEWEST}")
+        raise DansError(
+            f"{len(judged.systems)} systems are too few for variance components", f"train at least {FEWEST}"
+        )
     x = np.log2(judged.rows["macs"].to_numpy(float))
     trend = np.polynomial.Polynomial.fit(x, judged.truth, 2)(x)
     return trend, judged.truth - trend, (1 / judged.trainings).mean()
@@ -280,35 +304,41 @@ def _truth_parts(judged):
 def _own(residual, noise):
     "Variance of the systems around the trend, that of their means' noise taken away; and what is observed."
     observed = residual @ residual / (len(residual) - 3)
-    return max(0., observed - noise), observed
+    return max(0.0, observed - noise), observed
 
 
 def components(
-    judged:Judged,
-)->pd.DataFrame:    # columns of ("accuracy" or a maker), source, variance, sd, share
+    judged: Judged,
+) -> pd.DataFrame:  # columns of ("accuracy" or a maker), source, variance, sd, share
     "Where differences come from. Raises `DansError` where no system was trained twice."
     (trend, residual, per), (noise, _) = _truth_parts(judged), _noise(judged.accuracies)
-    found = [("accuracy", "trend with MACs", trend.var(ddof=1)), ("accuracy", "system", _own(residual, noise * per)[0]),
-             ("accuracy", "training", noise)]
+    found = [
+        ("accuracy", "trend with MACs", trend.var(ddof=1)),
+        ("accuracy", "system", _own(residual, noise * per)[0]),
+        ("accuracy", "training", noise),
+    ]
     for maker, scores in judged.scores.items():
         k, n = scores.shape
         if k > 1:
             left = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
             between = (left**2).sum() / ((k - 1) * (n - 1))
-            found += [(maker, "system", max(0., scores.mean(0).var(ddof=1) - between / k)), (maker, "supernet", between)]
+            found += [
+                (maker, "system", max(0.0, scores.mean(0).var(ddof=1) - between / k)),
+                (maker, "supernet", between),
+            ]
     df = pd.DataFrame(found, columns=["of", "source", "variance"])
     return df.assign(sd=np.sqrt(df["variance"]), share=df["variance"] / df.groupby("of")["variance"].transform("sum"))
 
 # %% ../nbs/12_rank.ipynb #90f24df2
 def ceiling(
-    judged:Judged,
-    limits:list=(),         # on MACs
-    draws:int=2000,         # simulated studies
-    seed:int=0,
-    noise:float=0.,         # variance of the maker's own noise; 0: it knows the true means
-    name:str="ceiling",     # of the maker
-    training:tuple=None,    # variance of a training, and its degrees of freedom; default: from the systems judged
-)->pd.DataFrame:            # in the form of `resample`; row 0 is the mean over draws
+    judged: Judged,
+    limits: list = (),  # on MACs
+    draws: int = 2000,  # simulated studies
+    seed: int = 0,
+    noise: float = 0.0,  # variance of the maker's own noise; 0: it knows the true means
+    name: str = "ceiling",  # of the maker
+    training: tuple = None,  # variance of a training, and its degrees of freedom; default: from the systems judged
+) -> pd.DataFrame:  # in the form of `resample`; row 0 is the mean over draws
     "What a maker that knows the true means reaches against this truth. Raises `DansError` where no system was trained twice."
     (trend, residual, per), (variance, free) = _truth_parts(judged), training or _noise(judged.accuracies)
     rng, found = np.random.default_rng([seed, 2]), []
@@ -324,11 +354,11 @@ def ceiling(
 
 # %% ../nbs/12_rank.ipynb #d5c8eb07
 def plateau(
-    truth:pd.DataFrame,     # with rows of the sets "judging" and "long", the latter the same systems trained longer
-    accuracy:str="test",
-    draws:int=2000,
-    seed:int=0,
-)->pd.DataFrame:            # columns maker, statistic, at, value, low, high
+    truth: pd.DataFrame,  # with rows of the sets "judging" and "long", the latter the same systems trained longer
+    accuracy: str = "test",
+    draws: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:  # columns maker, statistic, at, value, low, high
     "Tau between usual and longer trainings, and (where systems were trained twice, and `FEWEST` of them longer) what noise alone would leave of it."
     longer = truth[truth["set"] == "long"]
     usual = truth[(truth["set"] == "judging") & pd.Series(_systems(truth), truth.index).isin(_systems(longer))]
@@ -338,23 +368,42 @@ def plateau(
     if (judged.trainings > 1).any() and len(judged.systems) >= FEWEST:
         every = truth[truth["set"] == "judging"]
         noise, free = _noise(_wide(every.assign(system=_systems(every)), "system", "seed", accuracy).to_numpy(float))
-        found.append(ceiling(judged, (), draws, seed, noise / longer.groupby(KEYS).size().mean(), "the same again", (noise, free)))
+        found.append(
+            ceiling(
+                judged, (), draws, seed, noise / longer.groupby(KEYS).size().mean(), "the same again", (noise, free)
+            )
+        )
     both = intervals(pd.concat(found, axis=1))
     return both[both["statistic"] == "tau"].assign(statistic="plateau").reset_index(drop=True)
 
 # %% ../nbs/12_rank.ipynb #035b8bf1
 FEATURES = ("score", "ending", "short", "log2_width", "log2_resolution", "mono")
-STRENGTHS = 10. ** np.arange(-2, 4.1, .25)    # of shrinking, tried in turn
-LEAST = 6                                     # trainings without which nothing is fitted
+STRENGTHS = 10.0 ** np.arange(-2, 4.1, 0.25)  # of shrinking, tried in turn
+LEAST = 6  # trainings without which nothing is fitted
 
 
 def _features(systems, scores):
     "One row a system: `FEATURES`. Short is to end in stage 2 or 3."
     scores = np.asarray(scores, float)
     if scores.shape != (len(systems),) or not np.isfinite(scores).all():
-        raise DansError(f"{len(systems)} systems come with {np.isfinite(scores).sum()} scores", "give one finite score for each system")
-    return np.array([(score, s.arch.ending, s.arch.ending <= 3, np.log2(s.arch.width), np.log2(s.data.resolution), s.data.color == "mono")
-                     for s, score in zip(systems, scores)], float).reshape(-1, len(FEATURES))
+        raise DansError(
+            f"{len(systems)} systems come with {np.isfinite(scores).sum()} scores",
+            "give one finite score for each system",
+        )
+    return np.array(
+        [
+            (
+                score,
+                s.arch.ending,
+                s.arch.ending <= 3,
+                np.log2(s.arch.width),
+                np.log2(s.data.resolution),
+                s.data.color == "mono",
+            )
+            for s, score in zip(systems, scores)
+        ],
+        float,
+    ).reshape(-1, len(FEATURES))
 
 
 def _design(systems, scores):
@@ -362,52 +411,60 @@ def _design(systems, scores):
     x = _features(systems, scores)
     mean, sd = x.mean(0), x.std(0)
     varies = sd > 1e-9
-    sd = np.where(varies, sd, 1.)
-    z = np.column_stack([np.ones(len(x)), np.where(varies, (x - mean) / sd, 0.)])
-    return z, mean, sd, np.array([0., not varies[0], *[1.] * (len(FEATURES) - 1)])
+    sd = np.where(varies, sd, 1.0)
+    z = np.column_stack([np.ones(len(x)), np.where(varies, (x - mean) / sd, 0.0)])
+    return z, mean, sd, np.array([0.0, not varies[0], *[1.0] * (len(FEATURES) - 1)])
 
 # %% ../nbs/12_rank.ipynb #5583ff92
 @dataclass(frozen=True)
 class Corrector:
     "From score and system to accuracy: `intercept` and one coefficient for each of `FEATURES`."
-    intercept:float
-    coefficients:tuple      # in the order of `FEATURES`
-    strength:float          # of shrinking
-    error:float             # root mean square of the fitted trainings, each left out in turn
-    trainings:int           # how many systems it was fitted on
+
+    intercept: float
+    coefficients: tuple  # in the order of `FEATURES`
+    strength: float  # of shrinking
+    error: float  # root mean square of the fitted trainings, each left out in turn
+    trainings: int  # how many systems it was fitted on
 
     def predict(
         self,
-        systems:list,       # of `System`
-        scores:np.ndarray,  # (n,)
-    )->np.ndarray:          # (n,), in accuracy
+        systems: list,  # of `System`
+        scores: np.ndarray,  # (n,)
+    ) -> np.ndarray:  # (n,), in accuracy
         "Corrected scores. Raises `DansError` for systems and scores that do not go together."
         return self.intercept + _features(systems, scores) @ np.array(self.coefficients)
 
-    def to_dict(self)->dict:
+    def to_dict(self) -> dict:
         "The numbers, ready for JSON or a table's row."
         named = dict(zip(FEATURES, self.coefficients))
-        return dict(intercept=self.intercept, **named, strength=self.strength, error=self.error, trainings=self.trainings)
+        return dict(
+            intercept=self.intercept, **named, strength=self.strength, error=self.error, trainings=self.trainings
+        )
 
     @classmethod
-    def from_dict(cls, record)->"Corrector":    # what `to_dict` wrote
+    def from_dict(cls, record) -> "Corrector":  # what `to_dict` wrote
         "The corrector in `record`. Raises `DansError` where a number is missing."
         missing = [k for k in ("intercept", *FEATURES, "strength", "error", "trainings") if k not in record]
         if missing:
-            raise DansError(f"a record of Corrector lacks {missing[0]!r}", "pass a dictionary or row that `to_dict` wrote")
+            raise DansError(
+                f"a record of Corrector lacks {missing[0]!r}", "pass a dictionary or row that `to_dict` wrote"
+            )
         rest = (float(record["strength"]), float(record["error"]), int(record["trainings"]))
         return cls(float(record["intercept"]), tuple(float(record[k]) for k in FEATURES), *rest)
 
 # %% ../nbs/12_rank.ipynb #fa53c5d9
 @patch(cls_method=True)
-def fit(cls:Corrector,
-    systems:list,           # of `System`, trained on their own
-    scores:np.ndarray,      # (n,), by one supernet; all equal: accuracy is told from the system alone
-    accuracies:np.ndarray,  # (n,), of those trainings
-)->Corrector:
+def fit(
+    cls: Corrector,
+    systems: list,  # of `System`, trained on their own
+    scores: np.ndarray,  # (n,), by one supernet; all equal: accuracy is told from the system alone
+    accuracies: np.ndarray,  # (n,), of those trainings
+) -> Corrector:
     "Ridge on the corrections, its strength by leave-one-out. Raises `DansError` for fewer than 6 systems."
     if len(set(systems)) < LEAST:
-        raise DansError(f"{len(set(systems))} systems are too few to fit a correction on", f"train at least {LEAST}, better 20")
+        raise DansError(
+            f"{len(set(systems))} systems are too few to fit a correction on", f"train at least {LEAST}, better 20"
+        )
     (z, mean, sd, shrunk), y = _design(systems, scores), np.asarray(accuracies, float)
     if y.shape != (len(z),) or not np.isfinite(y).all():
         raise DansError(f"{len(z)} systems come with {y.size} accuracies", "give one finite accuracy for each system")
@@ -423,21 +480,24 @@ def fit(cls:Corrector,
 
 # %% ../nbs/12_rank.ipynb #76ad453a
 def proxy(
-    system:System,          # an untrained one
-    images:np.ndarray,      # uint8 (n, r, r, c) training images, some 64 of them, as the system sees them
-    classes:int=2,
-    seed:int=0,             # of the weights
-)->float:                   # higher is better; -inf where two images cannot be told apart
+    system: System,  # an untrained one
+    images: np.ndarray,  # uint8 (n, r, r, c) training images, some 64 of them, as the system sees them
+    classes: int = 2,
+    seed: int = 0,  # of the weights
+) -> float:  # higher is better; -inf where two images cannot be told apart
     "log|det K| of the ReLU codes of a network with fresh weights (arXiv 2006.04647). Needs a Keras backend."
     from dans.elastic import batch_norm, initial_weights, ops, subnet_logits, tensors
+
     n = len(images)
     kernel = np.zeros((n, n))
+
     def note(name, x, gamma, beta):
         y = batch_norm(name, x, gamma, beta)
-        if not name.endswith("_project"):    # no ReLU there
+        if not name.endswith("_project"):  # no ReLU there
             on = (ops.convert_to_numpy(y) > 0).reshape(n, -1).astype(np.float32)
             kernel[:] += on @ on.T + (1 - on) @ (1 - on).T
         return y
+
     subnet_logits(tensors(initial_weights(system.arch, classes, seed)), system, images, note)
     return float(np.linalg.slogdet(kernel)[1])
 
@@ -445,29 +505,39 @@ def proxy(
 def _both(fitted, judged, maker):
     "Scores of both sets by each supernet of `maker`."
     if set(fitted.systems) & set(judged.systems):
-        raise DansError("a correction would be judged on systems that it was fitted on", "use two sets without a common system")
+        raise DansError(
+            "a correction would be judged on systems that it was fitted on", "use two sets without a common system"
+        )
     ours, theirs = ([np.zeros(len(j.systems))] if maker is None else j.scores[maker] for j in (fitted, judged))
     if len(ours) != len(theirs):
-        raise DansError(f"{maker} has {len(ours)} supernets on one set and {len(theirs)} on the other", "score all systems with the same")
+        raise DansError(
+            f"{maker} has {len(ours)} supernets on one set and {len(theirs)} on the other",
+            "score all systems with the same",
+        )
     return list(zip(ours, theirs))
 
 
 def corrected(
-    fitted:Judged,      # trained systems to fit on
-    judged:Judged,      # others
-    maker:str,          # whose scores; None: no score, from the system alone
-)->np.ndarray:          # (supernets, n), in accuracy
+    fitted: Judged,  # trained systems to fit on
+    judged: Judged,  # others
+    maker: str,  # whose scores; None: no score, from the system alone
+) -> np.ndarray:  # (supernets, n), in accuracy
     "Scores of `judged` as correctors fitted on `fitted` give them, one corrector for each supernet."
-    return np.stack([Corrector.fit(fitted.systems, a, fitted.truth).predict(judged.systems, b) for a, b in _both(fitted, judged, maker)])
+    return np.stack(
+        [
+            Corrector.fit(fitted.systems, a, fitted.truth).predict(judged.systems, b)
+            for a, b in _both(fitted, judged, maker)
+        ]
+    )
 
 
 def refitted(
-    fitted:Judged,      # as for `corrected`
-    judged:Judged,
-    maker:str,
-    draws:int=2000,     # resamples of the fitted systems
-    seed:int=0,
-)->np.ndarray:          # (supernets, draws + 1, n), in accuracy
+    fitted: Judged,  # as for `corrected`
+    judged: Judged,
+    maker: str,
+    draws: int = 2000,  # resamples of the fitted systems
+    seed: int = 0,
+) -> np.ndarray:  # (supernets, draws + 1, n), in accuracy
     "`corrected`, then again for each draw of the fitted systems (the same for all makers)."
     m, found = len(fitted.systems), []
     picked = np.random.default_rng([seed, 3]).integers(m, size=(draws, m))
@@ -482,105 +552,165 @@ def refitted(
     return np.stack(found)
 
 # %% ../nbs/12_rank.ipynb #1bcac946
-CORRECTIONS = {"short-corrected": "short", "full-corrected": "choosing"}   # -> the set of trainings that it is fitted on
+# -> the set of trainings that it is fitted on
+CORRECTIONS = {"short-corrected": "short", "full-corrected": "choosing"}
 
 # %% ../nbs/12_rank.ipynb #ec187c13
 def costs_of(
-    scores:pd.DataFrame,    # rows of scores: maker, supernet, `KEYS`, and, where they say so: net (which of its networks), cost_macs (of training it), tuning_macs (of this system)
-    judged:Judged,          # the systems that are ranked
-    fitted:dict=(),         # correction -> `Judged`, of the systems that it is fitted on
-)->pd.Series:               # maker -> images x MACs, of one run of it; 0 for what trains nothing, NaN where the rows do not say
+    scores: pd.DataFrame,  # maker, supernet, `KEYS`; where there: net (of its networks), cost_macs, tuning_macs
+    judged: Judged,  # the systems that are ranked
+    fitted: dict = (),  # correction -> `Judged`, of the systems that it is fitted on
+) -> pd.Series:  # maker -> images x MACs, of one run of it; 0 for what trains nothing, NaN where the rows do not say
     "What a maker costs: all its networks, the fine-tuning of all candidates, and for a corrected one the trainings behind the correction, whose systems it must have scored too."
     found = pd.Series(np.nan, scores["maker"].unique())
     known = {"net", "cost_macs", "tuning_macs"} <= set(scores)
     runs = scores.assign(system=_systems(scores)) if known else None
+
     def tuning(systems):
-        return runs[runs["system"].isin(systems)].groupby(["maker", "supernet"])["tuning_macs"].sum().groupby("maker").mean() if known else 0.
+        return (
+            runs[runs["system"].isin(systems)]
+            .groupby(["maker", "supernet"])["tuning_macs"]
+            .sum()
+            .groupby("maker")
+            .mean()
+            if known
+            else 0.0
+        )
+
     if known:
         nets = runs.drop_duplicates(["maker", "supernet", "net"]).groupby(["maker", "supernet"])["cost_macs"].sum()
         found = nets.groupby("maker").mean() + tuning(judged.systems)
     corrected = [(found + tuning(of.systems) + of.cost_macs).add_suffix(f", {by}") for by, of in dict(fitted).items()]
-    free = pd.Series({"macs": 0., "parameters": 0.} | {f"no score, {by}": of.cost_macs for by, of in dict(fitted).items()})
+    free = pd.Series(
+        {"macs": 0.0, "parameters": 0.0} | {f"no score, {by}": of.cost_macs for by, of in dict(fitted).items()}
+    )
     return pd.concat([found, *corrected, free]).rename("cost_macs")
 
 # %% ../nbs/12_rank.ipynb #cc9365ba
 def targets(
-    statistics:pd.DataFrame,    # of all makers, of what `shared` reaches above others, of the ceiling and of `plateau`
-)->pd.DataFrame:                # columns target, maker, value, low, high, met (None: cannot be told)
+    statistics: pd.DataFrame,  # of all makers, of what `shared` reaches above others, of the ceiling and of `plateau`
+) -> pd.DataFrame:  # columns target, maker, value, low, high, met (None: cannot be told)
     "Whether `shared`, corrected and raw, meets what was asked of it. A loss is that of the worst limit."
     main = statistics[statistics["at"].isin(["", "worst"])].set_index(["maker", "statistic"])[["value", "low", "high"]]
+
     def of(maker, statistic):
-        return main.loc[(maker, statistic)].to_dict() if (maker, statistic) in main.index else dict.fromkeys(main, np.nan)
-    reach = min(.8, of("ceiling", "tau")["low"])    # 0.8 where there is no ceiling: nan < .8 is False
+        return (
+            main.loc[(maker, statistic)].to_dict() if (maker, statistic) in main.index else dict.fromkeys(main, np.nan)
+        )
+
+    reach = min(0.8, of("ceiling", "tau")["low"])  # 0.8 where there is no ceiling: nan < .8 is False
     rivals = [m for m in statistics["maker"].unique() if m.startswith("largest_only") and "," not in m]
-    wanted = [("tau of longer trainings at least 0.9", "trained longer", "plateau", "value", .9),
-              ("beside it: what noise alone would leave", "the same again", "plateau", "value", np.nan)]
+    wanted = [
+        ("tau of longer trainings at least 0.9", "trained longer", "plateau", "value", 0.9),
+        ("beside it: what noise alone would leave", "the same again", "plateau", "value", np.nan),
+    ]
     for us in sorted({m for m in statistics["maker"] if m.startswith("shared, ") and " - " not in m}) + ["shared"]:
         end = us.removeprefix("shared")
-        wanted += [("tau at least 0.8 or within the ceiling's interval", us, "tau", "value", reach),
-                   ("matched tau at least 0.5", us, "matched_tau", "value", .5),
-                   ("tau above that of MACs by 0.15", f"{us} - macs", "tau", "value", .15),
-                   ("decision loss at most 1 point at every limit", us, "loss", "value", -.01),
-                   ("tau not below that of per_config", f"{us} - per_config{end}", "tau", "value", 0)]
-        wanted += [(f"tau clearly above that of {m}", f"{us} - {m}{end}", "tau", "low", 1e-9) for m in rivals or ["largest_only"]]
+        wanted += [
+            ("tau at least 0.8 or within the ceiling's interval", us, "tau", "value", reach),
+            ("matched tau at least 0.5", us, "matched_tau", "value", 0.5),
+            ("tau above that of MACs by 0.15", f"{us} - macs", "tau", "value", 0.15),
+            ("decision loss at most 1 point at every limit", us, "loss", "value", -0.01),
+            ("tau not below that of per_config", f"{us} - per_config{end}", "tau", "value", 0),
+        ]
+        wanted += [
+            (f"tau clearly above that of {m}", f"{us} - {m}{end}", "tau", "low", 1e-9)
+            for m in rivals or ["largest_only"]
+        ]
     rows = []
     for target, maker, statistic, bound, least in wanted:
         found = of(maker, statistic)
         reached = found[bound] * (-1 if statistic == "loss" else 1)
-        rows.append(dict(target=target, maker=maker, **found, met=bool(reached >= least) if np.isfinite(reached) and np.isfinite(least) else None))
+        rows.append(
+            dict(
+                target=target,
+                maker=maker,
+                **found,
+                met=bool(reached >= least) if np.isfinite(reached) and np.isfinite(least) else None,
+            )
+        )
     return pd.DataFrame(rows)
 
 # %% ../nbs/12_rank.ipynb #ee9f2c3c
 @dataclass(frozen=True)
 class Summary:
     "All tables of the study, on one data set."
-    statistics:pd.DataFrame     # maker, statistic, at, value, low, high; differences are makers "a - b"
-    targets:pd.DataFrame        # from `targets`
-    components:pd.DataFrame     # from `components`; empty where no system was trained twice
-    points:pd.DataFrame         # maker, the systems' columns, score (mean over supernets), accuracy
-    costs:pd.Series             # maker -> images x MACs, from `costs_of`
+
+    statistics: pd.DataFrame  # maker, statistic, at, value, low, high; differences are makers "a - b"
+    targets: pd.DataFrame  # from `targets`
+    components: pd.DataFrame  # from `components`; empty where no system was trained twice
+    points: pd.DataFrame  # maker, the systems' columns, score (mean over supernets), accuracy
+    costs: pd.Series  # maker -> images x MACs, from `costs_of`
 
 
 def summary(
-    truth:pd.DataFrame,         # trainings, as for `judge`: the sets "choosing", "judging" and, if it is there, "long"
-    scores:pd.DataFrame,        # scores of all systems of both sets, as for `judge`
-    limits:list=None,           # on MACs; default: quartiles of the judged systems
-    uncorrected:list=("proxy",),    # makers in `scores` that are judged as they are, and given no bias: proxies, which are no accuracies, and what one likes
-    fitted_on:dict=None,        # correction -> the set whose validation accuracies it is fitted on; default: "corrected" on "choosing"
-    draws:int=2000,
-    seed:int=0,
-)->Summary:
+    truth: pd.DataFrame,  # trainings, as for `judge`: the sets "choosing", "judging" and, if it is there, "long"
+    scores: pd.DataFrame,  # scores of all systems of both sets, as for `judge`
+    limits: list = None,  # on MACs; default: quartiles of the judged systems
+    uncorrected: list = ("proxy",),  # makers judged as they are, without a bias: proxies are no accuracies
+    fitted_on: dict = None,  # correction -> the set that it is fitted on; default: "corrected" on "choosing"
+    draws: int = 2000,
+    seed: int = 0,
+) -> Summary:
     "Every statistic of every maker with its interval, raw and corrected, and the targets. Raises `DansError` as `judge` does."
     base, fitted_on = judge(truth, scores), fitted_on or {"corrected": "choosing"}
-    fitted = {by: judge(truth, scores[~scores["maker"].isin(uncorrected)], of=name, accuracy="val") for by, name in fitted_on.items()}
-    limits = np.quantile(base.rows["macs"], [.25, .5, .75, 1]).round() if limits is None else limits
-    fits = {f"{maker or 'no score'}, {by}": refitted(of, base, maker, draws, seed)
-            for maker in [*base.scores, None] if maker not in ("macs", "parameters", *uncorrected) for by, of in fitted.items()}
+    fitted = {
+        by: judge(truth, scores[~scores["maker"].isin(uncorrected)], of=name, accuracy="val")
+        for by, name in fitted_on.items()
+    }
+    limits = np.quantile(base.rows["macs"], [0.25, 0.5, 0.75, 1]).round() if limits is None else limits
+    fits = {
+        f"{maker or 'no score'}, {by}": refitted(of, base, maker, draws, seed)
+        for maker in [*base.scores, None]
+        if maker not in ("macs", "parameters", *uncorrected)
+        for by, of in fitted.items()
+    }
     makers = base.scores | {name: fit[:, 0] for name, fit in fits.items()}
     judged = Judged(base.systems, base.rows, base.accuracies, makers, base.cost_macs)
     found, repeated = [resample(judged, limits, draws, seed, uncorrected, fits)], (judged.trainings > 1).any()
     if repeated:
         found.append(ceiling(judged, limits, draws, seed))
     found = pd.concat(found, axis=1)
-    above = [difference(found, us, other) for us in makers if us.split(", ")[0] == "shared" for other in makers if other != us]
+    above = [
+        difference(found, us, other)
+        for us in makers
+        if us.split(", ")[0] == "shared"
+        for other in makers
+        if other != us
+    ]
     table = [intervals(pd.concat([found, *above], axis=1))]
     if (truth["set"] == "long").any():
         table.append(plateau(truth, draws=draws, seed=seed))
     table = pd.concat(table, ignore_index=True)
-    points = pd.concat([judged.rows.assign(maker=m, score=s.mean(0), accuracy=judged.truth) for m, s in makers.items()], ignore_index=True)
-    return Summary(table, targets(table), components(judged) if repeated else pd.DataFrame(), points, costs_of(scores, base, fitted).reindex(list(makers)))
+    points = pd.concat(
+        [judged.rows.assign(maker=m, score=s.mean(0), accuracy=judged.truth) for m, s in makers.items()],
+        ignore_index=True,
+    )
+    return Summary(
+        table,
+        targets(table),
+        components(judged) if repeated else pd.DataFrame(),
+        points,
+        costs_of(scores, base, fitted).reindex(list(makers)),
+    )
 
 # %% ../nbs/12_rank.ipynb #b2b159f1
 def rank_table(
-    statistics:pd.DataFrame,    # of a `Summary`
-    costs:pd.Series=None,       # of a `Summary`: what each maker costs, told in units of what `shared` does
-    columns:list=("tau", "matched_tau", "spearman", "precision", "loss"),
-)->pd.DataFrame:                # one row a maker, text: "0.71 [0.60, 0.80]"; precision in percent, loss that of the worst limit, in points
+    statistics: pd.DataFrame,  # of a `Summary`
+    costs: pd.Series = None,  # of a `Summary`: what each maker costs, told in units of what `shared` does
+    columns: list = ("tau", "matched_tau", "spearman", "precision", "loss"),
+) -> pd.DataFrame:  # a row for each maker, text: "0.71 [0.60, 0.80]"; percent, loss (worst limit) in points
     "The main statistics of each maker, differences left out."
-    df = statistics[statistics["statistic"].isin(columns) & ~statistics["maker"].str.contains(" - ") & statistics["at"].isin(["", "worst"])]
+    df = statistics[
+        statistics["statistic"].isin(columns)
+        & ~statistics["maker"].str.contains(" - ")
+        & statistics["at"].isin(["", "worst"])
+    ]
+
     def text(row):
         factor, digits = {"loss": (100, 1), "precision": (100, 0)}.get(row["statistic"], (1, 2))
         return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*(factor * row[k] for k in ("value", "low", "high")), d=digits)
+
     wide = df.assign(text=df.apply(text, axis=1)).pivot(index="maker", columns="statistic", values="text")
     wide = wide.reindex(index=statistics["maker"].unique()).dropna(how="all").reindex(columns=list(columns))
     if costs is not None:

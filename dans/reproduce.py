@@ -19,76 +19,87 @@ from .environment import alone_in, kernel_backend, kernel_environment, own_kerne
 from .manifest import Item, check_parameters, code_hash, load_manifest, meaning
 from .parameters import check_known, described, entry_of, filled, image_options
 from .space import PRESETS as SPACES, DansError
-from .study import (PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write,
-                        sha256, unfinished, write_json)
+from .study import PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write, sha256, unfinished, write_json
 
 # %% ../nbs/21_reproduce.ipynb #e290c77a
 class Reproduction(Study):
     "A study with the list of what belongs into it; parameters may differ from the preset's."
-    runs = True     # and may replace committed rows
+
+    runs = True  # and may replace committed rows
 
     def __init__(
         self,
-        preset:str="quick",       # one of `PRESETS`
-        out_dir:str|Path=None,    # as for `Study`
-        root:Path=None,           # as for `Study`
-        changes:dict=None,        # parameters that differ from the preset's, as `filled` takes them: name -> value, or text
-        executor:str="",          # where pieces are computed, as for `Study`; default: what paper.yml says, else here
+        preset: str = "quick",  # one of `PRESETS`
+        out_dir: str | Path = None,  # as for `Study`
+        root: Path = None,  # as for `Study`
+        changes: dict = None,  # parameters that differ from the preset's, for `filled`: name -> value, or text
+        executor: str = "",  # where pieces are computed, as for `Study`; default: what paper.yml says, else here
     ):
         "Raises `DansError` as `Study` does, and where changes would replace committed rows."
         super().__init__(preset, out_dir, root, executor or "local")
         self.placed = dict(executor=executor) if executor else {}
         self.changes = changes or {}
         if self.committed and self.changes:
-            raise DansError("changed parameters would replace committed rows",
-                            "choose another folder: --out DIR")
+            raise DansError("changed parameters would replace committed rows", "choose another folder: --out DIR")
 
     @cached_property
-    def items(self)->dict:    # id -> `Item`, each after what it needs
+    def items(self) -> dict:  # id -> `Item`, each after what it needs
         "What paper.yml lists."
-        return load_manifest(self.root/"paper.yml")
+        return load_manifest(self.root / "paper.yml")
 
-    def parameters(self, item:Item)->dict:    # name -> value, all
+    def parameters(self, item: Item) -> dict:  # name -> value, all
         "The notebook's defaults, under the preset's parameters, under the changes."
-        known = described(self.root/item.notebook)
+        known = described(self.root / item.notebook)
         changed = filled(known, {**item.parameters.get(self.preset, {}), **self.changes, **self.placed})
-        return {**{name: p.default for name, p in known.items()}, **changed, "preset": self.preset,
-                "out_dir": self.show(self.out)}
+        return {
+            **{name: p.default for name, p in known.items()},
+            **changed,
+            "preset": self.preset,
+            "out_dir": self.show(self.out),
+        }
 
-    def inputs(self, item:Item)->dict:    # STUDY/NAME -> path of the rows
+    def inputs(self, item: Item) -> dict:  # STUDY/NAME -> path of the rows
         "The rows that `item` reads."
         return {name: self.results(name) for id in item.needs for name in self.items[id].writes}
 
 # %% ../nbs/21_reproduce.ipynb #f157902d
-PLACES = ("out_dir", "executor")   # parameters that say where, and decide nothing
+PLACES = ("out_dir", "executor")  # parameters that say where, and decide nothing
+
 
 def _drawing():
     "Hash of the code and the style that draw."
     code, style = (Path(dans.__file__).with_name(name) for name in ("plot.py", "dans.mplstyle"))
     return sha256(meaning(code.read_text(encoding="utf-8")) + style.read_text(encoding="utf-8"))
 
+
 @patch
 def made_of(
-    self:Reproduction,
-    item:Item,  # a run, figure or table
-)->dict:        # as it stands in JSON
+    self: Reproduction,
+    item: Item,  # a run, figure or table
+) -> dict:  # as it stands in JSON
     "All that determines what `item` writes; for a figure also what draws, and what is stale."
     decide = {n: v for n, v in self.parameters(item).items() if n not in PLACES}
-    made = {"notebook": code_hash(self.root/item.notebook), "parameters": decide,
-            "result_versions": {step: RESULT_VERSIONS[step] for step in item.versions},
-            "rows": {name: sha256(path.read_bytes()) if path.is_file() else ""
-                     for name, path in self.inputs(item).items()}}
+    made = {
+        "notebook": code_hash(self.root / item.notebook),
+        "parameters": decide,
+        "result_versions": {step: RESULT_VERSIONS[step] for step in item.versions},
+        "rows": {name: sha256(path.read_bytes()) if path.is_file() else "" for name, path in self.inputs(item).items()},
+    }
     if any(NEEDS[step].backends for step in item.versions) and kernel_backend() != "tensorflow":
         made["backend"] = kernel_backend()
     if item.kind != "run":
-        made |= {"drawing": _drawing(),
-                 "stale": [id for id in item.needs if self.why_not(self.items[id])]}
+        made |= {"drawing": _drawing(), "stale": [id for id in item.needs if self.why_not(self.items[id])]}
     return json.loads(canonical(made))
 
 # %% ../nbs/21_reproduce.ipynb #d4ce0e33
-_CHANGED = {"notebook": "its notebook has changed", "backend": "Keras runs on another backend", "rows": "the rows that it reads have changed",
-            "drawing": "the code that draws has changed",
-            "stale": "rows that it reads have become stale, or current"}
+_CHANGED = {
+    "notebook": "its notebook has changed",
+    "backend": "Keras runs on another backend",
+    "rows": "the rows that it reads have changed",
+    "drawing": "the code that draws has changed",
+    "stale": "rows that it reads have become stale, or current",
+}
+
 
 def _difference(now, then):
     "The first part of `now` that `then` has otherwise, in words."
@@ -97,15 +108,18 @@ def _difference(now, then):
         if old != value and part in _CHANGED:
             return _CHANGED[part]
         if old != value:
-            names = [name for name in value or () if not isinstance(old, dict) or name not in old or old[name] != value[name]]
+            names = [
+                name for name in value or () if not isinstance(old, dict) or name not in old or old[name] != value[name]
+            ]
             return f"{part.replace('_', ' ')} changed: {', '.join(names) or 'there are fewer'}"
     return ""
 
+
 @patch
 def why_not(
-    self:Reproduction,
-    item:Item,  # a run, figure or table
-)->str:         # one reason, or "" where it is current
+    self: Reproduction,
+    item: Item,  # a run, figure or table
+) -> str:  # one reason, or "" where it is current
     "Why `item` is not current."
     for path in item.files(self.out):
         if not path.is_file():
@@ -121,8 +135,11 @@ def why_not(
         if record.get("sha256") != sha256(table.read_bytes()):
             return f"{self.show(table)} was changed by hand"
         then = record["made_of"]
-        if isinstance(then.get("parameters"), dict):    # a parameter that is newer than the rows: its default does what was done without it
-            defaults = {name: p.default for name, p in described(self.root/item.notebook).items() if name not in PLACES}
+        # a parameter that is newer than the rows: its default does what was done without it
+        if isinstance(then.get("parameters"), dict):
+            defaults = {
+                name: p.default for name, p in described(self.root / item.notebook).items() if name not in PLACES
+            }
             then = {**then, "parameters": {**defaults, **then["parameters"]}}
         why = _difference(self.made_of(item), then)
         if why:
@@ -132,38 +149,39 @@ def why_not(
 # %% ../nbs/21_reproduce.ipynb #8935024d
 @patch
 def sign(
-    self:Reproduction,
-    item:Item,      # whose notebook has ended
-    made:dict,      # `made_of(item)`, taken before it began
-    seconds:float,  # what it took
+    self: Reproduction,
+    item: Item,  # whose notebook has ended
+    made: dict,  # `made_of(item)`, taken before it began
+    seconds: float,  # what it took
 ):
     "Add what it was made of to what `item` has written. Raises `DansError` for a missing file."
     for path in item.files(self.out):
         if not path.is_file():
-            raise DansError(f"{item.id} has not written {self.show(path)}",
-                            "make its notebook write what paper.yml says")
+            raise DansError(
+                f"{item.id} has not written {self.show(path)}", "make its notebook write what paper.yml says"
+            )
     for path in item.files(self.out):
         if path.suffix == ".json":
             record = json.loads(path.read_text(encoding="utf-8"))
             if item.kind == "run":
-                record |= {"seconds": round(seconds, 1),
-                           "result_versions": made["result_versions"]}
-            write_json(path, {"item": item.id, **record, "made_of": made,
-                              "sha256": sha256(path.with_suffix(".csv").read_bytes())})
+                record |= {"seconds": round(seconds, 1), "result_versions": made["result_versions"]}
+            write_json(
+                path,
+                {"item": item.id, **record, "made_of": made, "sha256": sha256(path.with_suffix(".csv").read_bytes())},
+            )
 
 # %% ../nbs/21_reproduce.ipynb #2f3528ab
 @patch
 def chosen(
-    self:Reproduction,
-    ids=(),          # items by id; default: all of the preset
-    redraw=False,    # figures and tables only
-)->list:             # of `Item`: these and what they need, in order
+    self: Reproduction,
+    ids=(),  # items by id; default: all of the preset
+    redraw=False,  # figures and tables only
+) -> list:  # of `Item`: these and what they need, in order
     "The items to look at. Raises `DansError` for an unknown id, and a run where `redraw` is on."
     check_known(ids, self.items, "id")
     for id in ids:
         if self.preset not in self.items[id].presets:
-            raise DansError(f"{id} is not part of preset {self.preset}",
-                            f"use {', '.join(self.items[id].presets)}")
+            raise DansError(f"{id} is not part of preset {self.preset}", f"use {', '.join(self.items[id].presets)}")
         if redraw and self.items[id].kind == "run":
             raise DansError(f"{id} computes rows, and --redraw only draws", "leave --redraw out")
     wanted = set(ids or [i.id for i in self.items.values() if self.preset in i.presets])
@@ -171,39 +189,42 @@ def chosen(
         wanted |= set(item.needs) if item.id in wanted else set()
     return [i for i in self.items.values() if i.id in wanted and not (redraw and i.kind == "run")]
 
+
 @patch
 def check(
-    self:Reproduction,
-    items:list,    # from `chosen`
+    self: Reproduction,
+    items: list,  # from `chosen`
 ):
     "Raises `DansError` for a parameter that no notebook has, and for a value that it cannot have."
-    known = {item.id: described(self.root/item.notebook) for item in items}
+    known = {item.id: described(self.root / item.notebook) for item in items}
     for name in self.changes:
         if name in _OPTIONS or not any(entry_of(name, parameters)[0] for parameters in known.values()):
             _unknown(name, known)
     for item in items:
-        path, changed = self.root/item.notebook, filled(known[item.id], self.changes)
+        path, changed = self.root / item.notebook, filled(known[item.id], self.changes)
         check_parameters(path, item.parameters.get(self.preset, {}), f"paper.yml: {item.id}", self.root)
         check_parameters(path, {name: self.parameters(item)[name] for name in changed}, "-p", self.root)
 
+
 _OPTIONS = {"preset": "--preset", "out_dir": "--out"}
+
 
 def _unknown(name, known):
     "Raises `DansError` for the parameter `name`, which none of the notebooks in `known` has."
     names = dict.fromkeys(n for parameters in known.values() for n in parameters if n not in _OPTIONS)
-    options = [f"source.{option}" for option in image_options()]*("source_options" in names)
+    options = [f"source.{option}" for option in image_options()] * ("source_options" in names)
     also = f"it is given by {_OPTIONS[name]}; " if name in _OPTIONS else ""
     check_known([name], [*names, *options], "parameter", also)
 
 # %% ../nbs/21_reproduce.ipynb #3de08648
 @patch
 def decide(
-    self:Reproduction,
-    item:Item,      # what to decide on
-    force=(),       # ids to run even if current
-    redraw=False,   # only draw
-    will=(),        # ids that will have been run by then
-)->tuple:           # ("run" | "skip" | "stale" | "blocked", why)
+    self: Reproduction,
+    item: Item,  # what to decide on
+    force=(),  # ids to run even if current
+    redraw=False,  # only draw
+    will=(),  # ids that will have been run by then
+) -> tuple:  # ("run" | "skip" | "stale" | "blocked", why)
     "What to do about `item`, and why."
     missing = [path for path in self.inputs(item).values() if not path.is_file()]
     if redraw and missing:
@@ -221,13 +242,14 @@ def decide(
         return "stale", why
     return ("run", why) if why else ("skip", "current")
 
+
 @patch
 def plan(
-    self:Reproduction,
-    items:list,     # from `chosen`
-    force=(),       # ids to run even if current
-    redraw=False,   # only draw
-)->list:            # of (item, action, why)
+    self: Reproduction,
+    items: list,  # from `chosen`
+    force=(),  # ids to run even if current
+    redraw=False,  # only draw
+) -> list:  # of (item, action, why)
     "What `run_all` would do."
     will, steps = [], []
     for item in items:
@@ -239,8 +261,12 @@ def plan(
 # %% ../nbs/21_reproduce.ipynb #023f6015
 class _Terminal:
     "The terminal's stderr, without what TensorFlow logs before it can be told to be quiet."
-    noise = re.compile(r"^(WARNING: All log messages before absl|[IWE]\d{4} [\d:.]+ "
-                       r"|To enable the following instructions: ).*\n?", re.M)
+
+    noise = re.compile(
+        r"^(WARNING: All log messages before absl|[IWE]\d{4} [\d:.]+ "
+        r"|To enable the following instructions: ).*\n?",
+        re.M,
+    )
 
     def write(self, text):
         sys.stderr.write(self.noise.sub("", text))
@@ -248,9 +274,10 @@ class _Terminal:
     def flush(self):
         sys.stderr.flush()
 
+
 def _take(executed, copy):
     "Move what papermill has written to its place, without progress bars: they are for the terminal."
-    with suppress(FileNotFoundError, ValueError):   # nothing was written, or half of it
+    with suppress(FileNotFoundError, ValueError):  # nothing was written, or half of it
         notebook = json.loads(executed.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             if cell["cell_type"] == "code":
@@ -259,55 +286,70 @@ def _take(executed, copy):
     executed.unlink(missing_ok=True)
 
 # %% ../nbs/21_reproduce.ipynb #7152a673
-_OURS = ("DansError", "BadImage", "BadImages", "Diverged")    # errors that are one line with a remedy
+_OURS = ("DansError", "BadImage", "BadImages", "Diverged")  # errors that are one line with a remedy
+
 
 @patch
 def execute(
-    self:Reproduction,
-    item:Item,   # a run, figure or table
-)->Path:         # of the executed copy
+    self: Reproduction,
+    item: Item,  # a run, figure or table
+) -> Path:  # of the executed copy
     "Run the notebook of `item` and sign what it has written. Raises `DansError` where it fails."
     import papermill
     from nbclient.exceptions import DeadKernelError
+
     made, start = self.made_of(item), time.perf_counter()
-    copy = self.work/"notebooks"/f"{item.id}.ipynb"
-    variables = kernel_environment(self.work/"kernel")
-    variables |= {"DANS_CACHE": str(self.cache.resolve()), "DANS_STALE": " ".join(made.get("stale", [])),
-                  RUNNER: "dans-reproduce"}
+    copy = self.work / "notebooks" / f"{item.id}.ipynb"
+    variables = kernel_environment(self.work / "kernel")
+    variables |= {
+        "DANS_CACHE": str(self.cache.resolve()),
+        "DANS_STALE": " ".join(made.get("stale", [])),
+        RUNNER: "dans-reproduce",
+    }
     look = f"look into {self.show(copy)}"
-    executed = unfinished(copy)     # another command may run the same item
+    executed = unfinished(copy)  # another command may run the same item
     executed.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            str(self.root/item.notebook), str(executed), self.parameters(item), cwd=str(self.root),
-            kernel_name="python3", language="python", kernel_manager_class=own_kernel(variables),
-            extra_arguments=["--IPKernelApp.log_level=ERROR"], shutdown_kernel="immediate",
-            progress_bar=False, stderr_file=_Terminal())
+            str(self.root / item.notebook),
+            str(executed),
+            self.parameters(item),
+            cwd=str(self.root),
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=own_kernel(variables),
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            shutdown_kernel="immediate",
+            progress_bar=False,
+            stderr_file=_Terminal(),
+        )
     except papermill.PapermillExecutionError as err:
         what = err.evalue if err.ename in _OURS else f"{err.ename}: {err.evalue}"
         raise DansError(f"{item.id} failed: {' '.join(what.split())}", look) from None
     except DeadKernelError:
-        raise DansError(f"{item.id} failed: its kernel died, as where memory runs out",
-                        look) from None
+        raise DansError(f"{item.id} failed: its kernel died, as where memory runs out", look) from None
     finally:
         _take(executed, copy)
     self.sign(item, made, time.perf_counter() - start)
     return copy
 
 # %% ../nbs/21_reproduce.ipynb #2dc8cbff
-FREE_BYTES = 500_000_000    # room for a preset's prepared images, store and figures
+FREE_BYTES = 500_000_000  # room for a preset's prepared images, store and figures
+
 
 def _human(seconds):
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds/60:.0f} min" if seconds < 6000 else f"{seconds/3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
 
 def _expected(item, preset):
     seconds = item.seconds.get(preset)
     return "no estimate" if seconds is None else f"{_human(seconds)} expected"
 
+
 @patch
-def check_room(self:Reproduction):
+def check_room(self: Reproduction):
     "Raises `DansError` where the study's folder cannot be written or has too little room."
     try:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -316,15 +358,18 @@ def check_room(self:Reproduction):
     except OSError as err:
         raise cannot_write(self.show(self.out), err) from None
     if free < FREE_BYTES:
-        raise DansError(f"only {free/1e6:.0f} MB are free for {self.show(self.out)}",
-                        f"free {FREE_BYTES/1e6:.0f} MB, or choose another folder: --out DIR")
+        raise DansError(
+            f"only {free / 1e6:.0f} MB are free for {self.show(self.out)}",
+            f"free {FREE_BYTES / 1e6:.0f} MB, or choose another folder: --out DIR",
+        )
+
 
 @patch
 def check_needs(
-    self:Reproduction,
-    items:list,     # from `chosen`
-    force=(),       # ids to run even if current
-    redraw=False,   # only draw
+    self: Reproduction,
+    items: list,  # from `chosen`
+    force=(),  # ids to run even if current
+    redraw=False,  # only draw
 ):
     "Raises `DansError` where an item that will be run needs what is not here."
     for item, action, _ in self.plan(items, force, redraw):
@@ -334,15 +379,18 @@ def check_needs(
 # %% ../nbs/21_reproduce.ipynb #5669269d
 @patch
 def run_all(
-    self:Reproduction,
-    items:list,     # from `chosen`
-    force=(),       # ids to run even if current
-    redraw=False,   # only draw
-)->dict:            # action -> ids
+    self: Reproduction,
+    items: list,  # from `chosen`
+    force=(),  # ids to run even if current
+    redraw=False,  # only draw
+) -> dict:  # action -> ids
     "Do what `plan` says, line by line. Raises `DansError` where a notebook fails."
     start, done = time.perf_counter(), {"run": [], "skip": [], "stale": [], "blocked": []}
-    left = {item.id: item.seconds.get(self.preset) or 0
-            for item, action, _ in self.plan(items, force, redraw) if action == "run"}
+    left = {
+        item.id: item.seconds.get(self.preset) or 0
+        for item, action, _ in self.plan(items, force, redraw)
+        if action == "run"
+    }
     for n, item in enumerate(items, 1):
         action, why = self.decide(item, force, redraw)
         head, about = f"[{n}/{len(items)}] {item.id}:", _expected(item, self.preset)
@@ -352,34 +400,38 @@ def run_all(
             begin = time.perf_counter()
             self.execute(item)
             took, rest = _human(time.perf_counter() - begin), sum(left.values())
-            print(f"{head} done in {took} ({about})" + f", some {_human(rest)} left"*bool(rest),
-                  flush=True)
+            print(f"{head} done in {took} ({about})" + f", some {_human(rest)} left" * bool(rest), flush=True)
         elif action == "stale":
-            print(f"{head} STALE, {why}; figures drawn from it say so. To compute it again: "
-                  f"dans-reproduce {item.id} --preset {self.preset} --force", flush=True)
+            print(
+                f"{head} STALE, {why}; figures drawn from it say so. To compute it again: "
+                f"dans-reproduce {item.id} --preset {self.preset} --force",
+                flush=True,
+            )
         else:
             print(f"{head} {'current, skipped' if action == 'skip' else why}", flush=True)
         done[action].append(item.id)
     counts = zip(done.values(), ("done", "current", "stale", "without rows"))
-    print(", ".join(f"{len(ids)} {word}" for ids, word in counts if ids) or "nothing to do",
-          f"in {_human(time.perf_counter() - start)}", flush=True)
+    print(
+        ", ".join(f"{len(ids)} {word}" for ids, word in counts if ids) or "nothing to do",
+        f"in {_human(time.perf_counter() - start)}",
+        flush=True,
+    )
     return done
 
 # %% ../nbs/21_reproduce.ipynb #d7425dee
 def reproduce(
-    ids=(),               # items by id; default: all of the preset
-    preset:str="quick",   # one of `PRESETS`
-    out:str=None,         # folder for results/ and figures/
-    changes:dict=None,    # parameters that differ from the preset's, as `Reproduction` takes them
-    force:bool=False,     # run `ids` even where they are current
-    redraw:bool=False,    # only draw
-    dry_run:bool=False,   # say what would be done
-    executor:str="",      # where pieces are computed, as for `Study`
-    parameters:bool=False,    # list those of `ids`
-)->int:                   # the command's exit status
+    ids=(),  # items by id; default: all of the preset
+    preset: str = "quick",  # one of `PRESETS`
+    out: str = None,  # folder for results/ and figures/
+    changes: dict = None,  # parameters that differ from the preset's, as `Reproduction` takes them
+    force: bool = False,  # run `ids` even where they are current
+    redraw: bool = False,  # only draw
+    dry_run: bool = False,  # say what would be done
+    executor: str = "",  # where pieces are computed, as for `Study`
+    parameters: bool = False,  # list those of `ids`
+) -> int:  # the command's exit status
     "What the command does. Raises `DansError` for bad input before any work, and for what fails."
-    study = Reproduction(preset, Path(out).resolve() if out else None, changes=changes,
-                         executor=executor)
+    study = Reproduction(preset, Path(out).resolve() if out else None, changes=changes, executor=executor)
     if parameters:
         check_known(ids, study.items, "id")
         items = [study.items[id] for id in ids] or study.chosen()
@@ -401,57 +453,78 @@ def reproduce(
             done = study.run_all(items, forced, redraw)
     except KeyboardInterrupt:
         kept = [i.id for i in items if not study.why_not(i)]
-        print(f"\nstopped. Finished and kept: {', '.join(kept) or 'nothing yet'}; finished pieces "
-              f"of the others are in {study.show(study.store.folder)}. The same command goes on "
-              "from there.", flush=True)
+        print(
+            f"\nstopped. Finished and kept: {', '.join(kept) or 'nothing yet'}; finished pieces "
+            f"of the others are in {study.show(study.store.folder)}. The same command goes on "
+            "from there.",
+            flush=True,
+        )
         return 130
     drawn = [i for i in done["run"] + done["skip"] if study.items[i].kind != "run"]
     if "tab_systems" in drawn:
-        print("\n".join(_across(study.figures/"tab_systems.md")))
-    print(f"figures and tables are in {study.show(study.figures)}/" if drawn else
-          "no figure or table was drawn")
+        print("\n".join(_across(study.figures / "tab_systems.md")))
+    print(f"figures and tables are in {study.show(study.figures)}/" if drawn else "no figure or table was drawn")
     return 1 if ids and done["blocked"] else 0
 
 # %% ../nbs/21_reproduce.ipynb #b73ead73
 def _check_images(study, steps):
     "Raises `DansError` where preset own would search on drawn images, and as `dans.data.check_source` does."
     from dans.data import check_source
+
     for item, action, _ in steps:
-        default, values = described(study.root/item.notebook).get("data"), study.parameters(item)
+        default, values = described(study.root / item.notebook).get("data"), study.parameters(item)
         if action != "run" or not default:
             continue
         if study.preset == "own" and values["data"] == default.default:
             raise DansError("preset own has no images", 'name yours: -p data=FOLDER (make: ARGS="-p data=FOLDER")')
         if "source_options" in values:
-            resolutions = values.get("resolutions") or SPACES.get(values.get("space", study.preset), {}).get("resolutions", ())
+            resolutions = values.get("resolutions") or SPACES.get(values.get("space", study.preset), {}).get(
+                "resolutions", ()
+            )
             check_source(values["data"], values["source_options"], resolutions, study.root)
+
 
 def _across(path, wide=100):
     "The lines of a Markdown table turned on its side: a line for each column, which fits any terminal."
-    rows = [line.strip("| ").split("|") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    columns = list(zip(*([textwrap.shorten(cell, 30, placeholder=" ...") for cell in row] for row in rows[:1] + rows[2:])))
-    names, cells = max(len(column[0]) for column in columns), max(len(cell) for column in columns for cell in column[1:])
-    return ["".join([f"{column[0]:{names}}", *(f"  {cell:>{cells}}" for cell in column[1:])])[:wide] for column in columns]
+    rows = [
+        line.strip("| ").split("|") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")
+    ]
+    columns = list(
+        zip(*([textwrap.shorten(cell, 30, placeholder=" ...") for cell in row] for row in rows[:1] + rows[2:]))
+    )
+    names, cells = (
+        max(len(column[0]) for column in columns),
+        max(len(cell) for column in columns for cell in column[1:]),
+    )
+    return [
+        "".join([f"{column[0]:{names}}", *(f"  {cell:>{cells}}" for cell in column[1:])])[:wide] for column in columns
+    ]
+
 
 def _show_plan(study, steps):
     words = {"run": "to do", "skip": "current", "stale": "STALE", "blocked": "no rows"}
     for item, action, why in steps:
         title = item.title + "".join(f" [{claim}]" for claim in item.claim)
         about = _expected(item, study.preset)
-        print(f"{item.id:16} {words[action]:8} {about:>16}  {title}"
-              + (f"; {why}" if action != "skip" else ""))
+        print(f"{item.id:16} {words[action]:8} {about:>16}  {title}" + (f"; {why}" if action != "skip" else ""))
     total = sum(item.seconds.get(study.preset) or 0 for item, action, _ in steps if action == "run")
     print(f"preset {study.preset}, into {study.show(study.out)}: {_human(total)} expected")
 
+
 def _show_parameters(study, items):
     for item in items:
-        known, values = described(study.root/item.notebook), study.parameters(item)
+        known, values = described(study.root / item.notebook), study.parameters(item)
         rows = [(_OPTIONS.get(name, name), p.kind, repr(values[name]), p.help) for name, p in known.items()]
         names, texts = (max(len(row[i]) for row in rows) for i in (0, 2))
         print(f"{item.id} at preset {study.preset}: {item.title}")
-        print("\n".join(f"  {name:{names}}  {kind:5}  {text:{texts}}  {help}".rstrip() for name, kind, text, help in rows))
+        print(
+            "\n".join(f"  {name:{names}}  {kind:5}  {text:{texts}}  {help}".rstrip() for name, kind, text, help in rows)
+        )
     images = any("source_options" in study.parameters(item) for item in items)
-    print("change one: -p NAME=VALUE" + f"; one entry of source_options: -p source.KEY=VALUE, KEY one of {', '.join(image_options())}"*images)
+    print(
+        "change one: -p NAME=VALUE"
+        + f"; one entry of source_options: -p source.KEY=VALUE, KEY one of {', '.join(image_options())}" * images
+    )
 
 # %% ../nbs/21_reproduce.ipynb #78041e7f
 _HELP = """examples:
@@ -465,26 +538,41 @@ _HELP = """examples:
   dans-reproduce run_truth --executor ray     its pieces on a Ray cluster
 """
 
+
 def _parser():
     parser = argparse.ArgumentParser(
-        "dans-reproduce", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_HELP,
-        description="Compute what is missing of paper.yml, draw what has changed, skip the rest.")
+        "dans-reproduce",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_HELP,
+        description="Compute what is missing of paper.yml, draw what has changed, skip the rest.",
+    )
     add = parser.add_argument
     add("ids", nargs="*", help="runs, figures and tables; default: all")
     add("--preset", default="quick", help="; ".join(map(": ".join, PRESETS.items())))
-    add("--out", metavar="DIR",
-        help="folder for results/ and figures/; default: runs/PRESET, for cpu the checkout")
-    add("-p", "--parameter", metavar="NAME=VALUE", action="append", default=[],
-        help="change a notebook's parameter, or by NAME.KEY=VALUE one entry of it; --parameters lists them")
-    add("--parameters", action="store_true", dest="list_parameters",
-        help="list the parameters of the given ids, at the preset's values")
-    add("--list", "--dry-run", dest="dry_run", action="store_true",
-        help="say what there is and what would be done")
-    add("--executor", default="", metavar="WHERE",
-        help="where pieces are computed: local, ray, or ray:cpus=2,gpus=1 for what each asks for")
+    add("--out", metavar="DIR", help="folder for results/ and figures/; default: runs/PRESET, for cpu the checkout")
+    add(
+        "-p",
+        "--parameter",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="change a notebook's parameter, or by NAME.KEY=VALUE one entry of it; --parameters lists them",
+    )
+    add(
+        "--parameters",
+        action="store_true",
+        dest="list_parameters",
+        help="list the parameters of the given ids, at the preset's values",
+    )
+    add("--list", "--dry-run", dest="dry_run", action="store_true", help="say what there is and what would be done")
+    add(
+        "--executor",
+        default="",
+        metavar="WHERE",
+        help="where pieces are computed: local, ray, or ray:cpus=2,gpus=1 for what each asks for",
+    )
     add("--redraw", action="store_true", help="only draw, from existing rows")
-    add("--force", action="store_true",
-        help="run the given ids (default: all) even where they are current")
+    add("--force", action="store_true", help="run the given ids (default: all) even where they are current")
     return parser
 
 # %% ../nbs/21_reproduce.ipynb #9afaada2
@@ -498,15 +586,27 @@ def _changes(pairs):
         changes[name.strip()] = value
     return changes
 
+
 def main():
     "The console command `dans-reproduce`: one line and status 1 for an error, 130 if interrupted."
     args = _parser().parse_args()
+
     def stop(*_):
         raise KeyboardInterrupt
+
     signal.signal(signal.SIGTERM, stop)
     try:
-        status = reproduce(args.ids, args.preset, args.out, _changes(args.parameter), args.force,
-                           args.redraw, args.dry_run, args.executor, args.list_parameters)
+        status = reproduce(
+            args.ids,
+            args.preset,
+            args.out,
+            _changes(args.parameter),
+            args.force,
+            args.redraw,
+            args.dry_run,
+            args.executor,
+            args.list_parameters,
+        )
         sys.stdout.flush()
         return status
     except DansError as err:
@@ -514,6 +614,6 @@ def main():
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:     # `| head` has seen enough
+    except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

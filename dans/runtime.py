@@ -22,34 +22,41 @@ from .space import DansError, progress_bar
 from .tflite import ports, read
 
 # %% ../nbs/15_runtime.ipynb #a839e86a
-INTERPRETERS = ("reference", "micro")   # LiteRT's reference kernels; TensorFlow Lite Micro
+INTERPRETERS = ("reference", "micro")  # LiteRT's reference kernels; TensorFlow Lite Micro
+
 
 def _load(interpreter, tflite, arena_size=1 << 27):
     "A function from an int8 image (1, r, r, c) to int8 outputs, and another that prints the arena."
     if interpreter == "micro":
         from tflite_micro import runtime
+
         micro = runtime.Interpreter.from_bytes(tflite, arena_size=arena_size)
+
         def run(image):
             micro.set_input(image, 0)
             micro.invoke()
             return micro.get_output(0)
+
         return run, micro.print_allocations
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    lite = Interpreter(model_content=tflite, num_threads=1,
-                       experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+
+    lite = Interpreter(model_content=tflite, num_threads=1, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     lite.allocate_tensors()
     source = lite.get_input_details()[0]["index"]
     target = lite.get_output_details()[0]["index"]
+
     def run(image):
         lite.set_tensor(source, image)
         lite.invoke()
         return lite.get_tensor(target)
+
     return run, None
 
 # %% ../nbs/15_runtime.ipynb #90223c66
 def _smallest(tflite):
     "The smallest arena, a multiple of 16 bytes, in which the model loads: found by halving."
-    def loads(n):       # in a process of its own: too small an arena may end it
+
+    def loads(n):  # in a process of its own: too small an arena may end it
         child = os.fork()
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -59,6 +66,7 @@ def _smallest(tflite):
                 os._exit(1)
             os._exit(0)
         return os.waitpid(child, 0)[1] == 0
+
     low, high = 0, 64
     while not loads(high):
         low, high = high, 2 * high
@@ -67,10 +75,11 @@ def _smallest(tflite):
         low, high = (low, middle) if loads(middle) else (middle, high)
     return 16 * high
 
+
 def _serve():
     "The subprocess: read a job, a model and images from standard input, write outputs to its output."
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)   # what libraries print must not mix with the answers
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
     job = json.loads(sys.stdin.buffer.readline())
     tflite = sys.stdin.buffer.read(job["bytes"])
     run, show_arena = _load(job["interpreter"], tflite)
@@ -107,7 +116,7 @@ def _ask(tflite, images, interpreter, limit_s, done=lambda n: None, arena=False)
                 done(1)
             process.stdin.close()
             process.wait()
-        except (BrokenPipeError, ValueError):   # it ended before its last answer
+        except (BrokenPipeError, ValueError):  # it ended before its last answer
             process.wait()
         finally:
             timer.cancel()
@@ -119,46 +128,49 @@ def _ask(tflite, images, interpreter, limit_s, done=lambda n: None, arena=False)
         log.seek(0)
         printed = log.read().decode(errors="replace")
     if late.is_set():
-        raise DansError(f"the {interpreter} interpreter took longer than {limit_s:g} s",
-                        "raise `limit_s` or pass fewer images")
+        raise DansError(
+            f"the {interpreter} interpreter took longer than {limit_s:g} s", "raise `limit_s` or pass fewer images"
+        )
     if process.returncode == 0 and answered < len(images):
         raise DansError(f"the {interpreter} interpreter ended after {answered} of {len(images)} images", "run it again")
     if process.returncode:
         last = (printed.strip().splitlines() or ["it printed nothing"])[-1]
-        raise DansError(f"the {interpreter} interpreter cannot run this model ({last})",
-                        "export a trained model with `quantise`: an untrained one has scales "
-                        "that are too small")
+        raise DansError(
+            f"the {interpreter} interpreter cannot run this model ({last})",
+            "export a trained model with `quantise`: an untrained one has scales that are too small",
+        )
     return outputs, printed
 
 # %% ../nbs/15_runtime.ipynb #eea69a7f
 @dataclass(frozen=True)
 class Arena:
     "Memory that TensorFlow Lite Micro takes, bytes."
-    head:int    # tensors and scratch memory, the same on every machine
-    tail:int    # persistent records, on a 64-bit machine
-    total:int   # of both
+
+    head: int  # tensors and scratch memory, the same on every machine
+    tail: int  # persistent records, on a 64-bit machine
+    total: int  # of both
+
 
 def _need_micro():
     if find_spec("tflite_micro") is None:
-        raise DansError("tflite-micro is not installed",
-                        "run `pip install tflite-micro` (there are wheels for Linux)")
+        raise DansError("tflite-micro is not installed", "run `pip install tflite-micro` (there are wheels for Linux)")
 
 # %% ../nbs/15_runtime.ipynb #d31f18f3
 def arena(
-    tflite:bytes,       # an int8 `.tflite` file
-    limit_s:float=60.,  # longest time to wait, seconds
-)->Arena:
+    tflite: bytes,  # an int8 `.tflite` file
+    limit_s: float = 60.0,  # longest time to wait, seconds
+) -> Arena:
     """What the real interpreter takes. Raises `DansError` where it cannot run the model, or
     `tflite-micro` is missing."""
     _need_micro()
     printed = _ask(tflite, (), "micro", limit_s, arena=True)[1]
-    return Arena(*(int(re.search(rf"allocation {part} (\d+)", printed)[1])
-                   for part in ("head", "tail", "total")))
+    return Arena(*(int(re.search(rf"allocation {part} (\d+)", printed)[1]) for part in ("head", "tail", "total")))
+
 
 def smallest_arena(
-    tflite:bytes,       # an int8 `.tflite` file
-    limit_s:float=120., # longest time to wait, seconds
-)->int:                 # bytes, on a machine with 64-bit pointers
+    tflite: bytes,  # an int8 `.tflite` file
+    limit_s: float = 120.0,  # longest time to wait, seconds
+) -> int:  # bytes, on a machine with 64-bit pointers
     """The smallest arena in which TensorFlow Lite Micro loads the model. Where the tensors are small it is more than head and tail: while it plans,
     the runtime keeps its lists where the tensors will be. Raises `DansError` as `arena` does."""
     _need_micro()
@@ -166,24 +178,25 @@ def smallest_arena(
 
 # %% ../nbs/15_runtime.ipynb #a7136913
 def predict(
-    tflite:bytes,                   # an int8 `.tflite` file
-    images:np.ndarray,              # uint8 (n, r, r, c)
-    interpreter:str="reference",    # "reference" or "micro"
-    workers:int|None=None,          # processes; default: one for each processor, if it gets 50 images
-    limit_s:float|None=None,        # longest time to wait, seconds; default: 60, and 5 for each image
-    progress:bool=True,             # show a bar
-)->np.ndarray:                      # int8 (n, classes); probability = (value + 128) / 256
+    tflite: bytes,  # an int8 `.tflite` file
+    images: np.ndarray,  # uint8 (n, r, r, c)
+    interpreter: str = "reference",  # "reference" or "micro"
+    workers: int | None = None,  # processes; default: one for each processor, if it gets 50 images
+    limit_s: float | None = None,  # longest time to wait, seconds; default: 60, and 5 for each image
+    progress: bool = True,  # show a bar
+) -> np.ndarray:  # int8 (n, classes); probability = (value + 128) / 256
     """Outputs of the int8 model. Raises `DansError` for an unknown interpreter, images that do not fit
     the model, and an interpreter that dies or takes too long."""
     if interpreter not in INTERPRETERS:
-        raise DansError(f"interpreter {interpreter!r} is unknown",
-                        f"use one of {', '.join(INTERPRETERS)}")
+        raise DansError(f"interpreter {interpreter!r} is unknown", f"use one of {', '.join(INTERPRETERS)}")
     check_images(images, ports(tflite)[0].shape)
     workers = max(1, min(workers or os.cpu_count() or 1, -(-len(images) // 50)))
     limit_s = 60 + 5 * len(images) if limit_s is None else limit_s
     with progress_bar(total=len(images), desc="int8 predictions", unit="image", disable=not progress) as bar:
+
         def part(k):
             return _ask(tflite, images[k::workers], interpreter, limit_s, bar.update)[0]
+
         with ThreadPoolExecutor(workers) as pool:
             parts = list(pool.map(part, range(workers)))
     outputs = np.empty((len(images), *parts[0].shape[1:]), np.int8)
@@ -193,95 +206,120 @@ def predict(
 
 # %% ../nbs/15_runtime.ipynb #d93497d9
 def accuracy(
-    tflite:bytes,           # an int8 `.tflite` file
-    images:np.ndarray,      # uint8 (n, r, r, c)
-    labels:np.ndarray,      # class numbers (n,)
-    **options,              # for `predict`
-)->float:                   # in [0, 1]
+    tflite: bytes,  # an int8 `.tflite` file
+    images: np.ndarray,  # uint8 (n, r, r, c)
+    labels: np.ndarray,  # class numbers (n,)
+    **options,  # for `predict`
+) -> float:  # in [0, 1]
     "Share of `images` whose largest int8 output is the label's; of equal outputs the first counts."
     check_images(images, ports(tflite)[0].shape, labels)
     return float(np.mean(predict(tflite, images, **options).argmax(1) == labels))
 
+
 def float_outputs(
-    model,                  # float Keras model with logits
-    images:np.ndarray,      # uint8 (n, r, r, c)
-    batch:int=250,          # images at once
-)->np.ndarray:              # float32 logits (n, classes)
+    model,  # float Keras model with logits
+    images: np.ndarray,  # uint8 (n, r, r, c)
+    batch: int = 250,  # images at once
+) -> np.ndarray:  # float32 logits (n, classes)
     "Outputs of the float model. Raises `DansError` for images that do not fit it."
     check_images(images, tuple(model.input_shape[1:]))
-    return np.concatenate([np.asarray(model(scaled(images[i:i + batch]), training=False)) for i in range(0, len(images), batch)])
+    return np.concatenate(
+        [np.asarray(model(scaled(images[i : i + batch]), training=False)) for i in range(0, len(images), batch)]
+    )
+
 
 def float_accuracy(
-    model,                  # float Keras model with logits
-    images:np.ndarray,      # uint8 (n, r, r, c)
-    labels:np.ndarray,      # class numbers (n,)
-    batch:int=250,          # images at once
-)->float:                   # in [0, 1]
+    model,  # float Keras model with logits
+    images: np.ndarray,  # uint8 (n, r, r, c)
+    labels: np.ndarray,  # class numbers (n,)
+    batch: int = 250,  # images at once
+) -> float:  # in [0, 1]
     "Share of `images` that the float model gets right."
     check_images(images, tuple(model.input_shape[1:]), labels)
     return float(np.mean(float_outputs(model, images, batch).argmax(1) == labels))
 
 # %% ../nbs/15_runtime.ipynb #342ade64
 def measure(
-    tflite:bytes,           # an int8 `.tflite` file
-    images:np.ndarray,      # uint8 (n, r, r, c)
-    labels:np.ndarray,      # class numbers (n,)
-    classes,                # names of the classes, in the order of the outputs
-    **options,              # for `predict`
-)->dict:                    # from `dans.metrics.report`
+    tflite: bytes,  # an int8 `.tflite` file
+    images: np.ndarray,  # uint8 (n, r, r, c)
+    labels: np.ndarray,  # class numbers (n,)
+    classes,  # names of the classes, in the order of the outputs
+    **options,  # for `predict`
+) -> dict:  # from `dans.metrics.report`
     "Report on the int8 model. Raises `DansError` as `predict` does, and for labels or classes that do not fit."
     check_images(images, ports(tflite)[0].shape, labels)
     return report(labels, predict(tflite, images, **options), classes)
 
+
 def float_measure(
-    model,                  # float Keras model with logits
-    images:np.ndarray,      # uint8 (n, r, r, c)
-    labels:np.ndarray,      # class numbers (n,)
-    classes,                # names of the classes, in the order of the outputs
-    batch:int=250,          # images at once
-)->dict:                    # from `dans.metrics.report`
+    model,  # float Keras model with logits
+    images: np.ndarray,  # uint8 (n, r, r, c)
+    labels: np.ndarray,  # class numbers (n,)
+    classes,  # names of the classes, in the order of the outputs
+    batch: int = 250,  # images at once
+) -> dict:  # from `dans.metrics.report`
     "Report on the float model. Raises `DansError` for images, labels or classes that do not fit."
     check_images(images, tuple(model.input_shape[1:]), labels)
     return report(labels, float_outputs(model, images, batch), classes)
 
 # %% ../nbs/15_runtime.ipynb #0cef61f9
-NPU_SYSTEMS = {"ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),     # family: system configuration, memory mode
-               "ethos-u65": ("Ethos_U65_High_End", "Dedicated_Sram"),
-               "ethos-u85": ("Ethos_U85_SYS_DRAM_Mid", "Dedicated_Sram_384KB")}
+# family: system configuration, memory mode
+NPU_SYSTEMS = {
+    "ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
+    "ethos-u65": ("Ethos_U65_High_End", "Dedicated_Sram"),
+    "ethos-u85": ("Ethos_U85_SYS_DRAM_Mid", "Dedicated_Sram_384KB"),
+}
+
 
 @dataclass(frozen=True)
 class NpuEstimate:
     "What Vela estimates for one image."
-    accelerator:str     # like "ethos-u55-128"
-    system:str          # system configuration: clock and memories
-    memory:str          # memory mode
-    ms:float            # milliseconds
-    cycles:int          # of the unit
-    clock_mhz:float
-    sram_bytes:int      # for tensors
-    flash_bytes:int     # for the compressed weights, where the memory mode keeps them in flash
-    cpu_operators:int   # left to the processor, whose time is not in `ms`
+
+    accelerator: str  # like "ethos-u55-128"
+    system: str  # system configuration: clock and memories
+    memory: str  # memory mode
+    ms: float  # milliseconds
+    cycles: int  # of the unit
+    clock_mhz: float
+    sram_bytes: int  # for tensors
+    flash_bytes: int  # for the compressed weights, where the memory mode keeps them in flash
+    cpu_operators: int  # left to the processor, whose time is not in `ms`
 
 # %% ../nbs/15_runtime.ipynb #a5b19c8b
 def npu_estimate(
-    tflite:bytes,                                   # an int8 `.tflite` file
-    accelerator:str="ethos-u55-128",                # as Vela names it
-    system:str|None=None,                           # a system configuration of Vela's own file; default: `NPU_SYSTEMS`
-    memory:str|None=None,                           # a memory mode of that file; default: `NPU_SYSTEMS`
-    limit_s:float=120.,                             # longest time to wait, seconds
-)->NpuEstimate:
+    tflite: bytes,  # an int8 `.tflite` file
+    accelerator: str = "ethos-u55-128",  # as Vela names it
+    system: str | None = None,  # a system configuration of Vela's own file; default: `NPU_SYSTEMS`
+    memory: str | None = None,  # a memory mode of that file; default: `NPU_SYSTEMS`
+    limit_s: float = 120.0,  # longest time to wait, seconds
+) -> NpuEstimate:
     """Time and memory of the file on an Ethos-U by Arm's Vela. Raises `DansError` for a file that `read` refuses, and
     where Vela is missing, fails or is late."""
     if find_spec("ethosu") is None:
         raise DansError("Vela is not installed", "run `pip install ethos-u-vela`")
     steps, family = len(read(tflite).steps), accelerator.rpartition("-")[0]
     if not (system and memory) and family not in NPU_SYSTEMS:
-        raise DansError(f"Vela cannot compile for {accelerator!r} without a system", f"name one of {', '.join(NPU_SYSTEMS)} with its size, like ethos-u55-128, or `system` and `memory` too")
+        raise DansError(
+            f"Vela cannot compile for {accelerator!r} without a system",
+            f"name one of {', '.join(NPU_SYSTEMS)} with its size, like ethos-u55-128, or `system` and `memory` too",
+        )
     system, memory = system or NPU_SYSTEMS[family][0], memory or NPU_SYSTEMS[family][1]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.tflite").write_bytes(tflite)
-        command = [sys.executable, "-c", "from ethosu.vela.vela import main; main()", "model.tflite", "--output-dir", "out",
-                   "--accelerator-config", accelerator, "--system-config", system, "--memory-mode", memory]
+        command = [
+            sys.executable,
+            "-c",
+            "from ethosu.vela.vela import main; main()",
+            "model.tflite",
+            "--output-dir",
+            "out",
+            "--accelerator-config",
+            accelerator,
+            "--system-config",
+            system,
+            "--memory-mode",
+            memory,
+        ]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_s)
         except subprocess.TimeoutExpired:
@@ -289,9 +327,19 @@ def npu_estimate(
         found = list(Path(folder).glob("out/*_summary_*.csv"))
         if done.returncode or not found:
             last = ((done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"])[-1]
-            raise DansError(f"Vela cannot compile this model ({last})", "check the names of accelerator, system and memory")
+            raise DansError(
+                f"Vela cannot compile this model ({last})", "check the names of accelerator, system and memory"
+            )
         row = next(csv.DictReader(found[0].read_text().splitlines()))
         on_cpu = re.search(r"CPU operators = (\d+)", done.stdout)
-    return NpuEstimate(accelerator, system, memory, 1000 * float(row["inference_time"]), round(float(row["cycles_total"])), float(row["core_clock"]) / 1e6,
-                       round(1024 * float(row["sram_memory_used"])), round(1024 * float(row["off_chip_flash_memory_used"])),
-                       int(on_cpu[1]) if on_cpu else steps)
+    return NpuEstimate(
+        accelerator,
+        system,
+        memory,
+        1000 * float(row["inference_time"]),
+        round(float(row["cycles_total"])),
+        float(row["core_clock"]) / 1e6,
+        round(1024 * float(row["sram_memory_used"])),
+        round(1024 * float(row["off_chip_flash_memory_used"])),
+        int(on_cpu[1]) if on_cpu else steps,
+    )

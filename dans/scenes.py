@@ -13,18 +13,32 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
-from .drawing import (
-    BACKGROUNDS, KINDS, POSES, Palette, Pen, bar, between, cloth, colours, hsv, palette, panel,
-    person, pick, shade)
+from dans.drawing import (
+    BACKGROUNDS,
+    KINDS,
+    POSES,
+    Palette,
+    Pen,
+    bar,
+    between,
+    cloth,
+    colours,
+    hsv,
+    palette,
+    panel,
+    person,
+    pick,
+    shade,
+)
 from .space import DansError, progress_bar
 
 # %% ../nbs/03_scenes.ipynb #0477377c
-VERSION = 1                          # of the generator; part of every seed and of every cache key
-CLASSES = ("no person", "person")    # label 0 and 1
+VERSION = 1  # of the generator; part of every seed and of every cache key
+CLASSES = ("no person", "person")  # label 0 and 1
 SPLITS = ("train", "val", "test")
 
 # %% ../nbs/03_scenes.ipynb #7297ca05
-POOLS = {"train": (0, 2400), "val": (2400, 3200), "test": (3200, 4000)}    # numbers [first, end)
+POOLS = {"train": (0, 2400), "val": (2400, 3200), "test": (3200, 4000)}  # numbers [first, end)
 
 # %% ../nbs/03_scenes.ipynb #6327f815
 def asset(rng, family, split):
@@ -33,10 +47,12 @@ def asset(rng, family, split):
     number = first + int(rng.random() * (end - first))
     return np.random.default_rng([VERSION, number, *family.encode()])
 
+
 def someone(p, rng, split):
     "A person, mostly standing or walking, in clothes and colours from the pools of `split`."
     pose = pick(rng, list(POSES), (5, 5, *[1] * (len(POSES) - 2)))
     person(p, rng, asset(rng, "person", split), palette(asset(rng, "palette", split)), pose)
+
 
 def thing(p, rng, split, kind, natural):
     "A distractor of `kind` of height 1, its shape and its palette from the pools of `split`."
@@ -47,38 +63,40 @@ def thing(p, rng, split, kind, natural):
 def statue(p, rng, split):
     "A person of one material, on a plinth."
     look = asset(rng, "statue", split)
-    stone = hsv(between(look, .05, .6), between(look, 0, .25), between(look, .3, .8))
-    panel(p, (0, 0), (0, .18), .2, .17, shade(stone, .8))
-    ink = Palette(*(shade(stone, k) for k in (1, .85, .95, .9, .8, .88)))
-    p = replace(p, y=p.y - .18 * p.size, size=.82 * p.size)
+    stone = hsv(between(look, 0.05, 0.6), between(look, 0, 0.25), between(look, 0.3, 0.8))
+    panel(p, (0, 0), (0, 0.18), 0.2, 0.17, shade(stone, 0.8))
+    ink = Palette(*(shade(stone, k) for k in (1, 0.85, 0.95, 0.9, 0.8, 0.88)))
+    p = replace(p, y=p.y - 0.18 * p.size, size=0.82 * p.size)
     person(p, rng, asset(rng, "person", split), ink, pick(rng, list(POSES)))
+
 
 def poster(image, p, rng, split, shows_person, posts):
     "A framed picture of a person or of a distractor, on a wall or on posts."
-    look, zoom = asset(rng, "poster", split), pick(rng, (.85, 1.3, 2))    # whole figure, half, head
-    half, back, frame = between(look, .27, .45), cloth(look), cloth(look)
+    look, zoom = asset(rng, "poster", split), pick(rng, (0.85, 1.3, 2))  # whole figure, half, head
+    half, back, frame = between(look, 0.27, 0.45), cloth(look), cloth(look)
     (x0, y1), (x1, y0) = p.pixels([(-half, 0), (half, 1)])
     picture = Image.new("RGB", (max(1, int(x1 - x0)), max(1, int(y1 - y0))), back)
     q = replace(p, canvas=ImageDraw.Draw(picture, "RGBA"))
-    q = q.at(p.size * half, p.size * max(.95, zoom), p.size * zoom)
+    q = q.at(p.size * half, p.size * max(0.95, zoom), p.size * zoom)
     if shows_person:
         someone(q, rng, split)
     else:
-        thing(q, rng, split, pick(rng, list(KINDS)), .3)
+        thing(q, rng, split, pick(rng, list(KINDS)), 0.3)
     if posts:
-        for u in (-.6 * half, .6 * half):
-            bar(p, (u, -.7), (u, .1), .05, .05, shade(frame, .6))
+        for u in (-0.6 * half, 0.6 * half):
+            bar(p, (u, -0.7), (u, 0.1), 0.05, 0.05, shade(frame, 0.6))
     image.paste(picture, (int(x0), int(y0)))
-    for v in (0, .97):
-        p.box(-half, v, half, v + .03, frame)
-    for u in (-half, half - .03):
-        p.box(u, 0, u + .03, 1, frame)
+    for v in (0, 0.97):
+        p.box(-half, v, half, v + 0.03, frame)
+    for u in (-half, half - 0.03):
+        p.box(u, 0, u + 0.03, 1, frame)
 
 # %% ../nbs/03_scenes.ipynb #38cb35e5
 def cloudy(rng, cells, low, side):
     "A smooth field (side, side), 8 bits, through `cells` x `cells` values from `low` to 255."
     grid = (low + (255 - low) * rng.random((cells, cells))).astype(np.uint8)
     return Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC)
+
 
 def background(rng, side, split, kind):
     "A background of `kind`, `side` pixels wide, and where its ground begins."
@@ -88,28 +106,29 @@ def background(rng, side, split, kind):
     field = ImageChops.multiply(cloudy(look, 5, 200, coarse), cloudy(look, 32, 232, coarse))
     image = ImageChops.multiply(image, Image.merge("RGB", (field,) * 3))
     mean = image.resize((1, 1), Image.Resampling.BOX).resize(image.size)
-    return Image.blend(image, mean, .45).resize((side, side), Image.Resampling.BILINEAR), floor
+    return Image.blend(image, mean, 0.45).resize((side, side), Image.Resampling.BILINEAR), floor
 
 # %% ../nbs/03_scenes.ipynb #cdb69b9a
-HEIGHTS = {"near": (.95, 1.35), "medium_distance": (.55, .8), "far": (.2, .4)}    # image heights
+HEIGHTS = {"near": (0.95, 1.35), "medium_distance": (0.55, 0.8), "far": (0.2, 0.4)}  # image heights
 
 # %% ../nbs/03_scenes.ipynb #eb26c1ab
 @dataclass(frozen=True)
 class Stage:
     "What the things of a scene share."
-    pen:Pen
-    rng:np.random.Generator
-    split:str
-    floor:float    # where the ground begins, share of the height from above
-    eye:float      # height of the camera, in heights of a person
+
+    pen: Pen
+    rng: np.random.Generator
+    split: str
+    floor: float  # where the ground begins, share of the height from above
+    eye: float  # height of the camera, in heights of a person
 
     def stand(self, x, height, shadow=65):
         "A pen at the foot of something where a person would have `height`, its shadow drawn."
-        y = max(self.floor + .02, .42 + height * self.eye)
-        if height > .9:    # a near person's head stays in the picture
-            y = max(y, height + between(self.rng, .02, .1))
+        y = max(self.floor + 0.02, 0.42 + height * self.eye)
+        if height > 0.9:  # a near person's head stays in the picture
+            y = max(y, height + between(self.rng, 0.02, 0.1))
         p = self.pen.at(x, y, height, pick(self.rng, (-1, 1)))
-        p.oval(0, 0, .22, .03, (0, 0, 0, shadow))
+        p.oval(0, 0, 0.22, 0.03, (0, 0, 0, shadow))
         return p
 
     def subject(self, label, x, height):
@@ -118,51 +137,51 @@ class Stage:
         if label:
             someone(p, self.rng, self.split)
             return "person"
-        p = replace(p, size=height * between(self.rng, .75, 1.02))
-        thing(p, self.rng, self.split, kind, .6)
+        p = replace(p, size=height * between(self.rng, 0.75, 1.02))
+        thing(p, self.rng, self.split, kind, 0.6)
         return kind
 
     def clutter(self, x, height, front):
         "Draws distractors behind a subject of `height` at `x`, or in front of it but beside."
         for _ in range(pick(self.rng, (0, 0, 1) if front else (0, 1, 2, 3))):
             u, t, kind = self.rng.random(), self.rng.random(), pick(self.rng, list(KINDS))
-            h = height + (1.1 - height) * t * t if front else .13 + (max(height, .3) - .13) * t
-            if front and (h < height or abs(u - x) < .22 * (h + height)):
+            h = height + (1.1 - height) * t * t if front else 0.13 + (max(height, 0.3) - 0.13) * t
+            if front and (h < height or abs(u - x) < 0.22 * (h + height)):
                 continue
             p = self.stand(u, h)
-            p = replace(p, size=h * KINDS[kind][1] * between(self.rng, .85, 1.15))
-            thing(p, self.rng, self.split, kind, .85)
+            p = replace(p, size=h * KINDS[kind][1] * between(self.rng, 0.85, 1.15))
+            thing(p, self.rng, self.split, kind, 0.85)
 
     def occlude(self, x, height):
         "Draws something low in front of a subject of `height` at `x`."
         kind = pick(self.rng, ("bin", "chair", "plant", "hydrant", "dog", "car"))
-        p = self.stand(x + between(self.rng, -.25, .25) * height, height, shadow=0)
-        p = replace(p, y=min(1.02, p.y + .02), size=between(self.rng, .25, .5) * min(height, .9))
-        thing(p, self.rng, self.split, kind, .85)
+        p = self.stand(x + between(self.rng, -0.25, 0.25) * height, height, shadow=0)
+        p = replace(p, y=min(1.02, p.y + 0.02), size=between(self.rng, 0.25, 0.5) * min(height, 0.9))
+        thing(p, self.rng, self.split, kind, 0.85)
 
 # %% ../nbs/03_scenes.ipynb #73ec90ce
 def sensor(image, rng, native):
     "The canvas as a small camera sees it, uint8 (native, native, 3)."
     image = image.resize((native, native), Image.Resampling.BILINEAR)
-    image = image.filter(ImageFilter.GaussianBlur(between(rng, 0, .6) * native / 128))
+    image = image.filter(ImageFilter.GaussianBlur(between(rng, 0, 0.6) * native / 128))
     light = np.asarray(cloudy(rng, 3, 195, native), np.float32)[..., None] / 255
-    cast = np.array([between(rng, .92, 1.06) for _ in range(3)], np.float32) / 255
+    cast = np.array([between(rng, 0.92, 1.06) for _ in range(3)], np.float32) / 255
     pixels = np.asarray(image, np.float32) * light * cast
-    target = between(rng, *pick(rng, ((.2, .32), (.38, .6), (.75, .95)), (.1, .8, .1)))
+    target = between(rng, *pick(rng, ((0.2, 0.32), (0.38, 0.6), (0.75, 0.95)), (0.1, 0.8, 0.1)))
     pixels = np.clip(pixels * np.float32(round(target / float(pixels.mean()), 4)), 0, 1)
-    noise = between(rng, .008, .022)
+    noise = between(rng, 0.008, 0.022)
     spread = np.sqrt(pixels * np.float32(noise**2) + np.float32(noise**2 / 9))
     pixels += spread * rng.standard_normal(pixels.shape, np.float32)
-    return (np.clip(pixels, 0, 1) * 255 + .5).astype(np.uint8)
+    return (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 # %% ../nbs/03_scenes.ipynb #8acc3796
-def check(split, native, far, noise=0., n=1):
+def check(split, native, far, noise=0.0, n=1):
     "Raises `DansError` for an argument of `draw` or `make` that is out of range."
     for fine, what, remedy in (
         (split in SPLITS, f"split {split!r}", f"use one of {', '.join(SPLITS)}"),
         (8 <= native <= 2048, f"native size {native}", "use 8 to 2048 pixels"),
         (0 <= far <= 1, f"share of far subjects {far}", "use a number from 0 to 1"),
-        (0 <= noise < .5, f"label noise {noise}", "use a number from 0 to below 0.5"),
+        (0 <= noise < 0.5, f"label noise {noise}", "use a number from 0 to below 0.5"),
         (n >= 1, f"number of images {n}", "ask for at least 1"),
     ):
         if not fine:
@@ -171,38 +190,47 @@ def check(split, native, far, noise=0., n=1):
 # %% ../nbs/03_scenes.ipynb #59608d86
 def compose(rng, split, native, far):
     "The canvas of a scene, twice as fine as `native`, its label, its attributes but for light."
-    label, w = int(rng.random() < .5), (1 - far) / 2
+    label, w = int(rng.random() < 0.5), (1 - far) / 2
     distance, scene = pick(rng, list(HEIGHTS), (w, w, far)), pick(rng, list(BACKGROUNDS))
-    height, x, eye = between(rng, *HEIGHTS[distance]), between(rng, .25, .75), between(rng, .5, .8)
-    shown = pick(rng, ("", "person", "thing"), (.88, .06, .06))
+    height, x, eye = between(rng, *HEIGHTS[distance]), between(rng, 0.25, 0.75), between(rng, 0.5, 0.8)
+    shown = pick(rng, ("", "person", "thing"), (0.88, 0.06, 0.06))
     medium = pick(rng, ("poster", "statue"))
     image, floor = background(rng, 2 * native, split, scene)
     stage = Stage(Pen(ImageDraw.Draw(image, "RGBA"), 2 * native), rng, split, floor, eye)
     if shown == "thing" or shown and medium == "poster":
-        p = stage.pen.at(between(rng, .15, .85), between(rng, .45, .7), between(rng, .2, .5))
+        p = stage.pen.at(between(rng, 0.15, 0.85), between(rng, 0.45, 0.7), between(rng, 0.2, 0.5))
         poster(image, p, rng, split, shown == "person", posts=scene not in ("room", "wall"))
     stage.clutter(x, height, front=False)
     if shown == "person" and medium == "statue":
-        statue(stage.stand(between(rng, .1, .9), between(rng, .2, .7)), rng, split)
+        statue(stage.stand(between(rng, 0.1, 0.9), between(rng, 0.2, 0.7)), rng, split)
     subject = stage.subject(label, x, height)
-    if rng.random() < .2:
+    if rng.random() < 0.2:
         stage.occlude(x, height)
     stage.clutter(x, height, front=True)
-    return image, label, {
-        "person": label, **{d: int(label and d == distance) for d in HEIGHTS},
-        "depiction": int(shown != ""), "person_depiction": int(shown == "person"),
-        "non-person_depiction": int(shown == "thing"),
-        "non-person_non-depiction": int(not label and not shown),
-        "height": height, "background": scene, "subject": subject}
+    return (
+        image,
+        label,
+        {
+            "person": label,
+            **{d: int(label and d == distance) for d in HEIGHTS},
+            "depiction": int(shown != ""),
+            "person_depiction": int(shown == "person"),
+            "non-person_depiction": int(shown == "thing"),
+            "non-person_non-depiction": int(not label and not shown),
+            "height": height,
+            "background": scene,
+            "subject": subject,
+        },
+    )
 
 # %% ../nbs/03_scenes.ipynb #47849a6b
 def draw(
-    seed:int,          # of the data set
-    split:str,         # train, val or test
-    index:int,         # number of the image in its split
-    native:int=128,    # side of the image, pixels
-    far:float=.3,      # share of far subjects; half of the rest are near, half at medium distance
-)->tuple:              # image, uint8 (native, native, 3); label, 0 or 1; attributes, dict
+    seed: int,  # of the data set
+    split: str,  # train, val or test
+    index: int,  # number of the image in its split
+    native: int = 128,  # side of the image, pixels
+    far: float = 0.3,  # share of far subjects; half of the rest are near, half at medium distance
+) -> tuple:  # image, uint8 (native, native, 3); label, 0 or 1; attributes, dict
     "Draws one scene. Raises `DansError` for an argument out of range."
     check(split, native, far)
     rng = np.random.default_rng([seed, SPLITS.index(split), index, VERSION])
@@ -210,9 +238,10 @@ def draw(
     pixels = sensor(image, rng, native)
     return pixels, label, {**attributes, **lighting(pixels)}
 
+
 def lighting(pixels):
     "Lighting as in Wake Vision's evaluation code: dark below a mean grey of 85, bright from 170."
-    grey = float(pixels.mean(axis=(0, 1)) @ (.299, .587, .114))
+    grey = float(pixels.mean(axis=(0, 1)) @ (0.299, 0.587, 0.114))
     light = 0 if grey < 85 else 1 if grey < 170 else 2
     return {k: int(i == light) for i, k in enumerate(("dark", "normal_lighting", "bright"))}
 
@@ -221,6 +250,7 @@ def _end_with_parent():
     "End this helper when the process that started it is gone: after a kill -9 nothing else would."
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
 
 def _mapped(one, n, workers):
     """`one(i)` for i below `n`, in order, by `workers` processes. Forking is quickest, but not safe beside the threads of a backend, and a process
@@ -231,38 +261,42 @@ def _mapped(one, n, workers):
     if workers < 2 or script and not fork:
         yield from map(one, range(n))
     else:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork" if fork else "spawn"), _end_with_parent) as pool:
+        with ProcessPoolExecutor(
+            workers, multiprocessing.get_context("fork" if fork else "spawn"), _end_with_parent
+        ) as pool:
             yield from pool.map(one, range(n), chunksize=32)
 
+
 def stream(
-    n:int,                    # images
-    split:str,                # train, val or test
-    seed:int=0,               # of the data set
-    native:int=128,           # side of the images, pixels
-    far:float=.3,             # share of far subjects
-    label_noise:float=.03,    # share of labels flipped in train and val
-    workers:int|None=None,    # processes; None: one for each core
-):                            # yields image, uint8 (native, native, 3); label, 0 or 1; attributes, dict
+    n: int,  # images
+    split: str,  # train, val or test
+    seed: int = 0,  # of the data set
+    native: int = 128,  # side of the images, pixels
+    far: float = 0.3,  # share of far subjects
+    label_noise: float = 0.03,  # share of labels flipped in train and val
+    workers: int | None = None,  # processes; None: one for each core
+):  # yields image, uint8 (native, native, 3); label, 0 or 1; attributes, dict
     """The first `n` images of a split one by one, the same for any number of processes.
 
     Raises `DansError` for an argument out of range."""
     check(split, native, far, label_noise, n)
     one = partial(draw, seed, split, native=native, far=far)
-    workers = min(workers or os.cpu_count() or 1, n // 200)    # a process must be worth its start
+    workers = min(workers or os.cpu_count() or 1, n // 200)  # a process must be worth its start
     for i, (image, label, row) in enumerate(_mapped(one, n, workers)):
         yield image, label ^ (split != "test" and flip(seed, split, i, label_noise)), row
 
 # %% ../nbs/03_scenes.ipynb #5701d584
 def make(
-    n:int,       # images
-    split:str,   # train, val or test
-    seed:int=0,  # of the data set
-    **options,   # native, far, label_noise, workers: as for `stream`
-)->tuple:        # images, uint8 (n, native, native, 3); labels, int64 (n,); attributes, dict of (n,)
+    n: int,  # images
+    split: str,  # train, val or test
+    seed: int = 0,  # of the data set
+    **options,  # native, far, label_noise, workers: as for `stream`
+) -> tuple:  # images, uint8 (n, native, native, 3); labels, int64 (n,); attributes, dict of (n,)
     "What `stream` yields, as arrays, with a progress bar."
     found = list(progress_bar(stream(n, split, seed, **options), desc=f"drawing {split}", total=n, unit="image"))
     images, labels, rows = zip(*found)
     return np.stack(images), np.array(labels, np.int64), {k: np.array([row[k] for row in rows]) for k in rows[0]}
+
 
 def flip(seed, split, index, noise):
     "1 if the label of an image is wrong, else 0."
@@ -270,18 +304,18 @@ def flip(seed, split, index, noise):
     return int(rng.random() < noise)
 
 # %% ../nbs/03_scenes.ipynb #6e27cc46
-COLLAGE_VERSION = 1     # counts up whenever the same photographs and numbers would give another collage
-COLLAGE_CLASSES = ("absent", "present")     # label 0 and 1: an object of the positive classes
-SIDES = {"near": (.7, 1), "medium_distance": (.45, .62), "far": (.22, .38)}     # image sides
+COLLAGE_VERSION = 1  # counts up whenever the same photographs and numbers would give another collage
+COLLAGE_CLASSES = ("absent", "present")  # label 0 and 1: an object of the positive classes
+SIDES = {"near": (0.7, 1), "medium_distance": (0.45, 0.62), "far": (0.22, 0.38)}  # image sides
 
 # %% ../nbs/03_scenes.ipynb #7e94716a
-def printed(rng, photo, side, least=1.):
+def printed(rng, photo, side, least=1.0):
     "`photo` (or a square part, `least` of its width or more) at `side` pixels, in another light."
     image, part = Image.fromarray(photo), between(rng, least, 1) * len(photo)
     x, y = (rng.random() * (len(photo) - part) for _ in range(2))
     box = x, y, min(x + part, len(photo)), min(y + part, len(photo))
     image = image.resize((side, side), Image.Resampling.BICUBIC, box=box)
-    if rng.random() < .5:
+    if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     bright, contrast = between(rng, 80, 175), between(rng, 40, 65)
     cast = np.array([between(rng, -12, 12) for _ in range(3)])
@@ -289,22 +323,24 @@ def printed(rng, photo, side, least=1.):
     mean = counts @ levels
     spread = np.sqrt(np.maximum(counts @ levels**2 - mean**2, 0)).mean()
     table = (levels - mean[:, None]) * contrast / (spread + 6) + bright + cast[:, None]
-    return image.point(np.clip(table + .5, 0, 255).astype(np.uint8).ravel().tolist())
+    return image.point(np.clip(table + 0.5, 0, 255).astype(np.uint8).ravel().tolist())
 
 # %% ../nbs/03_scenes.ipynb #cd40a81b
 def matched(
-    absent,     # photographs without an object, uint8 (side, side, 3)
-    present,    # photographs with one
-)->tuple:       # two lists of equal length, parts of those given
+    absent,  # photographs without an object, uint8 (side, side, 3)
+    present,  # photographs with one
+) -> tuple:  # two lists of equal length, parts of those given
     "As many photographs of each list as can be with the same distribution of the ratio of upright to level edges."
+
     def ratio(photo):
         grey = Image.fromarray(photo).convert("L").resize((32, 32), Image.Resampling.BILINEAR)
         grey = np.asarray(grey, int)
         return np.log1p(np.abs(np.diff(grey, axis=1)).sum()) - np.log1p(np.abs(np.diff(grey, axis=0)).sum())
+
     ratios = [np.array([ratio(photo) for photo in some]) for some in (absent, present)]
     bins = max(1, min(50, min(map(len, ratios)) // 20))
     limits, rng = np.quantile(np.concatenate(ratios), np.arange(1, bins) / bins), np.random.default_rng(COLLAGE_VERSION)
-    orders = [rng.permutation(len(some)) for some in ratios]    # lists may come class by class
+    orders = [rng.permutation(len(some)) for some in ratios]  # lists may come class by class
     found = [np.searchsorted(limits, some[order]) for some, order in zip(ratios, orders)]
     pairs = [pair for b in range(bins) for pair in zip(*(order[f == b] for order, f in zip(orders, found)))]
     return [absent[i] for i, _ in pairs], [present[j] for _, j in pairs]
@@ -313,45 +349,51 @@ def matched(
 @lru_cache(256)
 def window(side):
     "Opacity of a pasted photograph: whole but for a soft, rounded border."
-    u = np.abs((2 * np.arange(side) + 1) / side - 1) ** 6    # of pixel centres
+    u = np.abs((2 * np.arange(side) + 1) / side - 1) ** 6  # of pixel centres
     radius = (u[:, None] + u) ** (1 / 6)
-    return Image.fromarray((255 * np.clip((1 - radius) / .12, 0, 1)).astype(np.uint8))
+    return Image.fromarray((255 * np.clip((1 - radius) / 0.12, 0, 1)).astype(np.uint8))
+
 
 def mount(rng, subject, side, others, native):
     "A canvas, `native` pixels wide, of parts of `others`, with `subject` in full on it, `side` image sides wide."
-    image = printed(rng, pick(rng, others), native, .4)
+    image = printed(rng, pick(rng, others), native, 0.4)
+
     def paste(photo, share, x, y, least):
         s = max(2, round(share * native))
         image.paste(printed(rng, photo, s, least), (round(x * native - s / 2), round(y * native - s / 2)), window(s))
-    clutter = [(.14 * 5 ** rng.random(), pick(rng, (.4, 1))) for _ in range(5 + int(7 * rng.random()))]
+
+    clutter = [(0.14 * 5 ** rng.random(), pick(rng, (0.4, 1))) for _ in range(5 + int(7 * rng.random()))]
     for share, least in sorted(clutter, reverse=True):
         paste(pick(rng, others), share, rng.random(), rng.random(), least)
     x, y = (between(rng, side / 2, 1 - side / 2) for _ in range(2))
     paste(subject, side, x, y, 1)
-    if rng.random() < .3:
-        share, angle = between(rng, .25, .5) * side, between(rng, 0, 2 * np.pi)
+    if rng.random() < 0.3:
+        share, angle = between(rng, 0.25, 0.5) * side, between(rng, 0, 2 * np.pi)
         paste(pick(rng, others), share, x + side / 2 * np.cos(angle), y + side / 2 * np.sin(angle), 1)
     return image
 
 # %% ../nbs/03_scenes.ipynb #21025493
 def draw_collage(
-    subjects,          # two lists of photographs, without and with an object: uint8 (side, side, 3), any sides
-    clutter,           # photographs without an object, for all else
-    seed:int,          # of the data set
-    split:str,         # train, val or test
-    index:int,         # number of the canvas in its split
-    native:int=128,    # side of the canvas, pixels
-    far:float=.3,      # share of far subjects; half of the rest are near, half at medium distance
-)->tuple:              # image, uint8 (native, native, 3); label, 0 or 1; attributes, dict
+    subjects,  # two lists of photographs, without and with an object: uint8 (side, side, 3), any sides
+    clutter,  # photographs without an object, for all else
+    seed: int,  # of the data set
+    split: str,  # train, val or test
+    index: int,  # number of the canvas in its split
+    native: int = 128,  # side of the canvas, pixels
+    far: float = 0.3,  # share of far subjects; half of the rest are near, half at medium distance
+) -> tuple:  # image, uint8 (native, native, 3); label, 0 or 1; attributes, dict
     """Puts one canvas together, seen by the camera of the scenes. The same photographs and numbers give the same
     bytes. Raises `DansError` for an argument out of range and for an empty list."""
     check(split, native, far)
     if not all(len(some) for some in (*subjects, clutter)):
         raise DansError("a collage lacks photographs", "give some without and some with an object")
     rng = np.random.default_rng([seed, SPLITS.index(split), index, COLLAGE_VERSION, 2])
-    label, w = int(rng.random() < .5), (1 - far) / 2
+    label, w = int(rng.random() < 0.5), (1 - far) / 2
     distance = pick(rng, list(SIDES), (w, w, far))
     side, subject = between(rng, *SIDES[distance]), pick(rng, subjects[label])
     pixels = sensor(mount(rng, subject, side, clutter, native), rng, native)
-    return pixels, label, {"present": label, **{d: int(label and d == distance) for d in SIDES},
-                           "side": side, **lighting(pixels)}
+    return (
+        pixels,
+        label,
+        {"present": label, **{d: int(label and d == distance) for d in SIDES}, "side": side, **lighting(pixels)},
+    )

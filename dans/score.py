@@ -12,33 +12,46 @@ import functools
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .elastic import keras     # it starts quietly there
+from .elastic import keras  # it starts quietly there
 import numpy as np
 from keras import ops
 
 from .data import Prepared
-from .elastic import (EPSILON, block_name, block_of, calibrate, conv2d, depthwise_conv2d, head_of, mean_of, moments_of, stem_of,
-                          subnet_logits, tensors, weight_shapes)
+from dans.elastic import (
+    EPSILON,
+    block_name,
+    block_of,
+    calibrate,
+    conv2d,
+    depthwise_conv2d,
+    head_of,
+    mean_of,
+    moments_of,
+    stem_of,
+    subnet_logits,
+    tensors,
+    weight_shapes,
+)
 from .hardware import macs, operators
 from .metrics import METRICS, metric_named
 from .space import Architecture, Block, DansError, DataConfig, Diverged, System, network, progress_bar
 from .supernet import Recipe, Supernet, train_alone
 
 # %% ../nbs/10_score.ipynb #10fef479
-ROOT = (0,) * 7     # the stem, before any block
+ROOT = (0,) * 7  # the stem, before any block
 
 
 def parent(
-    node:tuple,     # depths of stages 1-7, not all zero
-)->tuple:           # the same without the last block
+    node: tuple,  # depths of stages 1-7, not all zero
+) -> tuple:  # the same without the last block
     "The node before `node`."
     i = max(j for j, d in enumerate(node) if d)
-    return node[:i] + (node[i] - 1,) + node[i + 1:]
+    return node[:i] + (node[i] - 1,) + node[i + 1 :]
 
 
 def branches(
-    wanted,     # depth tuples to score: depths of stages 3-7
-)->set:         # of nodes: `wanted` and all their ancestors, `ROOT` included
+    wanted,  # depth tuples to score: depths of stages 3-7
+) -> set:  # of nodes: `wanted` and all their ancestors, `ROOT` included
     "The part of the tree that must be walked to reach `wanted`."
     needed = {ROOT}
     for depths in wanted:
@@ -50,26 +63,26 @@ def branches(
 
 
 def children(
-    node:tuple,     # a node of the tree
-    needed:set,     # nodes to walk
-)->list:            # of nodes: one block more in the last stage, then the first block of the next
+    node: tuple,  # a node of the tree
+    needed: set,  # nodes to walk
+) -> list:  # of nodes: one block more in the last stage, then the first block of the next
     "The nodes among `needed` that come directly after `node`."
-    longer = [node[:i] + (node[i] + 1,) + node[i + 1:] for i in range(7)]
+    longer = [node[:i] + (node[i] + 1,) + node[i + 1 :] for i in range(7)]
     return [n for n in longer if n in needed and parent(n) == node]
 
 # %% ../nbs/10_score.ipynb #6064beba
 def list_macs(
-    systems,        # systems
-    classes:int=2,  # outputs of each
-)->int:             # for one image
+    systems,  # systems
+    classes: int = 2,  # outputs of each
+) -> int:  # for one image
     "MACs to score `systems` one by one."
     return sum(macs(system, classes) for system in systems)
 
 
 def tree_macs(
-    systems,        # systems, of any data configurations and widths
-    classes:int=2,  # outputs of each
-)->int:             # for one image
+    systems,  # systems, of any data configurations and widths
+    classes: int = 2,  # outputs of each
+) -> int:  # for one image
     "MACs to score `systems` with one tree for each data configuration and width."
     total = 0
     for (data, shallow), wanted in _trees(systems).items():
@@ -77,9 +90,8 @@ def tree_macs(
             if node[:2] == (1, 2):
                 depths, stage = node[2:], sum(d > 0 for d in node)
                 layers = operators(System(data, replace(shallow, depths=depths)), classes)
-                own = (f"{stage}.{node[stage - 1] - 1} ", "last", "head")[:3 if depths in wanted else 1]
-                total += sum(o.macs for o in layers if o.name.startswith(own)
-                             or not any(depths) and o.name != "head")
+                own = (f"{stage}.{node[stage - 1] - 1} ", "last", "head")[: 3 if depths in wanted else 1]
+                total += sum(o.macs for o in layers if o.name.startswith(own) or not any(depths) and o.name != "head")
     return total
 
 
@@ -103,6 +115,7 @@ def _shifted(name, x, gamma, beta):
     "What is left of normalisation where the kernel holds the scale."
     if keras.backend.backend() == "tensorflow":  # merged with the convolution before it
         import tensorflow as tf
+
         return tf.nn.bias_add(x, beta)
     return x + beta
 
@@ -145,9 +158,11 @@ def _merged(sizes, parts):
 # %% ../nbs/10_score.ipynb #2a8ad3da
 def _stem_moments(images, layer):
     weights, found = dict(zip(("stem/kernel", "stem/gamma", "stem/beta"), layer)), []
+
     def norm(name, x, gamma, beta):
         found.append(moments_of(x))
         return x
+
     stem_of(weights, images, None, norm)
     return found[0]
 
@@ -182,8 +197,10 @@ def _to_end(residual, x, start, project, moments):
 # %% ../nbs/10_score.ipynb #329ba287
 def _scored(block, ending, x, layers, found, head):
     "The block's output, and the logits of a subnet that ends with it (`ending` 0: none does)."
+
     def named(parts):
         return {p if p == "last" else f"{block_name(block)}_{p}": v for p, v in parts.items()}
+
     weights = _folded(named(layers), named(found))
     x = block_of(weights, x, block, _shifted)
     if not ending:
@@ -198,28 +215,32 @@ def _compiled(function, *static):
     function, trace = functools.partial(function, *static), None
     if keras.backend.backend() == "jax":
         import jax
+
         return jax.jit(function)
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf
+
     def call(*args):
         nonlocal trace
         if trace is None:
             sizes = tf.nest.map_structure(lambda a: tf.TensorSpec([None] * len(a.shape), a.dtype), args)
             trace = tf.function(function, autograph=False).get_concrete_function(*sizes)
         return trace(*args)
+
     return call
 
 # %% ../nbs/10_score.ipynb #d7b11be8
 @dataclass
 class Tree:
     "The subnets of one data configuration and width."
-    net:Supernet            # trained supernet; never written to
-    data:DataConfig         # data configuration
-    width:float             # width
-    wanted:set              # depth tuples to score
-    hold:int=1 << 30        # most bytes of depthwise outputs kept for a block's second pass
-    found:dict=field(default_factory=dict, repr=False)  # node -> (scale, shift) of its layers
+
+    net: Supernet  # trained supernet; never written to
+    data: DataConfig  # data configuration
+    width: float  # width
+    wanted: set  # depth tuples to score
+    hold: int = 1 << 30  # most bytes of depthwise outputs kept for a block's second pass
+    found: dict = field(default_factory=dict, repr=False)  # node -> (scale, shift) of its layers
 
     def __post_init__(self):
         arch, values = replace(self.net.largest.arch, width=self.width), {}
@@ -229,20 +250,22 @@ class Tree:
             if name == "stem/kernel" and self.data.color == "mono":
                 value = value.sum(2, keepdims=True)
             values[name] = ops.convert_to_tensor(value)
+
         def layer(name):
             return tuple(values[f"{name}/{part}"] for part in ("kernel", "gamma", "beta"))
+
         self.needed, self.ends = branches(self.wanted), {(1, 2) + d for d in self.wanted}
         self.stem, self.layers, self.heads = layer("stem"), {}, {}
         self.blocks = {(b.stage, b.index): b for b in network(arch).blocks}
         for key, block in self.blocks.items():
-            parts = ("expand", "depthwise", "project")[block.stage == 1:]
+            parts = ("expand", "depthwise", "project")[block.stage == 1 :]
             self.layers[key] = {part: layer(f"{block_name(block)}_{part}") for part in parts}
             if block.stage == 7:
                 self.layers[key]["last"] = layer("last")
         for ending in range(2, arch.ending + 1):
             self.heads[ending] = values[f"head{ending}/kernel"], values[f"head{ending}/bias"]
 
-    def last(self, node)->tuple[Block, dict]:
+    def last(self, node) -> tuple[Block, dict]:
         "The last block of `node`, and its layers: part -> (kernel, gamma, beta)."
         stage = sum(d > 0 for d in node)
         key = stage, node[stage - 1] - 1
@@ -288,11 +311,11 @@ def _calibrate_block(tree, node, xs, seen):
 
 # %% ../nbs/10_score.ipynb #d5d5176e
 def calibrate_tree(
-    tree:Tree,              # its `found` is filled
-    images:np.ndarray,      # uint8 (m, r, r, c) training images, evaluation preprocessing
-    chunk:int=256,          # images in one pass
-    tick=lambda: None,      # called after each node
-)->Tree:                    # itself
+    tree: Tree,  # its `found` is filled
+    images: np.ndarray,  # uint8 (m, r, r, c) training images, evaluation preprocessing
+    chunk: int = 256,  # images in one pass
+    tick=lambda: None,  # called after each node
+) -> Tree:  # itself
     "Statistics of all nodes, each over all `images`."
     chunks = [ops.convert_to_tensor(part) for part in _chunks(images, chunk)]
     moments = [_compiled(_stem_moments)(part, tree.stem) for part in chunks]
@@ -328,16 +351,16 @@ def _logits_of_chunk(tree, images, tick):
 
 
 def tree_logits(
-    net:Supernet,            # trained supernet; never written to
-    data:DataConfig,         # data configuration
-    width:float,             # width
-    wanted:set,              # depth tuples
-    calibration:np.ndarray,  # uint8 (m, r, r, c) training images, evaluation preprocessing
-    images:np.ndarray,       # uint8 (n, r, r, c)
-    chunk:int=256,           # images in one pass
-    hold:int=1 << 30,        # most bytes of depthwise outputs kept for a block's second pass
-    tick=lambda: None,       # called for each node of the calibration and of each chunk
-)->dict:                     # depths -> float32 logits (n, classes)
+    net: Supernet,  # trained supernet; never written to
+    data: DataConfig,  # data configuration
+    width: float,  # width
+    wanted: set,  # depth tuples
+    calibration: np.ndarray,  # uint8 (m, r, r, c) training images, evaluation preprocessing
+    images: np.ndarray,  # uint8 (n, r, r, c)
+    chunk: int = 256,  # images in one pass
+    hold: int = 1 << 30,  # most bytes of depthwise outputs kept for a block's second pass
+    tick=lambda: None,  # called for each node of the calibration and of each chunk
+) -> dict:  # depths -> float32 logits (n, classes)
     "Logits of all `wanted` subnets of one data configuration and width, with re-estimated statistics."
     tree = calibrate_tree(Tree(net, data, width, wanted, hold), calibration, chunk, tick)
     parts = {depths: [] for depths in wanted}
@@ -348,12 +371,12 @@ def tree_logits(
 
 # %% ../nbs/10_score.ipynb #82e5edb3
 def peak_bytes(
-    arch:Architecture,      # the deepest subnet of the tree
-    data:DataConfig,        # data configuration
-    calibration:int=1024,   # calibration images
-    chunk:int=256,          # images in one pass
-    hold:int=1 << 30,       # most bytes of depthwise outputs kept for a block's second pass
-)->int:                     # bytes, without the weights and the statistics
+    arch: Architecture,  # the deepest subnet of the tree
+    data: DataConfig,  # data configuration
+    calibration: int = 1024,  # calibration images
+    chunk: int = 256,  # images in one pass
+    hold: int = 1 << 30,  # most bytes of depthwise outputs kept for a block's second pass
+) -> int:  # bytes, without the weights and the statistics
     "Peak memory of the activations and images of one tree."
     net, side = network(arch), -(-data.resolution // 2)
     calibration, before, stages, peak = max(calibration, chunk), side**2 * net.stem, {}, 0
@@ -384,9 +407,16 @@ def _check(net, systems, prepared, start, **counts):
 
 # %% ../nbs/10_score.ipynb #7339b943
 def _each(
-    of,         # logits float32 (images, classes) of a subnet -> what is kept of them
-    net, systems, prepared, calibration, images, chunk, progress, start,    # as for `predict_subnets`
-)->list:        # what `of` gave, in the order of `systems`
+    of,  # logits float32 (images, classes) of a subnet -> what is kept of them
+    net,
+    systems,
+    prepared,
+    calibration,
+    images,
+    chunk,
+    progress,
+    start,  # as for `predict_subnets`
+) -> list:  # what `of` gave, in the order of `systems`
     _check(net, systems, prepared, start, calibration=calibration, images=images, chunk=chunk)
     end = min(start + (images or prepared.sizes["val"]), prepared.sizes["val"])
     passes = 1 - (start - end) // chunk
@@ -395,59 +425,83 @@ def _each(
     with progress_bar(total=total, desc="scoring", unit="block", disable=not progress, mininterval=1) as bar:
         for (data, shallow), wanted in trees.items():
             calib = prepared.view("train", data, calibration).images
-            logits = tree_logits(net, data, shallow.width, wanted, calib, prepared.view("val", data, end).images[start:],
-                                 chunk, tick=bar.update)
+            logits = tree_logits(
+                net,
+                data,
+                shallow.width,
+                wanted,
+                calib,
+                prepared.view("val", data, end).images[start:],
+                chunk,
+                tick=bar.update,
+            )
             found |= {System(data, replace(shallow, depths=d)): of(v) for d, v in logits.items()}
     return [found[system] for system in systems]
 
 
 def predict_subnets(
-    net:Supernet,              # trained supernet; never written to
-    systems:list[System],      # subnets, any order
-    prepared:Prepared,         # images: statistics from `train`, predictions for `val`; `test` is not touched
-    calibration:int=1024,      # training images for batch-norm statistics
-    images:int=None,           # validation images; default: all
-    chunk:int=256,             # images in one pass; results are bit-equal at one chunk size
-    progress:bool=False,       # show a progress bar
-    start:int=0,               # first validation image
-)->np.ndarray:                 # predicted classes, (len(systems), images), in the order of `systems`
+    net: Supernet,  # trained supernet; never written to
+    systems: list[System],  # subnets, any order
+    prepared: Prepared,  # images: statistics from `train`, predictions for `val`; `test` is not touched
+    calibration: int = 1024,  # training images for batch-norm statistics
+    images: int = None,  # validation images; default: all
+    chunk: int = 256,  # images in one pass; results are bit-equal at one chunk size
+    progress: bool = False,  # show a progress bar
+    start: int = 0,  # first validation image
+) -> np.ndarray:  # predicted classes, (len(systems), images), in the order of `systems`
     "What `systems` predict. Raises `DansError` for a system that `net` does not hold, or without images."
     dtype = np.min_scalar_type(net.classes)
-    return np.array(_each(lambda logits: logits.argmax(-1).astype(dtype), net, systems, prepared, calibration, images, chunk, progress, start))
+    return np.array(
+        _each(
+            lambda logits: logits.argmax(-1).astype(dtype),
+            net,
+            systems,
+            prepared,
+            calibration,
+            images,
+            chunk,
+            progress,
+            start,
+        )
+    )
 
 # %% ../nbs/10_score.ipynb #9523ffcc
 def subnet_outputs(
-    net:Supernet,              # trained supernet; never written to
-    systems:list[System],      # subnets, any order
-    prepared:Prepared,         # images: statistics from `train`, outputs for `val`; `test` is not touched
-    calibration:int=1024,      # training images for batch-norm statistics
-    images:int=None,           # validation images; default: all
-    chunk:int=256,             # images in one pass; outputs are bit-equal at one chunk size
-    progress:bool=False,       # show a progress bar
-    start:int=0,               # first validation image
-)->np.ndarray:                 # float32 logits (len(systems), images, classes), held in memory at once
+    net: Supernet,  # trained supernet; never written to
+    systems: list[System],  # subnets, any order
+    prepared: Prepared,  # images: statistics from `train`, outputs for `val`; `test` is not touched
+    calibration: int = 1024,  # training images for batch-norm statistics
+    images: int = None,  # validation images; default: all
+    chunk: int = 256,  # images in one pass; outputs are bit-equal at one chunk size
+    progress: bool = False,  # show a progress bar
+    start: int = 0,  # first validation image
+) -> np.ndarray:  # float32 logits (len(systems), images, classes), held in memory at once
     "What `predict_subnets` decides by. Raises `DansError` as it does."
     return np.array(_each(lambda logits: logits, net, systems, prepared, calibration, images, chunk, progress, start))
 
 
 def score_subnets(
-    net:Supernet,              # trained supernet; never written to
-    systems:list[System],      # subnets to score, any order
-    prepared:Prepared,         # images: statistics from `train`, scores from `val`; `test` is not touched
-    calibration:int=1024,      # training images for batch-norm statistics
-    images:int=None,           # validation images; default: all
-    chunk:int=256,             # images in one pass; scores are bit-equal at one chunk size
-    progress:bool=False,       # show a progress bar
-    start:int=0,               # first validation image
-    metric:str="accuracy",     # one of `dans.metrics.METRICS`: what a score is
-)->np.ndarray:                 # in [0, 1], shape (len(systems),)
+    net: Supernet,  # trained supernet; never written to
+    systems: list[System],  # subnets to score, any order
+    prepared: Prepared,  # images: statistics from `train`, scores from `val`; `test` is not touched
+    calibration: int = 1024,  # training images for batch-norm statistics
+    images: int = None,  # validation images; default: all
+    chunk: int = 256,  # images in one pass; scores are bit-equal at one chunk size
+    progress: bool = False,  # show a progress bar
+    start: int = 0,  # first validation image
+    metric: str = "accuracy",  # one of `dans.metrics.METRICS`: what a score is
+) -> np.ndarray:  # in [0, 1], shape (len(systems),)
     """Scores of `systems`. Raises `DansError` for a system that `net` does not hold, without images, and for a metric that
     their classes do not have."""
     if not len(systems):
         return np.zeros(0)
     labels = np.array(prepared.labels("val")[start:][:images])
     metric = METRICS[metric_named(metric, labels if len(labels) else None, net.classes)]
-    return np.array(_each(lambda logits: metric(labels, logits), net, systems, prepared, calibration, images, chunk, progress, start))
+    return np.array(
+        _each(
+            lambda logits: metric(labels, logits), net, systems, prepared, calibration, images, chunk, progress, start
+        )
+    )
 
 # %% ../nbs/10_score.ipynb #d7c58bd9
 def _metric_in(metric):
@@ -459,37 +513,54 @@ def _metric_in(metric):
 @dataclass(frozen=True)
 class Scorer:
     "A callable that maps systems to scores, with its cost: what a search takes."
-    net:Supernet            # trained supernet
-    prepared:Prepared       # images
-    calibration:int=1024    # training images for batch-norm statistics
-    images:int=None         # validation images; default: all
-    chunk:int=256           # images in one pass
-    start:int=0             # first validation image
-    metric:str="accuracy"   # one of `dans.metrics.METRICS`: what a score is
-    kind = "score"          # of the results that these scores are (see `dans.study`)
+
+    net: Supernet  # trained supernet
+    prepared: Prepared  # images
+    calibration: int = 1024  # training images for batch-norm statistics
+    images: int = None  # validation images; default: all
+    chunk: int = 256  # images in one pass
+    start: int = 0  # first validation image
+    metric: str = "accuracy"  # one of `dans.metrics.METRICS`: what a score is
+    kind = "score"  # of the results that these scores are (see `dans.study`)
 
     @property
-    def what(self)->dict:
+    def what(self) -> dict:
         "All that determines a score besides its system."
-        return dict(self.net.what, data=self.prepared.key, calibration=self.calibration, images=self.images, chunk=self.chunk, start=self.start,
-                    **_metric_in(self.metric))
+        return dict(
+            self.net.what,
+            data=self.prepared.key,
+            calibration=self.calibration,
+            images=self.images,
+            chunk=self.chunk,
+            start=self.start,
+            **_metric_in(self.metric),
+        )
 
-    def __call__(self, systems:list[System])->np.ndarray:
+    def __call__(self, systems: list[System]) -> np.ndarray:
         "Scores of `systems`, shape (len(systems),)."
-        return score_subnets(self.net, systems, self.prepared, self.calibration, self.images, self.chunk, start=self.start, metric=self.metric)
+        return score_subnets(
+            self.net,
+            systems,
+            self.prepared,
+            self.calibration,
+            self.images,
+            self.chunk,
+            start=self.start,
+            metric=self.metric,
+        )
 
     @property
-    def passes(self)->int:
+    def passes(self) -> int:
         "Images that go through a subnet: for its statistics and for its score."
         sizes = self.prepared.sizes
         left = sizes["val"] - self.start
         return min(self.calibration, sizes["train"]) + min(self.images or left, left)
 
-    def cost(self, system:System)->int:
+    def cost(self, system: System) -> int:
         "MACs to score `system` by itself: an upper bound, since a tree shares prefixes."
         return self.passes * macs(system, self.net.classes)
 
-    def shared_cost(self, systems:list[System])->int:
+    def shared_cost(self, systems: list[System]) -> int:
         "MACs to score `systems` together, as trees."
         return self.passes * tree_macs(systems, self.net.classes)
 
@@ -497,19 +568,23 @@ class Scorer:
 @dataclass(frozen=True)
 class CorrectedScorer:
     "A callable like `score`, and at its cost, whose scores are corrected. What the correction was fitted on is paid before (a search's `setup_cost`)."
-    score:object            # a `Scorer`, or another callable that says `what` determines its scores
-    corrector:object        # what has `predict(systems, scores)` and `to_dict()`, such as `dans.rank.Corrector`
+
+    score: object  # a `Scorer`, or another callable that says `what` determines its scores
+    corrector: object  # what has `predict(systems, scores)` and `to_dict()`, such as `dans.rank.Corrector`
 
     def __post_init__(self):
         if not hasattr(self.score, "what"):
-            raise DansError("nothing says what determines the scores to correct", "correct a `Scorer`, or a callable with a dictionary `what`")
+            raise DansError(
+                "nothing says what determines the scores to correct",
+                "correct a `Scorer`, or a callable with a dictionary `what`",
+            )
 
     @property
-    def what(self)->dict:
+    def what(self) -> dict:
         "All that determines a score besides its system."
         return dict(self.score.what, corrector=self.corrector.to_dict())
 
-    def __call__(self, systems:list[System])->np.ndarray:
+    def __call__(self, systems: list[System]) -> np.ndarray:
         "Corrected scores of `systems`, shape (len(systems),); one that is no number stays so."
         scores = np.array(self.score(systems), float)
         there = np.isfinite(scores)
@@ -518,7 +593,7 @@ class CorrectedScorer:
         return scores
 
     def __getattr__(self, name):
-        if name in ("cost", "shared_cost", "kind", "at_a_time"):    # as far as `score` has them
+        if name in ("cost", "shared_cost", "kind", "at_a_time"):  # as far as `score` has them
             return getattr(self.score, name)
         raise AttributeError(name)
 
@@ -526,46 +601,64 @@ class CorrectedScorer:
 @dataclass(frozen=True)
 class StandAlone:
     "A callable that trains each system on its own and gives its validation accuracy, or another metric, with its cost."
-    prepared:Prepared               # images
-    recipe:Recipe=Recipe()          # how each is trained
-    largest:Architecture=None       # whose trace to use, so that many systems share one; default: each system's own
-    calibration:int=1024            # training images for batch-norm statistics
-    images:int=None                 # validation images; default: all
-    folder:str=None                 # for checkpoints, from which a training goes on; default: none are kept
-    metric:str="accuracy"           # one of `dans.metrics.METRICS`: what a score is
-    class_weights:object=None       # as for `train_alone`
-    kind = "standalone"             # of the results that these scores are (see `dans.study`)
-    at_a_time = 1                   # systems whose scores are kept at once
+
+    prepared: Prepared  # images
+    recipe: Recipe = Recipe()  # how each is trained
+    largest: Architecture = None  # whose trace to use, so that many systems share one; default: each system's own
+    calibration: int = 1024  # training images for batch-norm statistics
+    images: int = None  # validation images; default: all
+    folder: str = None  # for checkpoints, from which a training goes on; default: none are kept
+    metric: str = "accuracy"  # one of `dans.metrics.METRICS`: what a score is
+    class_weights: object = None  # as for `train_alone`
+    kind = "standalone"  # of the results that these scores are (see `dans.study`)
+    at_a_time = 1  # systems whose scores are kept at once
 
     @property
-    def what(self)->dict:
+    def what(self) -> dict:
         "All that determines a score besides its system."
         largest = self.largest and self.largest.to_dict()
-        return dict(data=self.prepared.key, recipe=asdict(self.recipe), largest=largest, calibration=self.calibration, images=self.images,
-                    **_metric_in(self.metric), **({} if self.class_weights is None else dict(class_weights=self.class_weights)))
+        return dict(
+            data=self.prepared.key,
+            recipe=asdict(self.recipe),
+            largest=largest,
+            calibration=self.calibration,
+            images=self.images,
+            **_metric_in(self.metric),
+            **({} if self.class_weights is None else dict(class_weights=self.class_weights)),
+        )
 
-    def __call__(self, systems:list[System])->np.ndarray:
+    def __call__(self, systems: list[System]) -> np.ndarray:
         "Scores of `systems`, shape (len(systems),); NaN where a training diverges."
         return np.array([self.one(system) for system in systems])
 
-    def one(self, system:System)->float:
+    def one(self, system: System) -> float:
         "Score of `system` after a training of its own."
         val = self.prepared.view("val", system.data, self.images)
         metric = METRICS[metric_named(self.metric, val.labels, len(self.prepared.classes))]
         checkpoint = Path(self.folder) / f"{system}.npz" if self.folder else None
         try:
-            _, state = train_alone(system, self.prepared, self.recipe, self.largest, checkpoint, self.calibration,
-                                   check_images=0, class_weights=self.class_weights)
+            _, state = train_alone(
+                system,
+                self.prepared,
+                self.recipe,
+                self.largest,
+                checkpoint,
+                self.calibration,
+                check_images=0,
+                class_weights=self.class_weights,
+            )
         except Diverged as error:
             print(f"no score: {error}")
             return float("nan")
         weights = tensors(state.weights)
         norm = calibrate(weights, system, self.prepared.view("train", system.data, self.calibration).images)
-        parts = [subnet_logits(weights, system, val.images[i:i + 250], norm) for i in range(0, len(val), 250)]
+        parts = [subnet_logits(weights, system, val.images[i : i + 250], norm) for i in range(0, len(val), 250)]
         return metric(val.labels, np.concatenate([ops.convert_to_numpy(part) for part in parts]))
 
-    def cost(self, system:System)->float:
+    def cost(self, system: System) -> float:
         "MACs to train and score `system`: a training step costs three forward passes."
         sizes = self.prepared.sizes
         trained = 3 * self.recipe.steps(sizes["train"]) * min(self.recipe.batch, sizes["train"])
-        return (trained + min(self.calibration, sizes["train"]) + min(self.images or sizes["val"], sizes["val"])) * macs(system, len(self.prepared.classes))
+        return (
+            trained + min(self.calibration, sizes["train"]) + min(self.images or sizes["val"], sizes["val"])
+        ) * macs(system, len(self.prepared.classes))

@@ -24,25 +24,30 @@ from .space import DansError, SearchSpace, System, progress_bar, stoppable
 @dataclass(frozen=True)
 class Kept:
     "`score`, asked once for each system: what it said is kept in `store`."
-    score:Callable      # list of systems -> scores, as for every search
-    store:Any           # a `dans.study.Store`
-    what:dict = field(default_factory=dict)     # what else determines a score: numbers, text, lists, dictionaries
+
+    score: Callable  # list of systems -> scores, as for every search
+    store: Any  # a `dans.study.Store`
+    what: dict = field(default_factory=dict)  # what else determines a score: numbers, text, lists, dictionaries
 
     def __call__(self, systems):
         "Scores of `systems`, an array; only those that are not in the store are computed. Raises `DansError` where nothing says what determines them."
         about = dict(getattr(self.score, "what", {}), **self.what)
         if not about:
-            raise DansError("nothing says what determines these scores", 'name it: Kept(score, store, dict(data=..., weights=...))')
+            raise DansError(
+                "nothing says what determines these scores", "name it: Kept(score, store, dict(data=..., weights=...))"
+            )
         kind, at_a_time = getattr(self.score, "kind", "score"), getattr(self.score, "at_a_time", None) or len(systems)
         found = []
-        for part in (systems[i:i + at_a_time] for i in range(0, len(systems), at_a_time)):
+        for part in (systems[i : i + at_a_time] for i in range(0, len(systems), at_a_time)):
+
             def missing(numbers):
                 return [dict(score=value) for value in _scores(self.score, [part[i] for i in numbers])]
+
             found += self.store.many(kind, [dict(about, system=system.to_dict()) for system in part], missing)
         return np.array([row["score"] for row in found], float)
 
     @property
-    def cost(self):     # AttributeError, so no attribute, where `score` has none
+    def cost(self):  # AttributeError, so no attribute, where `score` has none
         "What one evaluation costs, as `score` says it; a score that is found again is charged in full."
         return self.score.cost
 
@@ -55,50 +60,53 @@ class Kept:
 @dataclass(frozen=True)
 class Budget:
     "What a search may spend; the bound that is reached first ends it."
-    evaluations:int|None = None     # systems scored
-    cost:float|None = None          # MACs processed, `setup_cost` included; needs `score.cost`
-    seconds:float|None = None       # time, `setup_seconds` included
+
+    evaluations: int | None = None  # systems scored
+    cost: float | None = None  # MACs processed, `setup_cost` included; needs `score.cost`
+    seconds: float | None = None  # time, `setup_seconds` included
 
     def __post_init__(self):
         if not self.bounds():
-            raise DansError("a budget without a bound never ends",
-                            "give evaluations, cost or seconds")
-        for name,bound in self.bounds().items():
+            raise DansError("a budget without a bound never ends", "give evaluations, cost or seconds")
+        for name, bound in self.bounds().items():
             if not bound > 0:
                 raise DansError(f"a budget of {bound} {name} allows nothing", "give more than 0")
 
-    def bounds(self)->dict:     # of name: value
+    def bounds(self) -> dict:  # of name: value
         "The bounds that are set."
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name,value in values.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
-    def share(self,
-        **spent:float,          # evaluations, cost, seconds
-    )->float:                   # 1 and more: a bound is reached
+    def share(
+        self,
+        **spent: float,  # evaluations, cost, seconds
+    ) -> float:  # 1 and more: a bound is reached
         "The share of the budget that is spent, of whichever bound is nearest."
-        return max(spent[name] / bound for name,bound in self.bounds().items())
+        return max(spent[name] / bound for name, bound in self.bounds().items())
 
 # %% ../nbs/11_search.ipynb #df9914d3
 class Proposal(NamedTuple):
     "A system that may be scored, and how it came about."
-    system:System
-    footprint:Footprint
-    operator:str        # "random", "mutate", "crossover", "exhaustive" or "finalist"
-    generation:int      # 0 for the first
-    over_limits:int     # proposals dropped just before this one because they break a limit
-    repeats:int         # proposals dropped just before this one because they were proposed earlier
+
+    system: System
+    footprint: Footprint
+    operator: str  # "random", "mutate", "crossover", "exhaustive" or "finalist"
+    generation: int  # 0 for the first
+    over_limits: int  # proposals dropped just before this one because they break a limit
+    repeats: int  # proposals dropped just before this one because they were proposed earlier
 
 # %% ../nbs/11_search.ipynb #dfc6d31b
 @dataclass
 class _Gate:
     "Lets each system of `space` within `limits` through once."
-    space:SearchSpace
-    limits:Limits
-    classes:int
-    rng:np.random.Generator
-    tries:int = 100                             # draws in one way before the next is taken
-    seen:set = field(default_factory=set)
-    left:list|None = None                       # what may still be drawn, once listed
+
+    space: SearchSpace
+    limits: Limits
+    classes: int
+    rng: np.random.Generator
+    tries: int = 100  # draws in one way before the next is taken
+    seen: set = field(default_factory=set)
+    left: list | None = None  # what may still be drawn, once listed
 
     def __post_init__(self):
         check_limits(self.space, self.limits, self.classes)
@@ -113,7 +121,7 @@ class _Gate:
         ways = [(operator, make)] if make else []
         ways.append(("random", lambda: self.space.sample(self.rng)))
         over = repeats = 0
-        for name,propose in ways:
+        for name, propose in ways:
             for _ in range(self.tries):
                 system = propose()
                 if system not in self.seen and self.admits(system):
@@ -130,53 +138,66 @@ class _Gate:
         self.seen.add(system)
         return Proposal(system, self.limits.cost(system, self.classes), *how)
 
+
 def _until_none(draws):
     "The draws of one batch, up to where no system is left."
     return list(takewhile(lambda p: p is not None, draws))
 
 # %% ../nbs/11_search.ipynb #d4df28a7
 def _merit(
-    score:float,
-    cost,           # anything with `arena_bytes`, `flash_bytes`, `macs`
+    score: float,
+    cost,  # anything with `arena_bytes`, `flash_bytes`, `macs`
 ):
     "What is compared: the score, then less RAM, less flash, fewer MACs. NaN loses to all."
-    return (score if math.isfinite(score) else -math.inf,
-            -cost.arena_bytes, -cost.flash_bytes, -cost.macs)
+    return (score if math.isfinite(score) else -math.inf, -cost.arena_bytes, -cost.flash_bytes, -cost.macs)
+
 
 def _scores(score, systems):
     "What `score` gives, as a list of floats, one for each system."
     values = np.asarray(score(systems), dtype=float)
     if values.shape != (len(systems),):
-        raise DansError(f"score gave an array of shape {values.shape} for {len(systems)} systems",
-                        "return one number for each system")
+        raise DansError(
+            f"score gave an array of shape {values.shape} for {len(systems)} systems",
+            "return one number for each system",
+        )
     return values.tolist()
+
 
 def _affordable(proposals, costs, budget, evaluations, cost):
     "The first of `proposals` that evaluations and cost still allow."
     bounds = budget.bounds()
     kept = []
-    for p,c in zip(proposals, costs):
-        evaluations,cost = evaluations + 1,cost + c
+    for p, c in zip(proposals, costs):
+        evaluations, cost = evaluations + 1, cost + c
         if evaluations > bounds.get("evaluations", math.inf) or cost > bounds.get("cost", math.inf):
             break
         kept.append(p)
     return kept
 
 # %% ../nbs/11_search.ipynb #31cfeca0
-_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"     # share of the budget
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # share of the budget
+
 
 def _run(batches, score, budget, setup_cost, setup_seconds, on_row, desc):
     "Score what `batches` (a generator that is sent the scores) proposes; the log as a frame."
     cost_of = getattr(score, "cost", None)
     if cost_of is None and budget.cost is not None:
-        raise DansError("the budget bounds cost, but score has none",
-                        "give score a function `cost(system)`, or bound evaluations or seconds")
-    start,cost = time.perf_counter() - setup_seconds,setup_cost if cost_of else math.nan
-    rows,best = [],None
+        raise DansError(
+            "the budget bounds cost, but score has none",
+            "give score a function `cost(system)`, or bound evaluations or seconds",
+        )
+    start, cost = time.perf_counter() - setup_seconds, setup_cost if cost_of else math.nan
+    rows, best = [], None
+
     def kept():
-        how = "their scores are kept, and the same call goes on" if isinstance(score, Kept) else "wrap `score` in `Kept` to go on from where you stop"
+        how = (
+            "their scores are kept, and the same call goes on"
+            if isinstance(score, Kept)
+            else "wrap `score` in `Kept` to go on from where you stop"
+        )
         return f"{desc} after {len(rows)} systems; {how}"
-    with progress_bar(total=1., desc=desc, bar_format=_BAR) as bar, stoppable(kept):
+
+    with progress_bar(total=1.0, desc=desc, bar_format=_BAR) as bar, stoppable(kept):
         proposals = next(batches)
         while proposals and time.perf_counter() - start < (budget.seconds or math.inf):
             costs = [float(cost_of(p.system)) if cost_of else math.nan for p in proposals]
@@ -185,116 +206,131 @@ def _run(batches, score, budget, setup_cost, setup_seconds, on_row, desc):
                 break
             scores = _scores(score, [p.system for p in affordable])
             seconds = time.perf_counter() - start
-            for p,c,value in zip(affordable, costs, scores):
+            for p, c, value in zip(affordable, costs, scores):
                 merit = _merit(value, p.footprint)
                 is_best = math.isfinite(value) and (best is None or merit > best)
-                best,cost = merit if is_best else best,cost + c
-                rows.append(dict(
-                    step=len(rows), generation=p.generation, operator=p.operator,
-                    **p.system.to_dict(), **vars(p.footprint), score=value,
-                    cost_macs=cost, seconds=seconds, best_score=best[0] if best else math.nan,
-                    is_best=is_best, over_limits=p.over_limits, repeats=p.repeats))
+                best, cost = merit if is_best else best, cost + c
+                rows.append(
+                    dict(
+                        step=len(rows),
+                        generation=p.generation,
+                        operator=p.operator,
+                        **p.system.to_dict(),
+                        **vars(p.footprint),
+                        score=value,
+                        cost_macs=cost,
+                        seconds=seconds,
+                        best_score=best[0] if best else math.nan,
+                        is_best=is_best,
+                        over_limits=p.over_limits,
+                        repeats=p.repeats,
+                    )
+                )
                 if on_row:
                     on_row(rows[-1])
             share = budget.share(evaluations=len(rows), cost=cost, seconds=seconds)
-            bar.update(min(share, 1.) - bar.n)
+            bar.update(min(share, 1.0) - bar.n)
             bar.set_postfix_str(f"{len(rows)} systems, best {rows[-1]['best_score']:.3f}")
             proposals = batches.send(scores) if len(affordable) == len(proposals) else []
     if not rows:
-        raise DansError("the budget is spent before the first evaluation",
-                        f"allow more than the setup takes: {budget}")
+        raise DansError("the budget is spent before the first evaluation", f"allow more than the setup takes: {budget}")
     return pd.DataFrame(rows)
 
 # %% ../nbs/11_search.ipynb #feca7e4b
-_AXES = ("arena_bytes", "flash_bytes", "macs")     # RAM to reserve, flash, work: what less of is better
+_AXES = ("arena_bytes", "flash_bytes", "macs")  # RAM to reserve, flash, work: what less of is better
+
 
 def _ranked(log):
     "The rows of `log` that have a score, by `_merit`, the best first."
     rows = log[np.isfinite(log["score"])]
     if rows.empty:
-        raise DansError(f"none of the {len(log)} systems in the log has a score",
-                        "look at why scoring gave no numbers")
-    return rows.iloc[np.lexsort((rows["macs"], rows["flash_bytes"], rows["arena_bytes"],
-                                 -rows["score"]))]
+        raise DansError(f"none of the {len(log)} systems in the log has a score", "look at why scoring gave no numbers")
+    return rows.iloc[np.lexsort((rows["macs"], rows["flash_bytes"], rows["arena_bytes"], -rows["score"]))]
+
 
 def winner(
-    log:pd.DataFrame,   # from a search, or rows of several
-)->pd.Series:           # the winning row; `System.from_dict` turns it into the system
+    log: pd.DataFrame,  # from a search, or rows of several
+) -> pd.Series:  # the winning row; `System.from_dict` turns it into the system
     "The best row of `log`. Raises `DansError` where no score is a number."
     return _ranked(log).iloc[0]
 
 # %% ../nbs/11_search.ipynb #313fe20d
 def random_search(
-    space:SearchSpace,                      # systems to choose from
-    score:Callable,                         # list of systems -> array of scores, higher is better
-    limits:Limits,                          # hard bounds on RAM, flash and MACs
-    budget:Budget,                          # what may be spent
-    seed:int=0,                             # of all random draws
-    classes:int=2,                          # outputs of the models
-    batch:int=10,                           # systems scored in one call
-    setup_cost:float=0.,                    # MACs spent before, as on a supernet's training
-    setup_seconds:float=0.,                 # time spent before
-    on_row:Callable[[dict],None]|None=None, # called with each row when its batch is scored
-)->pd.DataFrame:                            # the log, a row per evaluation
+    space: SearchSpace,  # systems to choose from
+    score: Callable,  # list of systems -> array of scores, higher is better
+    limits: Limits,  # hard bounds on RAM, flash and MACs
+    budget: Budget,  # what may be spent
+    seed: int = 0,  # of all random draws
+    classes: int = 2,  # outputs of the models
+    batch: int = 10,  # systems scored in one call
+    setup_cost: float = 0.0,  # MACs spent before, as on a supernet's training
+    setup_seconds: float = 0.0,  # time spent before
+    on_row: Callable[[dict], None] | None = None,  # called with each row when its batch is scored
+) -> pd.DataFrame:  # the log, a row per evaluation
     """Score random systems within `limits` until `budget` is spent or no system is left. Raises
     `DansError` for limits that no system meets and for a budget without room for one evaluation."""
     gate = _Gate(space, limits, classes, np.random.default_rng(seed))
+
     def batches():
         while True:
             yield _until_none(gate.draw(0) for _ in range(batch))
+
     return _run(batches(), score, budget, setup_cost, setup_seconds, on_row, "random search")
 
 # %% ../nbs/11_search.ipynb #d15bd3ab
 def _children(gate, winners, generation, mutants, crossovers, odds):
     "The proposals of one generation, None where no system is left."
-    space,rng = gate.space,gate.rng
+    space, rng = gate.space, gate.rng
     for i in range(mutants):
         parent = winners[i % len(winners)]
         yield gate.draw(generation, "mutate", lambda: space.mutate(parent, rng, odds))
+
     def cross():
-        a,b = rng.integers(len(winners), size=2)
+        a, b = rng.integers(len(winners), size=2)
         return space.crossover(winners[a], winners[b], rng)
+
     for _ in range(crossovers):
         yield gate.draw(generation, "crossover", cross)
 
+
 def _generations(gate, population, tournaments, crossovers, odds):
     "Batches of proposals: the first population, then the children of each generation."
-    members,generation = [],0
+    members, generation = [], 0
     children = _until_none(gate.draw(0) for _ in range(population))
     while True:
         scores = yield children
-        members += [(_merit(s, p.footprint), p.system) for p,s in zip(children, scores)]
+        members += [(_merit(s, p.footprint), p.system) for p, s in zip(children, scores)]
         generation += 1
         groups = np.array_split(gate.rng.permutation(len(members)), min(tournaments, len(members)))
         members = [max(members[i] for i in group) for group in groups]
         mutants = population - tournaments - crossovers
-        winners = [system for _,system in members]
-        children = _until_none(
-            _children(gate, winners, generation, mutants, crossovers, odds))
+        winners = [system for _, system in members]
+        children = _until_none(_children(gate, winners, generation, mutants, crossovers, odds))
 
 # %% ../nbs/11_search.ipynb #ad7b84d4
 def evolution(
-    space:SearchSpace,                      # systems to choose from
-    score:Callable,                         # list of systems -> array of scores, higher is better
-    limits:Limits,                          # hard bounds on RAM, flash and MACs
-    budget:Budget,                          # what may be spent
-    seed:int=0,                             # of all random draws
-    classes:int=2,                          # outputs of the models
-    population:int=10,                      # systems alive
-    tournaments:int=5,                      # winners that stay; the others are replaced
-    crossovers:int=1,                       # children by crossover; the others are mutants
-    odds:tuple=(.4, .4, .2),                # of a mutation in data configuration, depth, width
-    setup_cost:float=0.,                    # MACs spent before, as on a supernet's training
-    setup_seconds:float=0.,                 # time spent before
-    on_row:Callable[[dict],None]|None=None, # called with each row when its batch is scored
-)->pd.DataFrame:                            # the log, a row per evaluation
+    space: SearchSpace,  # systems to choose from
+    score: Callable,  # list of systems -> array of scores, higher is better
+    limits: Limits,  # hard bounds on RAM, flash and MACs
+    budget: Budget,  # what may be spent
+    seed: int = 0,  # of all random draws
+    classes: int = 2,  # outputs of the models
+    population: int = 10,  # systems alive
+    tournaments: int = 5,  # winners that stay; the others are replaced
+    crossovers: int = 1,  # children by crossover; the others are mutants
+    odds: tuple = (0.4, 0.4, 0.2),  # of a mutation in data configuration, depth, width
+    setup_cost: float = 0.0,  # MACs spent before, as on a supernet's training
+    setup_seconds: float = 0.0,  # time spent before
+    on_row: Callable[[dict], None] | None = None,  # called with each row when its batch is scored
+) -> pd.DataFrame:  # the log, a row per evaluation
     """Evolve systems within `limits` until `budget` is spent or no system is left; the defaults are
     the paper's (arXiv 2502.12690). Raises `DansError` for limits that no system meets, for a
     budget without room for one evaluation, and for numbers that leave no child."""
     if not (0 < tournaments < population and 0 <= crossovers <= population - tournaments):
-        raise DansError(f"population {population}, tournaments {tournaments} and crossovers "
-                        f"{crossovers} do not go together",
-                        "let tournaments and crossovers sum to at most the population")
+        raise DansError(
+            f"population {population}, tournaments {tournaments} and crossovers {crossovers} do not go together",
+            "let tournaments and crossovers sum to at most the population",
+        )
     gate = _Gate(space, limits, classes, np.random.default_rng(seed))
     batches = _generations(gate, population, tournaments, crossovers, odds)
     return _run(batches, score, budget, setup_cost, setup_seconds, on_row, "evolution")
@@ -310,25 +346,30 @@ def _cost_of(score, groups):
         costs |= dict.fromkeys(group, shared(group) / len(group))
     return costs.__getitem__
 
+
 @dataclass
 class _Known:
     "`score`, asked only for systems that are not yet `known`."
-    score:Callable
-    known:dict
-    cost:Callable|None
+
+    score: Callable
+    known: dict
+    cost: Callable | None
 
     def __call__(self, systems):
         new = [s for s in systems if s not in self.known]
         found = dict(zip(new, _scores(self.score, new))) if new else {}
         return [found[s] if s in found else self.known[s] for s in systems]
 
+
 def _run_groups(systems, score, known, cost, operator, generation, *how):
     "Score `systems`, those of one data configuration and width together; the log as a frame."
-    groups = [list(group) for _,group in groupby(systems, lambda s: (s.data, s.arch.width))]
+    groups = [list(group) for _, group in groupby(systems, lambda s: (s.data, s.arch.width))]
+
     def batches():
         for group in groups:
             yield [Proposal(s, cost(s), operator, generation, 0, 0) for s in group]
         yield []
+
     score = _Known(score, known, _cost_of(score, groups))
     return _run(batches(), score, Budget(evaluations=len(systems)), *how)
 
@@ -342,33 +383,42 @@ def _listed(limits):
         raise DansError("the limits name different kernels, and an arena is one number", "search once for each library")
     return limits
 
+
 class ExhaustiveSearch:
     """Every system of `space` that one of `limits` admits, scored once: `log` has a row for each,
     in the order of the space. Raises `DansError` for limits that no system meets."""
-    def __init__(self,
-        space:SearchSpace,                      # systems to score
-        score:Callable,                         # list of systems -> array of scores, higher better
-        limits:Limits|list=Limits(),            # one or several; what none admits is not scored
-        classes:int=2,                          # outputs of the models
-        known:dict|None=None,                   # system: score, from earlier; not scored again
-        setup_cost:float=0.,                    # MACs spent before, as on a supernet's training
-        setup_seconds:float=0.,                 # time spent before
-        on_row:Callable[[dict],None]|None=None, # called with each new row when its group is scored
-        systems:list|None=None,                 # of the space; only these are scored; default: all
+
+    def __init__(
+        self,
+        space: SearchSpace,  # systems to score
+        score: Callable,  # list of systems -> array of scores, higher better
+        limits: Limits | list = Limits(),  # one or several; what none admits is not scored
+        classes: int = 2,  # outputs of the models
+        known: dict | None = None,  # system: score, from earlier; not scored again
+        setup_cost: float = 0.0,  # MACs spent before, as on a supernet's training
+        setup_seconds: float = 0.0,  # time spent before
+        on_row: Callable[[dict], None] | None = None,  # called with each new row when its group is scored
+        systems: list | None = None,  # of the space; only these are scored; default: all
     ):
-        self.space,self.classes,self.limits = space,classes,_listed(limits)
+        self.space, self.classes, self.limits = space, classes, _listed(limits)
         for each in self.limits:
             check_limits(space, each, classes)
-        systems = [s for s in (space if systems is None else systems)
-                   if any(each.admits(self._cost(s)) for each in self.limits)]
+        systems = [
+            s
+            for s in (space if systems is None else systems)
+            if any(each.admits(self._cost(s)) for each in self.limits)
+        ]
         if not systems:
             raise DansError("none of these systems is within the limits", "name others, or raise the limits")
         known = known or {}
+
         def new_row(row):
             if on_row and System.from_dict(row) not in known:
                 on_row(row)
-        self.log = _run_groups(systems, score, known, self._cost, "exhaustive", 0, setup_cost,
-                               setup_seconds, new_row, "exhaustive search")
+
+        self.log = _run_groups(
+            systems, score, known, self._cost, "exhaustive", 0, setup_cost, setup_seconds, new_row, "exhaustive search"
+        )
 
     def _cost(self, system):
         return self.limits[0].cost(system, self.classes)
@@ -376,19 +426,23 @@ class ExhaustiveSearch:
 # %% ../nbs/11_search.ipynb #a9019832
 def _covers(wide, limits):
     "Whether every system within `limits` is within `wide`."
-    return all(limits.bounds().get(axis, math.inf) <= bound for axis,bound in wide.bounds().items())
+    return all(limits.bounds().get(axis, math.inf) <= bound for axis, bound in wide.bounds().items())
+
 
 @patch
-def best(self:ExhaustiveSearch,
-    limits:Limits=Limits(), # hard bounds on RAM, flash and MACs
-    n:int=1,                # rows asked for
-)->pd.DataFrame:            # rows of the log, the best first; fewer where fewer have a score
+def best(
+    self: ExhaustiveSearch,
+    limits: Limits = Limits(),  # hard bounds on RAM, flash and MACs
+    n: int = 1,  # rows asked for
+) -> pd.DataFrame:  # rows of the log, the best first; fewer where fewer have a score
     """The `n` best systems within `limits`, in the order of `winner`. Raises `DansError` for limits
     that no system meets, limits wider than those of the search, and where nothing has a score."""
     check_limits(self.space, limits, self.classes)
     if not any(_covers(wide, limits) for wide in self.limits):
-        raise DansError(f"{limits}: some of the systems that this admits were not scored",
-                        f"search again with these limits, or stay within {self.limits[0]}")
+        raise DansError(
+            f"{limits}: some of the systems that this admits were not scored",
+            f"search again with these limits, or stay within {self.limits[0]}",
+        )
     if n < 1:
         raise DansError(f"n={n} asks for no system", "ask for 1 or more")
     bounds = limits.bounds()
@@ -396,31 +450,33 @@ def best(self:ExhaustiveSearch,
 
 # %% ../nbs/11_search.ipynb #3a723eea
 def front(
-    log:pd.DataFrame,   # from a search, or rows of several
-)->pd.DataFrame:        # rows of `log`, the best score first
+    log: pd.DataFrame,  # from a search, or rows of several
+) -> pd.DataFrame:  # rows of `log`, the best score first
     """The rows that no other row beats in score, RAM, flash and MACs; rows equal in all four stay
     together. Raises `DansError` where no score is a number."""
     ranked = _ranked(log)
     values = ranked[["score", *_AXES]].to_numpy(float)
     stays = np.zeros(len(ranked), bool)
-    unbeaten,n = np.empty((len(_AXES), len(ranked))),0      # costs of the rows that stay
-    for i,row in enumerate(values):
-        if i and (row == values[i-1]).all():
-            stays[i] = stays[i-1]
+    unbeaten, n = np.empty((len(_AXES), len(ranked))), 0  # costs of the rows that stay
+    for i, row in enumerate(values):
+        if i and (row == values[i - 1]).all():
+            stays[i] = stays[i - 1]
         elif not (unbeaten[:, :n] <= row[1:, None]).all(axis=0).any():
-            stays[i],unbeaten[:, n],n = True,row[1:],n + 1
+            stays[i], unbeaten[:, n], n = True, row[1:], n + 1
     return ranked[stays]
 
+
 @patch
-def front(self:ExhaustiveSearch)->pd.DataFrame:     # rows of the log, the best score first
+def front(self: ExhaustiveSearch) -> pd.DataFrame:  # rows of the log, the best score first
     "The systems that no other scored one beats in score, RAM, flash and MACs."
     return front(self.log)
 
 # %% ../nbs/11_search.ipynb #56a24bf9
 def _size(row, limits):
     "What is compared between ties, less is better: shares of `limits` used, the largest first."
-    shares = sorted((getattr(row, axis) / bound for axis,bound in limits.bounds().items()), reverse=True)
+    shares = sorted((getattr(row, axis) / bound for axis, bound in limits.bounds().items()), reverse=True)
     return *shares, row.arena_bytes, row.flash_bytes, row.macs, -row.rescore
+
 
 def _judged(finals, limits, images):
     "`finals` of one limit, the best rescore first, with errors, ties and the winner."
@@ -429,22 +485,21 @@ def _judged(finals, limits, images):
     if not accuracy.dropna().between(0, 1).all():
         raise DansError("a rescore outside [0, 1] is no accuracy", "let rescore return accuracies")
     if accuracy.isna().all():
-        raise DansError(f"none of the {len(finals)} finalists has a rescore",
-                        "look at why scoring gave no numbers")
+        raise DansError(f"none of the {len(finals)} finalists has a rescore", "look at why scoring gave no numbers")
     error = np.sqrt(accuracy * (1 - accuracy) / images)
     tied = accuracy >= accuracy.iloc[0] - error.iloc[0]
     smallest = min(finals[tied].itertuples(), key=lambda row: _size(row, limits))
-    return finals.assign(rescore_error=error, is_tied=tied,
-                         is_winner=finals.index == smallest.Index)
+    return finals.assign(rescore_error=error, is_tied=tied, is_winner=finals.index == smallest.Index)
 
 # %% ../nbs/11_search.ipynb #b979e7ae
 @patch
-def select(self:ExhaustiveSearch,
-    limits:Limits|list,     # hard bounds; one or several
-    rescore:Callable,       # list of systems -> accuracies on more images, best on new ones
-    images:int|None=None,   # images behind a rescore; default: `rescore.images`
-    finalists:int=100,      # systems rescored for each of `limits`
-)->pd.DataFrame:            # a row for each finalist of each limit; `is_winner` marks one per limit
+def select(
+    self: ExhaustiveSearch,
+    limits: Limits | list,  # hard bounds; one or several
+    rescore: Callable,  # list of systems -> accuracies on more images, best on new ones
+    images: int | None = None,  # images behind a rescore; default: `rescore.images`
+    finalists: int = 100,  # systems rescored for each of `limits`
+) -> pd.DataFrame:  # a row for each finalist of each limit; `is_winner` marks one per limit
     """Rescore the best systems within each of `limits`, and choose. Rows are those of the log, with
     `step` pointing there, and `limit` (number in `limits`), `rescore`, its binomial standard error,
     `is_tied` and `is_winner`; cost and time go on from the log's. Raises `DansError` as `best`
@@ -457,10 +512,10 @@ def select(self:ExhaustiveSearch,
     first = self.log.loc[sorted(set().union(*(rows.index for rows in tops)))]
     systems = [System.from_dict(row) for row in first.to_dict("records")]
     spent = self.log.iloc[-1]
-    finals = _run_groups(systems, rescore, {}, self._cost, "finalist", 1, spent.cost_macs,
-                         spent.seconds, None, "finalists").set_index(first.index)
+    finals = _run_groups(
+        systems, rescore, {}, self._cost, "finalist", 1, spent.cost_macs, spent.seconds, None, "finalists"
+    ).set_index(first.index)
     finals = finals.assign(step=first["step"], score=first["score"], rescore=finals["score"])
     finals = finals.drop(columns=["best_score", "is_best", "over_limits", "repeats"])
-    judged = {i: _judged(finals.loc[rows.index], each, images)
-              for i,(each,rows) in enumerate(zip(limits, tops))}
+    judged = {i: _judged(finals.loc[rows.index], each, images) for i, (each, rows) in enumerate(zip(limits, tops))}
     return pd.concat(judged, names=["limit"]).reset_index("limit").reset_index(drop=True)

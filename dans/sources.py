@@ -18,21 +18,54 @@ from PIL import Image
 
 from . import scenes
 from .folders import folder, walk
-from .images import (FORMATS, KINDS, MAX_PIXELS, SUFFIXES, BadImage, BadImages, bad, bad_images, decode, exists,
-                         opened, option)
+from dans.images import (
+    FORMATS,
+    KINDS,
+    MAX_PIXELS,
+    SUFFIXES,
+    BadImage,
+    BadImages,
+    bad,
+    bad_images,
+    decode,
+    exists,
+    opened,
+    option,
+)
 from .parquet import ENDINGS, PERSON, parquet, parquet_rows
 from .space import DansError
 from .splits import SPLITS, Rules, Source, check_disjoint, cut, digest, limited, survey
 
 # %% ../nbs/04_sources.ipynb #c828f87e
-_all_ = ["FORMATS", "KINDS", "MAX_PIXELS", "SUFFIXES", "BadImage", "BadImages", "bad", "bad_images", "decode", "exists", "opened",
-         "option", "PERSON", "parquet", "parquet_rows", "folder", "SPLITS", "Source", "check_disjoint", "cut", "digest",
-         "limited"]     # of the rooms before, here too
+_all_ = [
+    "FORMATS",
+    "KINDS",
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "BadImage",
+    "BadImages",
+    "bad",
+    "bad_images",
+    "decode",
+    "exists",
+    "opened",
+    "option",
+    "PERSON",
+    "parquet",
+    "parquet_rows",
+    "folder",
+    "SPLITS",
+    "Source",
+    "check_disjoint",
+    "cut",
+    "digest",
+    "limited",
+]  # of the rooms before, here too
 
 # %% ../nbs/04_sources.ipynb #b0224e55
 def reader(
-    path,           # a parquet file, a folder of them, or a folder of class folders
-)->Callable:        # `parquet` or `folder`
+    path,  # a parquet file, a folder of them, or a folder of class folders
+) -> Callable:  # `parquet` or `folder`
     "What reads the images at `path`. Raises `DansError` where there is nothing."
     path = Path(path)
     if not exists(path):
@@ -43,11 +76,14 @@ def reader(
 def check_features(path):
     "Raises `DansError` where features.json in `path` names a class to import that is none of TensorFlow Datasets'."
     file, names = path / "features.json", []
+
     def note(entry):
         names.extend(v for k, v in entry.items() if k in ("pythonClassName", "python_class_name"))
-        names.extend(k for k in ("jsonFeature", "json_feature") if k in entry)      # JSON in a text, which may name others
-        names.extend(v for k, v in entry.items() if k == "type" and isinstance(v, str))     # an older form
+        # JSON in a text, which may name others
+        names.extend(k for k in ("jsonFeature", "json_feature") if k in entry)
+        names.extend(v for k, v in entry.items() if k == "type" and isinstance(v, str))  # an older form
         return entry
+
     try:
         json.loads(file.read_text(encoding="utf-8"), object_hook=note)
     except (OSError, ValueError):
@@ -61,28 +97,30 @@ def built(data_dir):
     "Where Wake Vision is in a data folder. Raises `DansError` where it has not been built."
     path = Path(data_dir) / "wake_vision" / "1.0.0"
     if not exists(path / "dataset_info.json"):
-        raise DansError(f"{data_dir} holds no wake_vision/1.0.0",
-                        f"build it (239 GiB): tfds build wake_vision --data_dir={data_dir}, "
-                        "or use its parquet files")
+        raise DansError(
+            f"{data_dir} holds no wake_vision/1.0.0",
+            f"build it (239 GiB): tfds build wake_vision --data_dir={data_dir}, or use its parquet files",
+        )
     return path
 
 # %% ../nbs/04_sources.ipynb #485d0674
 def wake_vision(
-    data_dir,                       # data folder of TensorFlow Datasets, which holds wake_vision/1.0.0
-    train:str="train_quality",      # or "train_large"
-    max_train:int=None,             # most images in each split, drawn at random; default: all
-    max_val:int=None,
-    max_test:int=None,
-    seed:int=0,                     # of that draw
-    skip_bad=False,                 # leave out images that cannot be used: True, or kinds of faults
-    duplicates:str="error",         # images in two splits: "error", or "drop" those of train
-    min_side:int=None,              # shortest side that an image must have, pixels
-)->Source:                          # classes "no person" and "person"; all other labels are attributes
+    data_dir,  # data folder of TensorFlow Datasets, which holds wake_vision/1.0.0
+    train: str = "train_quality",  # or "train_large"
+    max_train: int = None,  # most images in each split, drawn at random; default: all
+    max_val: int = None,
+    max_test: int = None,
+    seed: int = 0,  # of that draw
+    skip_bad=False,  # leave out images that cannot be used: True, or kinds of faults
+    duplicates: str = "error",  # images in two splits: "error", or "drop" those of train
+    min_side: int = None,  # shortest side that an image must have, pixels
+) -> Source:  # classes "no person" and "person"; all other labels are attributes
     """Wake Vision as TensorFlow Datasets stores it, version 1.0.0. Rows with `person` below 0 are
     dropped and counted. Raises `DansError` where it has not been built, and for an unknown split."""
     path = built(data_dir)
     check_features(path)
     import tensorflow_datasets as tfds
+
     builder = tfds.builder_from_directory(path)
     given = {train: "train", "validation": "val", "test": "test"}
     for split in given:
@@ -92,20 +130,32 @@ def wake_vision(
 
     def read():
         for name, split in given.items():
-            rows = builder.as_dataset(name, shuffle_files=False,
-                                      decoders=dict(image=tfds.decode.SkipDecoding()),
-                                      read_config=tfds.ReadConfig(interleave_cycle_length=1))
+            rows = builder.as_dataset(
+                name,
+                shuffle_files=False,
+                decoders=dict(image=tfds.decode.SkipDecoding()),
+                read_config=tfds.ReadConfig(interleave_cycle_length=1),
+            )
             for row in tfds.as_numpy(rows):
                 item = f"{name} {row['filename'].decode()}"
                 values = (v.decode() if isinstance(v, bytes) else int(v) for v in map(row.get, columns))
                 yield split, item, row["image"], int(row["person"]), tuple(values)
+
     total = sum(builder.info.splits[name].num_examples for name in given)
-    rules = Rules(seed=seed, max_train=max_train, max_val=max_val, max_test=max_test,
-                  skip_bad=skip_bad, duplicates=duplicates, min_side=min_side)
+    rules = Rules(
+        seed=seed,
+        max_train=max_train,
+        max_val=max_val,
+        max_test=max_test,
+        skip_bad=skip_bad,
+        duplicates=duplicates,
+        min_side=min_side,
+    )
     return survey("wake_vision", PERSON, columns, read, total, rules)
 
 # %% ../nbs/04_sources.ipynb #27c3d52c
-FEWEST = 5      # photographs with, and without, an object in each split
+FEWEST = 5  # photographs with, and without, an object in each split
+
 
 def check_classes(path, names):
     "Raises `DansError` for a class that no folder is named after; parquet files are read later."
@@ -114,9 +164,10 @@ def check_classes(path, names):
         if name not in held:
             raise DansError(f"{path} has no class '{name}'", f"it has {', '.join(sorted(held)[:20])}")
 
+
 def positives(photos, names):
     "Labels of the positive classes. Raises `DansError` for an unknown class and for too few photographs."
-    names = [names] if isinstance(names, str) else names or photos.classes[-(len(photos.classes) // 2):]
+    names = [names] if isinstance(names, str) else names or photos.classes[-(len(photos.classes) // 2) :]
     for name in names:
         if name not in photos.classes:
             raise DansError(f"{photos.name} has no class '{name}'", f"it has {', '.join(photos.classes)}")
@@ -125,17 +176,19 @@ def positives(photos, names):
         inside = sum(counts[label] for label in found)
         for what, n in (("positive", inside), ("negative", sum(counts) - inside)):
             if n < FEWEST:
-                raise DansError(f"{photos.name} has {n} photographs of {what} classes in {split}",
-                                f"add photographs or choose other positive classes: {FEWEST} are needed")
+                raise DansError(
+                    f"{photos.name} has {n} photographs of {what} classes in {split}",
+                    f"add photographs or choose other positive classes: {FEWEST} are needed",
+                )
     return found
 
 # %% ../nbs/04_sources.ipynb #38abf39e
 def squares(
-    photos,         # source of photographs
-    split,          # which of them
-    found,          # labels of the positive classes
-    most,           # largest side, pixels
-)->tuple:           # two lists, negative and positive: uint8 (side, side, 3), the centre of each photograph
+    photos,  # source of photographs
+    split,  # which of them
+    found,  # labels of the positive classes
+    most,  # largest side, pixels
+) -> tuple:  # two lists, negative and positive: uint8 (side, side, 3), the centre of each photograph
     "The photographs of a split, reduced where they are larger than `most`."
     held = [], []
     for given, name, content, label, _ in photos.rows():
@@ -149,26 +202,26 @@ def squares(
 
 # %% ../nbs/04_sources.ipynb #3d2b3982
 def collage(
-    path,                       # parquet file(s) or class folders of photographs
-    positive=None,              # names of the classes to be found; default: the second half of all, as labelled
-    n_train:int=4000,           # canvases in each split
-    n_val:int=1000,
-    n_test:int=1000,
-    seed:int=0,                 # another seed, other canvases of the same photographs
-    native:int=128,             # width and height of a canvas, pixels
-    far:float=.3,               # share of far subjects; half of the rest are near, half at medium distance
-    label_noise:float=.03,      # share of wrong labels in train and val
-    max_photos:int=10_000,      # most photographs used in each split, drawn at random; None: all
-    match_edges:bool=False,     # subjects of both labels with the same ratio of upright to level edges?
-    **reading,                  # options of the reader of the photographs, such as splits, skip_bad, label
-)->Source:                      # classes "absent" and "present"; attributes as `draw_collage` gives them
+    path,  # parquet file(s) or class folders of photographs
+    positive=None,  # names of the classes to be found; default: the second half of all, as labelled
+    n_train: int = 4000,  # canvases in each split
+    n_val: int = 1000,
+    n_test: int = 1000,
+    seed: int = 0,  # another seed, other canvases of the same photographs
+    native: int = 128,  # width and height of a canvas, pixels
+    far: float = 0.3,  # share of far subjects; half of the rest are near, half at medium distance
+    label_noise: float = 0.03,  # share of wrong labels in train and val
+    max_photos: int = 10_000,  # most photographs used in each split, drawn at random; None: all
+    match_edges: bool = False,  # subjects of both labels with the same ratio of upright to level edges?
+    **reading,  # options of the reader of the photographs, such as splits, skip_bad, label
+) -> Source:  # classes "absent" and "present"; attributes as `draw_collage` gives them
     """Canvases of pasted photographs: is an object of the positive classes there? Splits that the photographs come
     without are cut by content, a fifth each for val and test. Raises `DansError` as the readers do, for a number out
     of range, an unknown class, and too few photographs."""
     sizes = dict(train=n_train, val=n_val, test=n_test)
     for split, n in sizes.items():
         scenes.check(split, native, far, label_noise, n)
-    read, given = reader(path), dict(val=.2, test=.2) | {f"max_{split}": max_photos for split in SPLITS}
+    read, given = reader(path), dict(val=0.2, test=0.2) | {f"max_{split}": max_photos for split in SPLITS}
     photos = read(path, **(given | reading))
     found = positives(photos, positive)
 
@@ -180,9 +233,31 @@ def collage(
                 image, label, values = scenes.draw_collage(subjects, held[0], seed, split, i, native, far)
                 wrong = split != "test" and scenes.flip(seed, split, i, label_noise)
                 yield split, f"canvas {i}", image, label ^ wrong, values
-    made = ["collage", scenes.VERSION, scenes.COLLAGE_VERSION, photos.key, sorted(found), sizes, seed,
-            native, far, label_noise, match_edges]
+
+    made = [
+        "collage",
+        scenes.VERSION,
+        scenes.COLLAGE_VERSION,
+        photos.key,
+        sorted(found),
+        sizes,
+        seed,
+        native,
+        far,
+        label_noise,
+        match_edges,
+    ]
     names = [[name for i, name in enumerate(photos.classes) if (i in found) == sign] for sign in (True, False)]
-    notes = (f"photographs: {photos.name}; present: {', '.join(names[0])}; absent: {', '.join(names[1])}", *photos.notes)
-    return Source("collage", scenes.COLLAGE_CLASSES, hashlib.sha256(json.dumps(made).encode()).hexdigest(), sizes,
-                  native, rows, notes=notes)
+    notes = (
+        f"photographs: {photos.name}; present: {', '.join(names[0])}; absent: {', '.join(names[1])}",
+        *photos.notes,
+    )
+    return Source(
+        "collage",
+        scenes.COLLAGE_CLASSES,
+        hashlib.sha256(json.dumps(made).encode()).hexdigest(),
+        sizes,
+        native,
+        rows,
+        notes=notes,
+    )

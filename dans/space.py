@@ -22,43 +22,47 @@ from tqdm import tqdm
 # %% ../nbs/01_space.ipynb #71b215b4
 class DansError(ValueError):
     "Input that cannot be used. `str(error)` is one line: what is wrong, then the remedy."
+
     def __init__(
         self,
-        what:str,    # what is wrong, naming the thing
-        remedy:str,  # what the reader can do about it
+        what: str,  # what is wrong, naming the thing
+        remedy: str,  # what the reader can do about it
     ):
         super().__init__(what, remedy)
-        self.what,self.remedy = what,remedy
+        self.what, self.remedy = what, remedy
 
     def __str__(self):
-        return " ".join(f"{self.what}: {self.remedy}".splitlines())     # a name from a file may hold a line break
+        return " ".join(f"{self.what}: {self.remedy}".splitlines())  # a name from a file may hold a line break
+
 
 class Diverged(DansError):
     "A training whose loss is no number any more. A search goes on without its system."
 
 # %% ../nbs/01_space.ipynb #e3421de9
 def to_terminal(
-    text:str,   # one line
+    text: str,  # one line
 ):
     "From a notebook, print to the terminal that its kernel was started from, and only there: papermill shows nothing else."
     if type(sys.stderr).__module__.startswith("ipykernel"):
         try:
             terminal = sys.stderr.fileno()  # what goes to file descriptor 2 is shown in the notebook, too
         except OSError:
-            terminal = 2                    # this kernel does not catch it
+            terminal = 2  # this kernel does not catch it
         with suppress(OSError):
             os.write(terminal, f"{text}\n".encode())
 
+
 @contextmanager
 def stoppable(
-    kept,   # () -> what is kept and how to go on, one line
+    kept,  # () -> what is kept and how to go on, one line
 ):
     """Work that Ctrl-C, the stop button and SIGTERM stop: `kept()` is printed to stderr, then KeyboardInterrupt goes
     on, which a notebook shows as one line. After SIGTERM the process ends, as it would have without this."""
+
     def stop(*_):
         raise KeyboardInterrupt("SIGTERM")
-    ours = (threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if ours:
         signal.signal(signal.SIGTERM, stop)
     ends = False
@@ -69,7 +73,8 @@ def stoppable(
         said = f"stopped: {kept()}"
         print(f"\n{said}", file=sys.stderr, flush=True)
         to_terminal(said)
-        error._render_traceback_ = lambda: ["KeyboardInterrupt"]    # IPython asks for it: where the work stood tells nobody anything
+        # IPython asks for it: where the work stood tells nobody anything
+        error._render_traceback_ = lambda: ["KeyboardInterrupt"]
         raise
     finally:
         if ours:
@@ -81,7 +86,7 @@ def stoppable(
 def progress_bar(
     rows=None,  # what to pass through; default: `update` counts
     **options,  # for `tqdm`: total, desc, unit, ...
-)->tqdm:        # the bar
+) -> tqdm:  # the bar
     "A bar on the line that all bars share; gone when its work has ended."
     return tqdm(rows, position=0, leave=False, **options)
 
@@ -96,7 +101,7 @@ def quietly():
     try:
         sys.stderr.flush()
         kept = os.dup(2)
-    except (OSError, AttributeError):   # there is no stderr
+    except (OSError, AttributeError):  # there is no stderr
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -109,27 +114,30 @@ def quietly():
         os.close(nowhere)
 
 # %% ../nbs/01_space.ipynb #f16bef0b
-COLORS = ("rgb", "mono")    # three channels, or one channel of luma
-MIN_RESOLUTION = 8          # pixels; below this the network's strides leave nothing to convolve
+COLORS = ("rgb", "mono")  # three channels, or one channel of luma
+MIN_RESOLUTION = 8  # pixels; below this the network's strides leave nothing to convolve
+
 
 def _field(record, name, of):
     try:
         return record[name]
     except (KeyError, TypeError, IndexError):
-        raise DansError(f"a record of {of} lacks '{name}'",
-                        "pass a dictionary or row that `to_dict` wrote") from None
+        raise DansError(f"a record of {of} lacks '{name}'", "pass a dictionary or row that `to_dict` wrote") from None
+
 
 def _whole(value):
     return isinstance(value, Integral) and not isinstance(value, bool)
 
+
 class _Json:
     "JSON round trip for a class with `to_dict` and `from_dict`."
-    def to_json(self)->str:     # one line of JSON, keys in a fixed order
+
+    def to_json(self) -> str:  # one line of JSON, keys in a fixed order
         "`to_dict` as JSON: equal values give equal text."
         return json.dumps(self.to_dict())
 
     @classmethod
-    def from_json(cls, text:str):   # what `to_json` wrote
+    def from_json(cls, text: str):  # what `to_json` wrote
         "The value that `text` describes. Raises `DansError` where it is not one."
         try:
             record = json.loads(text)
@@ -141,75 +149,78 @@ class _Json:
 @dataclass(frozen=True, order=True)
 class DataConfig(_Json):
     "What the images look like at the network's input."
-    resolution:int      # width and height, pixels, at least 8
-    color:str = "rgb"   # "rgb" (three channels) or "mono" (one channel)
+
+    resolution: int  # width and height, pixels, at least 8
+    color: str = "rgb"  # "rgb" (three channels) or "mono" (one channel)
 
     def __post_init__(self):
         if not _whole(self.resolution) or self.resolution < MIN_RESOLUTION:
-            raise DansError(f"resolution {self.resolution!r} is not possible",
-                            f"use a whole number of pixels, at least {MIN_RESOLUTION}")
+            raise DansError(
+                f"resolution {self.resolution!r} is not possible",
+                f"use a whole number of pixels, at least {MIN_RESOLUTION}",
+            )
         if self.color not in COLORS:
-            raise DansError(f"color {self.color!r} is unknown",
-                            f"use one of {', '.join(COLORS)}")
+            raise DansError(f"color {self.color!r} is unknown", f"use one of {', '.join(COLORS)}")
         object.__setattr__(self, "resolution", int(self.resolution))
 
     @property
-    def channels(self)->int:    # 3 or 1
+    def channels(self) -> int:  # 3 or 1
         "Channels of an image."
         return 3 if self.color == "rgb" else 1
 
     def __str__(self):
         return f"{self.resolution}px-{self.color}"
 
-    def to_dict(self)->dict:    # keys `resolution`, `color`
+    def to_dict(self) -> dict:  # keys `resolution`, `color`
         "The fields, ready for JSON or a table's row."
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, record)->"DataConfig":   # dictionary or row; other keys are ignored
+    def from_dict(cls, record) -> "DataConfig":  # dictionary or row; other keys are ignored
         "The data configuration in `record`. Raises `DansError` for a missing or impossible field."
         return cls(*(_field(record, name, cls.__name__) for name in ("resolution", "color")))
 
 # %% ../nbs/01_space.ipynb #e73809f1
-FULL_DEPTHS = (3, 4, 3, 3, 1)                   # blocks of stages 3-7 in MobileNetV2
-ROUNDINGS = ("even", "eight", "expansion")      # how width becomes channels: `round_channels`
+FULL_DEPTHS = (3, 4, 3, 3, 1)  # blocks of stages 3-7 in MobileNetV2
+ROUNDINGS = ("even", "eight", "expansion")  # how width becomes channels: `round_channels`
+
 
 def _depths(value):
     "Depths as a tuple of five, from a sequence, or from the digits that `to_dict` writes."
-    text = f"{value:05d}" if _whole(value) else value   # CSV readers turn "00000" into 0
+    text = f"{value:05d}" if _whole(value) else value  # CSV readers turn "00000" into 0
     try:
         depths = tuple(int(d) if str(d).isdecimal() else -1 for d in text)
     except TypeError:
         depths = ()
-    within = (len(depths) == len(FULL_DEPTHS)
-              and all(0 <= d <= n for d,n in zip(depths, FULL_DEPTHS)))
-    if not within or any(a == 0 < b for a,b in zip(depths, depths[1:])):
-        raise DansError(f"depths {value!r} are not possible", "give five numbers up to "
-                        f"{FULL_DEPTHS}, with only zeros after the first zero")
+    within = len(depths) == len(FULL_DEPTHS) and all(0 <= d <= n for d, n in zip(depths, FULL_DEPTHS))
+    if not within or any(a == 0 < b for a, b in zip(depths, depths[1:])):
+        raise DansError(
+            f"depths {value!r} are not possible",
+            f"give five numbers up to {FULL_DEPTHS}, with only zeros after the first zero",
+        )
     return depths
 
 # %% ../nbs/01_space.ipynb #29b14d75
 @dataclass(frozen=True, order=True)
 class Architecture(_Json):
     "A MobileNetV2 with fewer blocks and narrower layers."
-    depths:tuple            # blocks of stages 3-7, up to (3, 4, 3, 3, 1), zeros only at the end
-    width:float             # channel multiplier, above 0, at most 2
-    rounding:str = "even"   # one of `ROUNDINGS`
+
+    depths: tuple  # blocks of stages 3-7, up to (3, 4, 3, 3, 1), zeros only at the end
+    width: float  # channel multiplier, above 0, at most 2
+    rounding: str = "even"  # one of `ROUNDINGS`
 
     def __post_init__(self):
         number = isinstance(self.width, Real)
-        width = round(float(self.width), 6) if number else 0.       # 0.1 * 3 is 0.3
+        width = round(float(self.width), 6) if number else 0.0  # 0.1 * 3 is 0.3
         if not 0 < width <= 2:
-            raise DansError(f"width {self.width!r} is not possible",
-                            "use a number above 0, at most 2")
+            raise DansError(f"width {self.width!r} is not possible", "use a number above 0, at most 2")
         if self.rounding not in ROUNDINGS:
-            raise DansError(f"rounding {self.rounding!r} is unknown",
-                            f"use one of {', '.join(ROUNDINGS)}")
+            raise DansError(f"rounding {self.rounding!r} is unknown", f"use one of {', '.join(ROUNDINGS)}")
         object.__setattr__(self, "depths", _depths(self.depths))
         object.__setattr__(self, "width", width)
 
     @property
-    def ending(self)->int:  # 2 to 7
+    def ending(self) -> int:  # 2 to 7
         "The last stage that the network has."
         return 2 + sum(d > 0 for d in self.depths)
 
@@ -217,13 +228,13 @@ class Architecture(_Json):
         rounding = "" if self.rounding == "even" else f"-{self.rounding}"
         return f"w{self.width:.7g}-d{''.join(map(str, self.depths))}{rounding}"
 
-    def to_dict(self)->dict:    # keys `depths` (five digits in a string), `width`, `rounding`
+    def to_dict(self) -> dict:  # keys `depths` (five digits in a string), `width`, `rounding`
         "The fields, ready for JSON or a table's row."
         depths = "".join(map(str, self.depths))
         return dict(depths=depths, width=self.width, rounding=self.rounding)
 
     @classmethod
-    def from_dict(cls, record)->"Architecture":     # dictionary or row; other keys are ignored
+    def from_dict(cls, record) -> "Architecture":  # dictionary or row; other keys are ignored
         "The architecture in `record`. Raises `DansError` for a missing or impossible field."
         fields = ("depths", "width", "rounding")
         return cls(*(_field(record, name, cls.__name__) for name in fields))
@@ -232,43 +243,50 @@ class Architecture(_Json):
 @dataclass(frozen=True, order=True)
 class System(_Json):
     "A data configuration with an architecture: what a search looks for."
-    data:DataConfig
-    arch:Architecture
+
+    data: DataConfig
+    arch: Architecture
 
     def __str__(self):
         return f"{self.data}-{self.arch}"
 
-    def to_dict(self)->dict:    # keys `resolution`, `color`, `depths`, `width`, `rounding`
+    def to_dict(self) -> dict:  # keys `resolution`, `color`, `depths`, `width`, `rounding`
         "The fields of both parts, ready for JSON or a table's row."
         return self.data.to_dict() | self.arch.to_dict()
 
     @classmethod
-    def from_dict(cls, record)->"System":   # dictionary or row; other keys are ignored
+    def from_dict(cls, record) -> "System":  # dictionary or row; other keys are ignored
         "The system in `record`. Raises `DansError` for a missing or impossible field."
         return cls(DataConfig.from_dict(record), Architecture.from_dict(record))
 
 # %% ../nbs/01_space.ipynb #da2e93e1
-STEM,LAST = 32,1280     # channels before stage 1, and of the 1x1 convolution after stage 7
-STAGES = (              # (t, channels, blocks, stride) of stages 1-7: Sandler et al. 2018, table 2
-    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
-    (6, 320, 1, 1))
+STEM, LAST = 32, 1280  # channels before stage 1, and of the 1x1 convolution after stage 7
+STAGES = (  # (t, channels, blocks, stride) of stages 1-7: Sandler et al. 2018, table 2
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 # %% ../nbs/01_space.ipynb #7d035848
 def round_channels(
-    channels:int,       # channels at width 1
-    width:float,        # channel multiplier
-    rule:str="even",    # one of `ROUNDINGS`
-)->int:                 # channels at that width
+    channels: int,  # channels at width 1
+    width: float,  # channel multiplier
+    rule: str = "even",  # one of `ROUNDINGS`
+) -> int:  # channels at that width
     """The channel count that `rule` gives: `even` is the nearest even number, at least 2; `eight`
     is Keras' `make_divisible` (a multiple of 8, at least 8, never more than 10 % too low);
     `expansion` is the `int(channels * width)` of the paper's public code (87a5e91), which scales
     expansion channels only. Raises `DansError` for another rule."""
     if rule == "even":
-        return max(2, 2 * math.floor(round(channels * width / 2, 6) + .5))
+        return max(2, 2 * math.floor(round(channels * width / 2, 6) + 0.5))
     if rule == "eight":
         scaled = channels * width
         n = max(8, int(scaled + 4) // 8 * 8)
-        return n + 8 if n < .9 * scaled else n
+        return n + 8 if n < 0.9 * scaled else n
     if rule == "expansion":
         return max(1, int(channels * width))
     raise DansError(f"rounding {rule!r} is unknown", f"use one of {', '.join(ROUNDINGS)}")
@@ -277,43 +295,49 @@ def round_channels(
 @dataclass(frozen=True)
 class Block:
     "One inverted residual block: expansion 1x1, depthwise 3x3, projection 1x1."
-    stage:int       # 1 to 7
-    index:int       # 0 for the first block of its stage
-    c_in:int        # channels that enter
-    c_mid:int       # channels of the depthwise convolution; `c_in` in stage 1: no expansion
-    c_out:int       # channels that leave
-    stride:int      # of the depthwise convolution, 1 or 2
-    residual:bool   # the block's input is added to its output
+
+    stage: int  # 1 to 7
+    index: int  # 0 for the first block of its stage
+    c_in: int  # channels that enter
+    c_mid: int  # channels of the depthwise convolution; `c_in` in stage 1: no expansion
+    c_out: int  # channels that leave
+    stride: int  # of the depthwise convolution, 1 or 2
+    residual: bool  # the block's input is added to its output
+
 
 @dataclass(frozen=True)
 class Network:
     "The layers of an architecture as channel counts; the resolution is not part of it."
-    stem:int        # channels of the first convolution (3x3, stride 2)
-    blocks:tuple    # of `Block`, in order
-    last:int        # channels of the last 1x1 convolution, 0 where the network ends before stage 7
+
+    stem: int  # channels of the first convolution (3x3, stride 2)
+    blocks: tuple  # of `Block`, in order
+    last: int  # channels of the last 1x1 convolution, 0 where the network ends before stage 7
 
     @property
-    def features(self)->int:    # what the dense layer sees
+    def features(self) -> int:  # what the dense layer sees
         "Channels that enter the global average pooling."
         return self.last or self.blocks[-1].c_out
 
 # %% ../nbs/01_space.ipynb #ea283dab
 @lru_cache(maxsize=8192)
 def network(
-    arch:Architecture,
-)->Network:             # stem, blocks of stages 1 to `arch.ending`, last convolution
+    arch: Architecture,
+) -> Network:  # stem, blocks of stages 1 to `arch.ending`, last convolution
     "The layers of `arch`: MobileNetV2 (Sandler et al. 2018, table 2), cut to its depths and width."
     expansion_only = arch.rounding == "expansion"
+
     def scale(channels):
         return round_channels(channels, arch.width, arch.rounding)
+
     def outer(channels):
         return channels if expansion_only else scale(channels)
-    blocks,c_in = [],outer(STEM)
-    for stage,depth in enumerate((1, 2) + arch.depths, start=1):
-        t,channels,_,stride = STAGES[stage - 1]
+
+    blocks, c_in = [], outer(STEM)
+    for stage, depth in enumerate((1, 2) + arch.depths, start=1):
+        t, channels, _, stride = STAGES[stage - 1]
         for i in range(depth):
             c_mid = scale(t * c_in) if expansion_only and t > 1 else t * c_in
-            c_out,first = outer(channels),i == 0
+            c_out, first = outer(channels), i == 0
             blocks.append(Block(stage, i, c_in, c_mid, c_out, stride if first else 1, not first))
             c_in = c_out
     return Network(outer(STEM), tuple(blocks), outer(LAST) if arch.ending == 7 else 0)
@@ -321,11 +345,11 @@ def network(
 # %% ../nbs/01_space.ipynb #378acbb1
 @lru_cache(maxsize=None)
 def depth_tuples(
-    max_depths:tuple=FULL_DEPTHS,   # most blocks of stages 3-7
-)->tuple:                           # of depth tuples, in ascending order
+    max_depths: tuple = FULL_DEPTHS,  # most blocks of stages 3-7
+) -> tuple:  # of depth tuples, in ascending order
     "Every depth tuple within `max_depths` that obeys the prefix rule."
     ranges = (range(d + 1) for d in max_depths)
-    return tuple(t for t in product(*ranges) if not any(a == 0 < b for a,b in zip(t, t[1:])))
+    return tuple(t for t in product(*ranges) if not any(a == 0 < b for a, b in zip(t, t[1:])))
 
 # %% ../nbs/01_space.ipynb #d2a2baef
 def _tuple(values):
@@ -339,47 +363,50 @@ def _tuple(values):
 @dataclass(frozen=True)
 class SearchSpace:
     "All systems of some resolutions, colours, widths and depths, in one fixed order."
-    resolutions:tuple                   # pixels, any order
-    colors:tuple = COLORS               # all or a part of `COLORS`
-    widths:tuple = (.1, .2, .3, .4, .5, .6, .7, .8, .9, 1.)    # channel multipliers, any order
-    max_depths:tuple = FULL_DEPTHS      # most blocks of stages 3-7
-    rounding:str = "even"               # one of `ROUNDINGS`
+
+    resolutions: tuple  # pixels, any order
+    colors: tuple = COLORS  # all or a part of `COLORS`
+    widths: tuple = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # channel multipliers, any order
+    max_depths: tuple = FULL_DEPTHS  # most blocks of stages 3-7
+    rounding: str = "even"  # one of `ROUNDINGS`
 
     def __post_init__(self):
         axes = {name: _tuple(getattr(self, name)) for name in ("resolutions", "colors", "widths")}
-        for name,values in axes.items():
+        for name, values in axes.items():
             if not values:
                 raise DansError(f"a space without {name} is empty", f"give one or more {name}")
-        data = {DataConfig(r, c) for r,c in product(axes["resolutions"], axes["colors"])}
+        data = {DataConfig(r, c) for r, c in product(axes["resolutions"], axes["colors"])}
         archs = {Architecture(self.max_depths, w, self.rounding) for w in axes["widths"]}
-        for name,value in dict(resolutions=tuple(sorted({d.resolution for d in data})),
-                               colors=tuple(c for c in COLORS if c in axes["colors"]),
-                               widths=tuple(sorted({a.width for a in archs})),
-                               max_depths=_depths(self.max_depths)).items():
+        for name, value in dict(
+            resolutions=tuple(sorted({d.resolution for d in data})),
+            colors=tuple(c for c in COLORS if c in axes["colors"]),
+            widths=tuple(sorted({a.width for a in archs})),
+            max_depths=_depths(self.max_depths),
+        ).items():
             object.__setattr__(self, name, value)
 
     @cached_property
-    def depths(self)->tuple:            # of depth tuples, 268 for the full network
+    def depths(self) -> tuple:  # of depth tuples, 268 for the full network
         "Every depth tuple of the space, ascending."
         return depth_tuples(self.max_depths)
 
     @cached_property
-    def data_configs(self)->tuple:      # of `DataConfig`
+    def data_configs(self) -> tuple:  # of `DataConfig`
         "Every data configuration, resolutions ascending."
         return tuple(DataConfig(r, c) for r in self.resolutions for c in self.colors)
 
     @cached_property
-    def architectures(self)->tuple:     # of `Architecture`
+    def architectures(self) -> tuple:  # of `Architecture`
         "Every architecture: widths ascending, then depths."
         return tuple(Architecture(d, w, self.rounding) for w in self.widths for d in self.depths)
 
     @cached_property
-    def _position(self):                # of each value on its axis
+    def _position(self):  # of each value on its axis
         axes = (self.data_configs, self.widths, self.depths)
-        return {v: i for axis in axes for i,v in enumerate(axis)}
+        return {v: i for axis in axes for i, v in enumerate(axis)}
 
     @cached_property
-    def _by_ending(self):               # the depth tuples of each ending stage
+    def _by_ending(self):  # the depth tuples of each ending stage
         endings = {}
         for depths in self.depths:
             endings.setdefault(depths.count(0), []).append(depths)
@@ -391,23 +418,28 @@ class SearchSpace:
     def __str__(self):
         def listed(values):
             return ", ".join(f"{v:g}" for v in values)
+
         colors = " and ".join(self.colors)
-        return (f"{len(self):,} systems ({listed(self.resolutions)} px, {colors}, "
-                f"widths {listed(self.widths)}, {len(self.depths)} depths)")
+        return (
+            f"{len(self):,} systems ({listed(self.resolutions)} px, {colors}, "
+            f"widths {listed(self.widths)}, {len(self.depths)} depths)"
+        )
 
 # %% ../nbs/01_space.ipynb #eed538d0
-PRESETS = {     # keyword arguments of `SearchSpace`
+PRESETS = {  # keyword arguments of `SearchSpace`
     "paper": dict(resolutions=(32, 64, 96, 128, 160, 192, 224)),
-    "cpu":   dict(resolutions=(32, 48, 64), widths=(.1, .2, .3, .4, .5)),
-    "quick": dict(resolutions=(32, 48, 64), widths=(.1, .2, .3)),
-    "own":   dict(resolutions=(32, 48, 64), widths=(.25, .5, .75, 1.)),
-    "smoke": dict(resolutions=(16, 24), widths=(.1, .2)),
+    "cpu": dict(resolutions=(32, 48, 64), widths=(0.1, 0.2, 0.3, 0.4, 0.5)),
+    "quick": dict(resolutions=(32, 48, 64), widths=(0.1, 0.2, 0.3)),
+    "own": dict(resolutions=(32, 48, 64), widths=(0.25, 0.5, 0.75, 1.0)),
+    "smoke": dict(resolutions=(16, 24), widths=(0.1, 0.2)),
 }
 
+
 @patch(cls_method=True)
-def preset(cls:SearchSpace,
-    name:str,           # "paper", "cpu", "quick", "own" (for your images) or "smoke"
-)->SearchSpace:         # 37,520, 8,040, 4,824, 6,432 or 2,144 systems
+def preset(
+    cls: SearchSpace,
+    name: str,  # "paper", "cpu", "quick", "own" (for your images) or "smoke"
+) -> SearchSpace:  # 37,520, 8,040, 4,824, 6,432 or 2,144 systems
     "The space of that name. Raises `DansError` for another name."
     if name not in PRESETS:
         raise DansError(f"preset {name!r} is unknown", f"use one of {', '.join(PRESETS)}")
@@ -415,68 +447,79 @@ def preset(cls:SearchSpace,
 
 # %% ../nbs/01_space.ipynb #6cb74c55
 @patch
-def __getitem__(self:SearchSpace,
-    index:int,          # 0 to `len(space) - 1`; negative numbers count from the end
-)->System:              # the system with that number
+def __getitem__(
+    self: SearchSpace,
+    index: int,  # 0 to `len(space) - 1`; negative numbers count from the end
+) -> System:  # the system with that number
     "The system at `index`. Raises `IndexError` outside the space."
-    config,arch = divmod(range(len(self))[index], len(self.architectures))
+    config, arch = divmod(range(len(self))[index], len(self.architectures))
     return System(self.data_configs[config], self.architectures[arch])
 
+
 @patch
-def index(self:SearchSpace,
-    system:System,      # a system of the space
-)->int:                 # `i` with `space[i] == system`
+def index(
+    self: SearchSpace,
+    system: System,  # a system of the space
+) -> int:  # `i` with `space[i] == system`
     "The number of `system`. Raises `DansError` where the space does not hold it."
     if system not in self:
         raise DansError(f"{system} is not in the space", f"choose from its {self}")
-    data,width,depth = map(self._position.get, (system.data, system.arch.width, system.arch.depths))
+    data, width, depth = map(self._position.get, (system.data, system.arch.width, system.arch.depths))
     return (data * len(self.widths) + width) * len(self.depths) + depth
 
+
 @patch
-def __contains__(self:SearchSpace, system):
+def __contains__(self: SearchSpace, system):
     if not isinstance(system, System) or system.arch.rounding != self.rounding:
         return False
     return {system.data, system.arch.width, system.arch.depths} <= self._position.keys()
 
+
 @patch
-def __iter__(self:SearchSpace):
+def __iter__(self: SearchSpace):
     return (System(d, a) for d in self.data_configs for a in self.architectures)
 
 # %% ../nbs/01_space.ipynb #7bed182d
 def _one(values, rng):
     return values[rng.integers(len(values))]
 
+
 @patch
-def sample(self:SearchSpace,
-    rng:np.random.Generator,
-    by:str="ending",        # "ending": first the ending stage, then its depths; "tuple": at once
-)->System:                  # data configuration and width uniform, and drawn independently
+def sample(
+    self: SearchSpace,
+    rng: np.random.Generator,
+    by: str = "ending",  # "ending": first the ending stage, then its depths; "tuple": at once
+) -> System:  # data configuration and width uniform, and drawn independently
     "A random system of the space. Raises `DansError` for another `by`."
     if by not in ("ending", "tuple"):
         raise DansError(f"by={by!r} is unknown", 'use "ending" or "tuple"')
-    data,width = _one(self.data_configs, rng),_one(self.widths, rng)
+    data, width = _one(self.data_configs, rng), _one(self.widths, rng)
     depths = _one(_one(self._by_ending, rng) if by == "ending" else self.depths, rng)
     return System(data, Architecture(depths, width, self.rounding))
 
 # %% ../nbs/01_space.ipynb #ec1f3e83
 @patch
-def spread(self:SearchSpace,
-    n:int,                      # how many
-    rng:np.random.Generator,
-    cost,                       # system -> number, such as its MACs
-    without=(),                 # systems not to take
-)->list:                        # of n different `System`
+def spread(
+    self: SearchSpace,
+    n: int,  # how many
+    rng: np.random.Generator,
+    cost,  # system -> number, such as its MACs
+    without=(),  # systems not to take
+) -> list:  # of n different `System`
     "Systems drawn evenly over data configuration, ending stage and cost. Raises `DansError` where the space holds too few."
-    taken,found = set(without),[]
+    taken, found = set(without), []
     if n > len(self) - sum(system in self for system in taken):
         raise DansError(f"{n} systems are more than the space holds", f"ask for at most {len(self)}")
     pairs = list(product(self.data_configs, range(len(self._by_ending))))
     order = [i for _ in range(-(-n // len(pairs))) for i in rng.permutation(len(pairs))]
     levels = (rng.permutation(n) + rng.random(n)) / n
-    for i,level in zip(order[:n], levels):
-        data,ending = pairs[i]
-        among = [System(data, Architecture(depths, width, self.rounding))
-                 for depths in self._by_ending[ending] for width in self.widths]
+    for i, level in zip(order[:n], levels):
+        data, ending = pairs[i]
+        among = [
+            System(data, Architecture(depths, width, self.rounding))
+            for depths in self._by_ending[ending]
+            for width in self.widths
+        ]
         among = sorted((s for s in among if s not in taken), key=cost) or [s for s in self if s not in taken]
         found.append(among[int(level * len(among))])
         taken.add(found[-1])
@@ -484,71 +527,83 @@ def spread(self:SearchSpace,
 
 # %% ../nbs/01_space.ipynb #1e0d99f5
 @patch
-def _steps(self:SearchSpace, system):
+def _steps(self: SearchSpace, system):
     "The systems one step away: changes of data configuration, of depth, of width."
-    self.index(system)      # raises where the system is not in the space
-    data,arch = system.data,system.arch
+    self.index(system)  # raises where the system is not in the space
+    data, arch = system.data, system.arch
+
     def beside(axis, value):
         i = axis.index(value)
-        return axis[max(0, i-1):i] + axis[i+1:i+2]
+        return axis[max(0, i - 1) : i] + axis[i + 1 : i + 2]
+
     datas = [replace(data, resolution=r) for r in beside(self.resolutions, data.resolution)]
     datas += [replace(data, color=c) for c in self.colors if c != data.color]
-    depths = [arch.depths[:i] + (arch.depths[i] + step,) + arch.depths[i+1:]
-              for i in range(len(arch.depths)) for step in (-1, 1)]
-    return ([System(d, arch) for d in datas],
-            [System(data, replace(arch, depths=d)) for d in depths if d in self._position],
-            [System(data, replace(arch, width=w)) for w in beside(self.widths, arch.width)])
+    depths = [
+        arch.depths[:i] + (arch.depths[i] + step,) + arch.depths[i + 1 :]
+        for i in range(len(arch.depths))
+        for step in (-1, 1)
+    ]
+    return (
+        [System(d, arch) for d in datas],
+        [System(data, replace(arch, depths=d)) for d in depths if d in self._position],
+        [System(data, replace(arch, width=w)) for w in beside(self.widths, arch.width)],
+    )
+
 
 @patch
-def neighbours(self:SearchSpace,
-    system:System,      # a system of the space
-)->list:                # of `System`, without `system` itself
+def neighbours(
+    self: SearchSpace,
+    system: System,  # a system of the space
+) -> list:  # of `System`, without `system` itself
     "All systems one step away from `system`. Raises `DansError` where the space does not hold it."
     return [s for steps in self._steps(system) for s in steps]
 
 # %% ../nbs/01_space.ipynb #026d6234
 @patch
-def mutate(self:SearchSpace,
-    system:System,                  # a system of the space
-    rng:np.random.Generator,
-    odds:tuple=(.4, .4, .2),        # of a step in data configuration, depth, width
-)->System:                          # a neighbour of `system`
+def mutate(
+    self: SearchSpace,
+    system: System,  # a system of the space
+    rng: np.random.Generator,
+    odds: tuple = (0.4, 0.4, 0.2),  # of a step in data configuration, depth, width
+) -> System:  # a neighbour of `system`
     """`system` after one random step: its kind by `odds` (the paper's, arXiv 2502.12690), then
     uniform among the steps of that kind. Raises `DansError` where `system` is not in the space, or
     no step has odds above 0."""
     steps = self._steps(system)
-    p = np.array([o if kind else 0. for o,kind in zip(odds, steps, strict=True)])
+    p = np.array([o if kind else 0.0 for o, kind in zip(odds, steps, strict=True)])
     if p.sum() <= 0:
-        raise DansError(f"{system} has no step with odds {odds}",
-                        "widen the space or give every kind some odds")
+        raise DansError(f"{system} has no step with odds {odds}", "widen the space or give every kind some odds")
     return _one(steps[rng.choice(3, p=p / p.sum())], rng)
 
 # %% ../nbs/01_space.ipynb #1b821eb4
 @patch
-def crossover(self:SearchSpace,
-    a:System,                       # first parent, in the space
-    b:System,                       # second parent, in the space
-    rng:np.random.Generator,
-)->System:                          # in the space; may equal a parent
+def crossover(
+    self: SearchSpace,
+    a: System,  # first parent, in the space
+    b: System,  # second parent, in the space
+    rng: np.random.Generator,
+) -> System:  # in the space; may equal a parent
     "A child, each trait from `a` or `b` at equal odds. `DansError` for a parent outside the space."
     for parent in (a, b):
-        self.index(parent)      # raises where the space does not hold it
+        self.index(parent)  # raises where the space does not hold it
+
     def pick(x, y):
         return (x, y)[rng.integers(2)]
+
     data = DataConfig(pick(a.data.resolution, b.data.resolution), pick(a.data.color, b.data.color))
     width = pick(a.arch.width, b.arch.width)
-    depths = [pick(x, y) for x,y in zip(a.arch.depths, b.arch.depths)]
+    depths = [pick(x, y) for x, y in zip(a.arch.depths, b.arch.depths)]
     kept = depths.index(0) if 0 in depths else len(depths)
     depths = depths[:kept] + [0] * (len(depths) - kept)
     return System(data, Architecture(depths, width, self.rounding))
 
 # %% ../nbs/01_space.ipynb #58776428
 @patch
-def fix(self:SearchSpace,
-    data:DataConfig,    # a data configuration of the space
-)->SearchSpace:         # the same architectures, that data configuration alone
+def fix(
+    self: SearchSpace,
+    data: DataConfig,  # a data configuration of the space
+) -> SearchSpace:  # the same architectures, that data configuration alone
     "The part of the space with data configuration `data`. Raises `DansError` where there is none."
     if data not in self.data_configs:
-        raise DansError(f"{data} is not in the space",
-                        f"choose from {', '.join(map(str, self.data_configs))}")
+        raise DansError(f"{data} is not in the space", f"choose from {', '.join(map(str, self.data_configs))}")
     return replace(self, resolutions=(data.resolution,), colors=(data.color,))

@@ -24,21 +24,23 @@ from .space import DansError, progress_bar
 # %% ../nbs/03b_splits.ipynb #1273f00f
 SPLITS = ("train", "val", "test")
 
+
 @dataclass(frozen=True, eq=False)
 class Source:
     "Labelled images in three splits, looked at once."
-    name:str            # what tables call it
-    classes:tuple       # class names, in the order of the labels
-    key:str             # SHA-256 of what determines images, labels, attributes and splits
-    sizes:dict          # split -> number of images
-    side:int            # shortest side of any image, pixels
-    rows:Callable       # rows() yields (split, name, content, label, dict of attributes) in one order;
-                        # content is the bytes of an image file, or uint8 (height, width, 3)
-    smallest:str = "every image"    # name of the image that has the shortest side
-    notes:tuple = ()    # what a reader should know: splits cut here, rows dropped, files left out
-    counts:dict = None  # split -> number of images of each class, where it is known before they are read
-    below:Callable = None   # below(pixels) -> names and shortest sides of the images that are smaller, where known
-    cut:tuple = ()      # splits that images did not come with, and that were cut by content
+
+    name: str  # what tables call it
+    classes: tuple  # class names, in the order of the labels
+    key: str  # SHA-256 of what determines images, labels, attributes and splits
+    sizes: dict  # split -> number of images
+    side: int  # shortest side of any image, pixels
+    rows: Callable  # rows() yields (split, name, content, label, dict of attributes) in one order;
+    # content is the bytes of an image file, or uint8 (height, width, 3)
+    smallest: str = "every image"  # name of the image that has the shortest side
+    notes: tuple = ()  # what a reader should know: splits cut here, rows dropped, files left out
+    counts: dict = None  # split -> number of images of each class, where it is known before they are read
+    below: Callable = None  # below(pixels) -> names and shortest sides of the images that are smaller, where known
+    cut: tuple = ()  # splits that images did not come with, and that were cut by content
 
     def __repr__(self):
         sizes = ", ".join(f"{split} {n:,}" for split, n in self.sizes.items())
@@ -47,26 +49,35 @@ class Source:
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
 
 # %% ../nbs/03b_splits.ipynb #959ce84a
-WORDS = {word: split for split, words in dict(
-    train="train training trn trainval trainvalid", val="val valid validation validate dev devel development",
-    test="test testing tst eval evaluation evaluate holdout").items() for word in words.split()}
+WORDS = {
+    word: split
+    for split, words in dict(
+        train="train training trn trainval trainvalid",
+        val="val valid validation validate dev devel development",
+        test="test testing tst eval evaluation evaluate holdout",
+    ).items()
+    for word in words.split()
+}
 PLAIN = set("set data dataset split images image imgs img photos pictures samples folder dir".split())
 TAIL = re.compile(f"({'|'.join(sorted(PLAIN))})$")
+
 
 def words_of(name):
     "The words in a name, in lower case: runs of letters, told apart by camel case, too."
     return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", name).lower())
 
+
 def split_word(
-    name:str,   # of a folder or file
-)->str:         # "train", "val" or "test"; "" for another name
+    name: str,  # of a folder or file
+) -> str:  # "train", "val" or "test"; "" for another name
     "The split that a name says, and nothing but a split."
     word = "".join(w for w in words_of(name) if w not in PLAIN)
     return WORDS.get(word) or WORDS.get(TAIL.sub("", word), "")
 
+
 def split_names(
-    names,      # of folders
-)->dict:        # name -> split, of those that can be meant as splits
+    names,  # of folders
+) -> dict:  # name -> split, of those that can be meant as splits
     "Which of the names in one place can be meant as splits."
     found = {name: split for name in sorted(names) if (split := split_word(name))}
     groups = defaultdict(dict)
@@ -74,31 +85,37 @@ def split_names(
         words = words_of(name)
         for i in {0, len(words) - 1} if words else ():
             if words[i] in WORDS:
-                groups[*words[:i], "*", *words[i + 1:]][name] = WORDS[words[i]]
+                groups[*words[:i], "*", *words[i + 1 :]][name] = WORDS[words[i]]
     for group in groups.values():
         if len(set(group.values())) > 1:
             found |= group
     return found
 
 # %% ../nbs/03b_splits.ipynb #45dec0cc
-CHOICES = ("auto", "none", "names")     # of the option `splits`
+CHOICES = ("auto", "none", "names")  # of the option `splits`
+
 
 def listed(names, most=5):
     "The first names in words."
     names = sorted(map(str, names))
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
+
 def unclear(
-    what:str,       # can be read in two ways
-    splits:str,     # choice that was made
-    names=True,     # would "names" help?
-)->DansError:
+    what: str,  # can be read in two ways
+    splits: str,  # choice that was made
+    names=True,  # would "names" help?
+) -> DansError:
     "The question, with the options that answer it."
     ways = [f"{option('splits', 'none')} if none of them is a split"]
     if names and splits != "names":
         ways.append(f"{option('splits', 'names')} if they are, and the others shall be left out")
-    return DansError(what, "rename them (splits are named train, val and test, each once, train always there), "
-                     f"or say {', or '.join(ways)}")
+    return DansError(
+        what,
+        "rename them (splits are named train, val and test, each once, train always there), "
+        f"or say {', or '.join(ways)}",
+    )
+
 
 def split_level(held):
     "(level, name -> split) of the first level at which all of `held` name a split, train among them; else some."
@@ -112,10 +129,10 @@ def split_level(held):
 
 # %% ../nbs/03b_splits.ipynb #732ef98b
 def layout(
-    held:list,          # folders that hold images, each a tuple of names below `path`
-    path,               # what errors call the folder above all of them
-    splits:str="auto",  # "none": all folders are classes; "names": folders named for no split are left out
-)->dict:                # folder -> (split, number of names above that of its class); None where it is left out
+    held: list,  # folders that hold images, each a tuple of names below `path`
+    path,  # what errors call the folder above all of them
+    splits: str = "auto",  # "none": all folders are classes; "names": folders named for no split are left out
+) -> dict:  # folder -> (split, number of names above that of its class); None where it is left out
     "Where split and class of each folder stand. Raises `DansError` where that can be read in two ways."
     level, found = (None, {}) if splits == "none" else split_level(held)
     if level is None:
@@ -123,20 +140,24 @@ def layout(
     of = {p: found.get(p[level], "") if len(p) > level else "" for p in held}
     above = {p[:level] for p in held if of[p]}
     check_level(held, of, level, found, path, splits)
-    if len(above) > 1:      # splits lie below the classes
+    if len(above) > 1:  # splits lie below the classes
         deep = level > 1 or any(len(p) > level + 1 for p in held)
         if deep and splits != "names":
             places = listed("/".join(a) for a in above)
-            raise unclear(f"{path} has the splits {listed(found)} in each of {places}, "
-                          "so these folders may be classes, or sets of their own", splits)
+            raise unclear(
+                f"{path} has the splits {listed(found)} in each of {places}, "
+                "so these folders may be classes, or sets of their own",
+                splits,
+            )
         at = dict.fromkeys(held, 0)
     else:
         at = {p: class_level(held, p, level, path, splits) for p in held if of[p]}
     for p in held:
-        inside = {split_word(name) for name in p[max(level, at.get(p, 0)) + 1:]} - {"", of[p]}
+        inside = {split_word(name) for name in p[max(level, at.get(p, 0)) + 1 :]} - {"", of[p]}
         if inside and of[p] and splits != "names":
             raise unclear(f"{'/'.join([str(path), *p])} has the name of another split inside of {of[p]}", splits)
     return {p: (of[p], at[p]) if of[p] else None for p in held}
+
 
 def check_level(held, of, level, found, path, splits):
     "Raises `DansError` where the names at a level are not each one split, train among them."
@@ -171,19 +192,22 @@ def digest(content):
     "What identifies an image in bytes or an array: 16 bytes of SHA-256."
     return hashlib.sha256(content).digest()[:16]
 
+
 def cut(
-    splits:list,        # split of each row; only rows of train are moved
-    labels:list,        # class number of each row
-    digests:list,       # `digest` of each row
-    classes:tuple,      # class names
-    shares:dict,        # split to cut -> share of train, between 0 and 1
-    seed:int,           # another seed, other cuts
-)->list:                # split of each row
+    splits: list,  # split of each row; only rows of train are moved
+    labels: list,  # class number of each row
+    digests: list,  # `digest` of each row
+    classes: tuple,  # class names
+    shares: dict,  # split to cut -> share of train, between 0 and 1
+    seed: int,  # another seed, other cuts
+) -> list:  # split of each row
     """`splits` with shares of train moved elsewhere, equal images together. Raises `DansError` for
     impossible shares and for classes with too few images."""
     if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
-        raise DansError(f"shares {shares} leave nothing to train on or to test",
-                        f"use for example {option('val', .1)} and {option('test', .2)}")
+        raise DansError(
+            f"shares {shares} leave nothing to train on or to test",
+            f"use for example {option('val', 0.1)} and {option('test', 0.2)}",
+        )
     label_of = {}
     for split, label, d in zip(splits, labels, digests):
         if split == "train":
@@ -219,12 +243,16 @@ def limited(splits, digests, limits, seed):
                 splits[i] = ""
     return splits
 
+
 def check_disjoint(seen, split, name, d):
     "Remember in `seen` that `split` holds this image. Raises `DansError` if another split does."
     other, first = seen.setdefault(d, (split, name))
     if other != split:
-        raise DansError(f"{first} ({other}) and {name} ({split}) are the same image in two splits",
-                        "delete one of them, or give one pool of images to be split by content")
+        raise DansError(
+            f"{first} ({other}) and {name} ({split}) are the same image in two splits",
+            "delete one of them, or give one pool of images to be split by content",
+        )
+
 
 def twice(splits, digests):
     "Digest -> the last split that holds it, of the images in more than one."
@@ -233,6 +261,7 @@ def twice(splits, digests):
         if split:
             found[d] |= 1 << SPLITS.index(split)
     return {d: SPLITS[bits.bit_length() - 1] for d, bits in found.items() if bits & bits - 1}
+
 
 def check_twice(splits, digests, names):
     "Raises `DansError` for images in two splits, with their number and the first three."
@@ -244,9 +273,11 @@ def check_twice(splits, digests, names):
                 pairs.append(f"{before} ({other}) and {name} ({split})")
     if found:
         more = f", one of {len(found):,} such images: {'; '.join(pairs[1:])}{'; ...' * (len(found) > 3)}"
-        raise DansError(f"{pairs[0]} are the same image in two splits{more if len(found) > 1 else ''}",
-                        "delete one of each, or leave out those of train, and those of val that are in test: "
-                        + option("duplicates", "drop"))
+        raise DansError(
+            f"{pairs[0]} are the same image in two splits{more if len(found) > 1 else ''}",
+            "delete one of each, or leave out those of train, and those of val that are in test: "
+            + option("duplicates", "drop"),
+        )
 
 # %% ../nbs/03b_splits.ipynb #cb9c4bbe
 def check_splits(splits, labels, digests, names, classes):
@@ -254,14 +285,18 @@ def check_splits(splits, labels, digests, names, classes):
     held, count = set(splits), Counter(zip(splits, labels))
     for split in SPLITS:
         if split not in held:
-            raise DansError(f"{split} has no image",
-                            f"add images, or raise max_{split}: {option(f'max_{split}', 1000)}")
+            raise DansError(
+                f"{split} has no image", f"add images, or raise max_{split}: {option(f'max_{split}', 1000)}"
+            )
     missing = [name for i, name in enumerate(classes) if not count["train", i]]
     if missing:
         also = f"; nor have {listed(missing[1:])}" if missing[1:] else ""
-        raise DansError(f"class '{missing[0]}' has no image in train{also}",
-                        f"add images, remove the class, or raise max_train: {option('max_train', 10_000)}")
+        raise DansError(
+            f"class '{missing[0]}' has no image in train{also}",
+            f"add images, remove the class, or raise max_train: {option('max_train', 10_000)}",
+        )
     check_twice(splits, digests, names)
+
 
 def contradictions(splits, labels, digests):
     "Digests of the images that have two labels in one split, each with an empty list."
@@ -275,49 +310,56 @@ def contradictions(splits, labels, digests):
 @dataclass(frozen=True)
 class Rules:
     "How the images of a source are split and what is left out. Raises `DansError` for a value that is none."
-    val:float=.1            # share of train to cut for val, where there is no val
-    test:float=.2           # share of train to cut for test, where there is no test
-    seed:int=0              # of cuts and limits
-    max_train:int=None      # most images in each split, drawn at random; default: all
-    max_val:int=None
-    max_test:int=None
-    skip_bad:tuple=()       # kinds of faults whose images are left out and counted; True: all kinds
-    duplicates:str="error"  # images in two given splits: "error", or "drop" those of train (of val, if test has them)
-    min_side:int=None       # shortest side of an image, pixels; default: any
-    splits:str="auto"       # are folders and files named for splits? "auto", "none", "names"
+
+    val: float = 0.1  # share of train to cut for val, where there is no val
+    test: float = 0.2  # share of train to cut for test, where there is no test
+    seed: int = 0  # of cuts and limits
+    max_train: int = None  # most images in each split, drawn at random; default: all
+    max_val: int = None
+    max_test: int = None
+    skip_bad: tuple = ()  # kinds of faults whose images are left out and counted; True: all kinds
+    duplicates: str = "error"  # images in two given splits: "error", or "drop" those of train (of val, if in test)
+    min_side: int = None  # shortest side of an image, pixels; default: any
+    splits: str = "auto"  # are folders and files named for splits? "auto", "none", "names"
 
     def __post_init__(self):
         def check(name, fine, remedy):
             if not fine:
                 raise DansError(f"option {name}={getattr(self, name)!r} is not possible", remedy)
+
         for name in ("val", "test"):
             share = getattr(self, name)
-            check(name, isinstance(share, Real) and not isinstance(share, bool), f"use a share: {option(name, .1)}")
+            check(name, isinstance(share, Real) and not isinstance(share, bool), f"use a share: {option(name, 0.1)}")
         for name in ("seed", "max_train", "max_val", "max_test", "min_side"):
             value, least = getattr(self, name), 0 if name == "seed" else None
             whole = isinstance(value, Integral) and not isinstance(value, bool) and (name == "seed" or value >= 0)
             check(name, whole or value is least, f"use a whole number: {option(name, 100)}")
-        object.__setattr__(self, "splits", str(self.splits).lower())    # None, as a command line may read it
+        object.__setattr__(self, "splits", str(self.splits).lower())  # None, as a command line may read it
         check("splits", self.splits in CHOICES, f"use {', '.join(CHOICES)}: for example {option('splits', 'none')}")
         check("duplicates", self.duplicates in ("error", "drop"), f"use error, or {option('duplicates', 'drop')}")
         kinds = {"true": list(KINDS), "false": [], "none": []}.get(str(self.skip_bad).lower(), self.skip_bad)
         kinds = [k.strip() for k in kinds.split(",")] if isinstance(kinds, str) else kinds
-        check("skip_bad", isinstance(kinds, (list, tuple)) and set(map(str, kinds)) <= set(KINDS),
-              f"use True, or kinds of faults ({', '.join(KINDS)}), as {option('skip_bad', 'empty,truncated')}")
+        check(
+            "skip_bad",
+            isinstance(kinds, (list, tuple)) and set(map(str, kinds)) <= set(KINDS),
+            f"use True, or kinds of faults ({', '.join(KINDS)}), as {option('skip_bad', 'empty,truncated')}",
+        )
         object.__setattr__(self, "skip_bad", tuple(kinds))
 
     @property
-    def limits(self)->dict:     # split -> most images, or None
+    def limits(self) -> dict:  # split -> most images, or None
         return {split: getattr(self, f"max_{split}") for split in SPLITS}
 
 # %% ../nbs/03b_splits.ipynb #5698a8c1
 def damaged_inside(name, read, splits):
     "Number and `BadImage` of each row with a split that cannot be decoded."
+
     def fault(row):
         try:
             decode(row[2], row[1])
         except BadImage as error:
             return error
+
     found, total = [], len(splits) - splits.count("")
     rows = ((i, row) for i, (split, row) in enumerate(zip(splits, read())) if split)
     with ThreadPoolExecutor() as pool, progress_bar(desc=f"decoding {name}", total=total, unit="image") as bar:
@@ -327,35 +369,41 @@ def damaged_inside(name, read, splits):
             bar.update(len(batch))
     return found
 
+
 def depth_notes(largest):
     "A note on images of 16 bits of which some have the values `largest`, if they are dark."
     most = max(largest, default=1 << 15)
     if most < 1 << 15:
-        yield (f"images of 16 bits use only {most.bit_length()} of them (largest value {most:,} of 65,535), and the upper "
-               "8 are kept: they become dark; scale them to the full range, or convert them to 8 bits")
+        yield (
+            f"images of 16 bits use only {most.bit_length()} of them (largest value {most:,} of 65,535), and the upper "
+            "8 are kept: they become dark; scale them to the full range, or convert them to 8 bits"
+        )
+
 
 def largest_value(image, content):
     try:
         return largest_of_16(image, content)
-    except Exception:       # damaged: found when it is decoded
+    except Exception:  # damaged: found when it is decoded
         return None
 
 # %% ../nbs/03b_splits.ipynb #73576862
 def survey(
-    name:str,           # of the source
-    classes:tuple,      # class names
-    columns:tuple,      # names of the attributes
-    read:Callable,      # read() yields (given split, name, bytes or `BadImage`, label, attribute values)
-    total:int,          # number of rows, for the progress bar
-    rules:Rules,        # cuts, limits, what is left out
-    notes:list=(),      # for the source
-    faults:list=(),     # `BadImage`s that are known already
-)->Source:              # rows with a missing or negative label are left out
+    name: str,  # of the source
+    classes: tuple,  # class names
+    columns: tuple,  # names of the attributes
+    read: Callable,  # read() yields (given split, name, bytes or `BadImage`, label, attribute values)
+    total: int,  # number of rows, for the progress bar
+    rules: Rules,  # cuts, limits, what is left out
+    notes: list = (),  # for the source
+    faults: list = (),  # `BadImage`s that are known already
+) -> Source:  # rows with a missing or negative label are left out
     "The source of what `read` yields. Raises `DansError` for anything that cannot be used, all bad images in one."
     splits, names, digests, labels, sides, largest = [], [], [], [], [], []
     faults, unlabelled = list(faults), 0
     key = hashlib.sha256(json.dumps([classes, columns]).encode())
-    for split, item, content, label, attributes in progress_bar(read(), desc=f"reading {name}", total=total, unit="image"):
+    for split, item, content, label, attributes in progress_bar(
+        read(), desc=f"reading {name}", total=total, unit="image"
+    ):
         kept, side = label is not None and label >= 0, math.inf
         if kept and label >= len(classes):
             raise DansError(f"{item} has label {label}", f"use labels from 0 to {len(classes) - 1}")
@@ -364,7 +412,7 @@ def survey(
             try:
                 image = checked(content, item, rules.min_side)
                 side = min(image.size)
-                if len(names) % max(1, total // 64) == 0:       # a sample is enough
+                if len(names) % max(1, total // 64) == 0:  # a sample is enough
                     largest.append(largest_value(image, content))
             except BadImage as error:
                 faults.append(error)
@@ -391,9 +439,19 @@ def survey(
     smallest = min((i for i, split in enumerate(splits) if split), key=sides.__getitem__)
     of = Counter(zip(splits, labels))
     counts = {s: [of[s, label] for label in range(len(classes))] for s in SPLITS}
-    return Source(name, tuple(classes), key.hexdigest(), sizes, sides[smallest],
-                  lambda: again(read, columns, splits, digests), names[smallest], (*notes, *more), counts,
-                  lambda least: [(n, side) for n, side, s in zip(names, sides, splits) if s and side < least], tuple(shares))
+    return Source(
+        name,
+        tuple(classes),
+        key.hexdigest(),
+        sizes,
+        sides[smallest],
+        lambda: again(read, columns, splits, digests),
+        names[smallest],
+        (*notes, *more),
+        counts,
+        lambda least: [(n, side) for n, side, s in zip(names, sides, splits) if s and side < least],
+        tuple(shares),
+    )
 
 # %% ../nbs/03b_splits.ipynb #8684c74f
 def left_out(name, read, splits, labels, digests, names, faults, rules):

@@ -19,22 +19,29 @@ from .space import DansError
 @dataclass
 class State:
     "A training so far."
-    weights:dict    # name -> float32 array
-    slots:list=None # the optimizer's variables
-    step:int=0      # optimizer steps taken
-    history:list=field(default_factory=list)  # one record for each checkpoint: epoch, step, loss, cost in MACs, what was checked
-    average:list=None  # steps averaged so far and the mean of their weights, where weights are averaged
 
-    def save(self, path, settings:dict):
+    weights: dict  # name -> float32 array
+    slots: list = None  # the optimizer's variables
+    step: int = 0  # optimizer steps taken
+    history: list = field(default_factory=list)  # a record for each check: epoch, step, loss, cost in MACs, results
+    average: list = None  # steps averaged so far and the mean of their weights, where weights are averaged
+
+    def save(self, path, settings: dict):
         "Write atomically to `path` (.npz, no pickle), with the `settings` that led here."
         lists = dict(slot=self.slots or [], average=self.average or [])
-        about = json.dumps(dict(step=self.step, history=self.history, settings=settings, **{k: len(v) for k, v in lists.items()}))
+        about = json.dumps(
+            dict(step=self.step, history=self.history, settings=settings, **{k: len(v) for k, v in lists.items()})
+        )
         with atomic(Path(path)) as part, part.open("wb") as file:
-            np.savez(file, about=np.frombuffer(about.encode(), np.uint8), **{f"weight/{k}": v for k, v in self.weights.items()},
-                     **{f"{k}/{i}": v for k, values in lists.items() for i, v in enumerate(values)})
+            np.savez(
+                file,
+                about=np.frombuffer(about.encode(), np.uint8),
+                **{f"weight/{k}": v for k, v in self.weights.items()},
+                **{f"{k}/{i}": v for k, values in lists.items() for i, v in enumerate(values)},
+            )
 
     @classmethod
-    def load(cls, path)->tuple["State", dict]:
+    def load(cls, path) -> tuple["State", dict]:
         "The state in `path` and its settings. Raises `DansError` where the file is not one."
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -42,36 +49,43 @@ class State:
                 weights = {k.removeprefix("weight/"): file[k] for k in file.files if k.startswith("weight/")}
                 slots, average = ([file[f"{k}/{i}"] for i in range(about[k])] or None for k in ("slot", "average"))
         except Exception as e:  # truncated zip, missing member, wrong JSON: one remedy for all
-            raise DansError(f"{path} is not a readable checkpoint ({type(e).__name__})", "delete it and train again") from e
+            raise DansError(
+                f"{path} is not a readable checkpoint ({type(e).__name__})", "delete it and train again"
+            ) from e
         return cls(weights, slots, about["step"], about["history"], average), about["settings"]
 
 # %% ../nbs/08a_state.ipynb #046dc40d
 def resumed(
-    state:State,    # where to start without a file
-    checkpoint,     # the file, None for none
-    settings:dict,  # what determines the training, as JSON gives it back
-)->State:
+    state: State,  # where to start without a file
+    checkpoint,  # the file, None for none
+    settings: dict,  # what determines the training, as JSON gives it back
+) -> State:
     "The state in `checkpoint`, where there is one, else `state`. Raises `DansError` where other settings led to it."
     if checkpoint is None or not Path(checkpoint).exists():
         return state
     state, found = State.load(checkpoint)
     if found != settings:
         changed = ", ".join(k for k in {**settings, **found} if settings.get(k) != found.get(k))
-        raise DansError(f"{checkpoint} belongs to another training ({changed} differ)", "delete it or name another file")
+        raise DansError(
+            f"{checkpoint} belongs to another training ({changed} differ)", "delete it or name another file"
+        )
     return state
 
 # %% ../nbs/08a_state.ipynb #4db983a9
 class Average:
     "The mean of the weights over all steps from `start` on (arXiv 1803.05407)."
-    def __init__(self, start:int, state:list=None):
+
+    def __init__(self, start: int, state: list = None):
         self.start, (self.count, self.mean) = start, (int(state[0]), state[1]) if state else (0, None)
 
-    def add(self, t:int, vector):
+    def add(self, t: int, vector):
         "Take in the weights after step `t`."
         if t >= self.start:
             value, self.count = np.asarray(vector), self.count + 1
-            self.mean = np.array(value) if self.mean is None else self.mean + (value - self.mean) / np.float32(self.count)
+            self.mean = (
+                np.array(value) if self.mean is None else self.mean + (value - self.mean) / np.float32(self.count)
+            )
 
-    def state(self)->list:
+    def state(self) -> list:
         "What a checkpoint keeps, None before `start`."
         return [np.array(self.count), self.mean] if self.count else None

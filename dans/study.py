@@ -27,16 +27,23 @@ from .space import DansError, Diverged, progress_bar, stoppable, to_terminal
 
 # %% ../nbs/18_study.ipynb #8e4dc45e
 RESULT_VERSIONS = {"data": 1, "supernet": 2, "score": 2, "search": 1, "standalone": 3, "deploy": 1}
-RESTS_ON = {"supernet": ["data"], "score": ["supernet"], "search": ["score"],
-            "standalone": ["data"], "deploy": ["standalone"]}
+RESTS_ON = {
+    "supernet": ["data"],
+    "score": ["supernet"],
+    "search": ["score"],
+    "standalone": ["data"],
+    "deploy": ["standalone"],
+}
+
 
 def versions_of(
-    kind:str,  # a step, one of `RESULT_VERSIONS`
-)->dict:       # step -> result version, for `kind` and all that it rests on
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+) -> dict:  # step -> result version, for `kind` and all that it rests on
     "The result versions that a piece of `kind` depends on. Raises `DansError` for an unknown kind."
     if kind not in RESULT_VERSIONS:
-        raise DansError(f"kind {kind!r} is unknown",
-                        f"use one of {', '.join(RESULT_VERSIONS)}, or add it to RESULT_VERSIONS")
+        raise DansError(
+            f"kind {kind!r} is unknown", f"use one of {', '.join(RESULT_VERSIONS)}, or add it to RESULT_VERSIONS"
+        )
     found = {kind: RESULT_VERSIONS[kind]}
     for below in RESTS_ON.get(kind, []):
         found |= versions_of(below)
@@ -49,60 +56,65 @@ def _plain(value):
         return value.tolist()
     if hasattr(value, "to_dict"):
         return value.to_dict()
-    raise DansError(f"{value!r} has no canonical form",
-                    "describe it by numbers, text, lists and dictionaries")
+    raise DansError(f"{value!r} has no canonical form", "describe it by numbers, text, lists and dictionaries")
+
 
 def canonical(
-    what,    # numbers, text, lists, dictionaries, arrays, and objects with `to_dict`
-)->str:      # JSON, keys sorted, no spaces
+    what,  # numbers, text, lists, dictionaries, arrays, and objects with `to_dict`
+) -> str:  # JSON, keys sorted, no spaces
     "One text for one meaning. Raises `DansError` for NaN and for objects without such a form."
     try:
-        return json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False,
-                          default=_plain)
+        return json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
     except DansError:
         raise
     except (ValueError, TypeError) as err:
-        raise DansError(f"{what!r} has no canonical form ({err})",
-                        "use finite numbers and text as keys") from None
+        raise DansError(f"{what!r} has no canonical form ({err})", "use finite numbers and text as keys") from None
+
 
 def sha256(
-    text:str|bytes,  # what to hash
-)->str:              # 64 hexadecimal digits
+    text: str | bytes,  # what to hash
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of `text`."
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
+
 def key_of(
-    kind:str,   # a step, one of `RESULT_VERSIONS`
-    what:dict,  # everything else that determines the result: data key, parameters, seeds
-)->str:         # 64 hexadecimal digits
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+    what: dict,  # everything else that determines the result: data key, parameters, seeds
+) -> str:  # 64 hexadecimal digits
     "The key of a piece of work. Raises `DansError` for an unknown kind, and as `canonical` does."
     other = {} if kind == "data" or backend() == "tensorflow" else {"backend": backend()}
     return sha256(canonical({"kind": kind, "versions": versions_of(kind), "what": what, **other}))
 
 # %% ../nbs/18_study.ipynb #11f7579c
 def cannot_write(
-    path,           # what could not be written
-    err:Exception,  # why
-)->DansError:       # to raise
+    path,  # what could not be written
+    err: Exception,  # why
+) -> DansError:  # to raise
     "The error for a full disk, or for a place without permission."
-    return DansError(f"cannot write {path} ({getattr(err, 'strerror', None) or err})",
-                     "free some space, or choose a folder that you may write to")
+    return DansError(
+        f"cannot write {path} ({getattr(err, 'strerror', None) or err})",
+        "free some space, or choose a folder that you may write to",
+    )
+
 
 def writable(
-    path:str|Path,  # a folder, which need not exist
-)->bool:            # False also where something else stands in its way
+    path: str | Path,  # a folder, which need not exist
+) -> bool:  # False also where something else stands in its way
     "May we write into `path`, or make it?"
     there = next(p for p in (Path(path), *Path(path).absolute().parents) if p.exists())
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
 
 def _mine():
     "This process in the names of what it has not finished: machine and number."
     return f"{sha256(platform.node())[:6]}.{os.getpid()}"
 
+
 def _sweep(
-    folder:Path,    # where to look
-    start:str,      # how the names begin that `_mine()` follows
-    keep:str="",    # a name that stays
+    folder: Path,  # where to look
+    start: str,  # how the names begin that `_mine()` follows
+    keep: str = "",  # a name that stays
 ):
     "Remove what processes of this machine that are no more have left unfinished."
     host = sha256(platform.node())[:6]
@@ -113,16 +125,17 @@ def _sweep(
 
 # %% ../nbs/18_study.ipynb #b97694ed
 def unfinished(
-    path:str|Path,  # where a file is to stand
-)->Path:            # beside it, with the same ending
+    path: str | Path,  # where a file is to stand
+) -> Path:  # beside it, with the same ending
     "Where this process writes it meanwhile; what dead processes left there goes when `path` is written."
     path = Path(path)
-    return path.parent/f".{path.stem}.{_mine()}.tmp{path.suffix}"
+    return path.parent / f".{path.stem}.{_mine()}.tmp{path.suffix}"
+
 
 @contextmanager
 def atomic(
-    path:str|Path,  # where the file is to stand; its folder is made
-):                  # yields a temporary path with the same ending, beside it
+    path: str | Path,  # where the file is to stand; its folder is made
+):  # yields a temporary path with the same ending, beside it
     "The file takes its name when the block ends well. Raises `DansError` if it cannot be written."
     path, tmp = Path(path), unfinished(path)
     try:
@@ -138,25 +151,26 @@ def atomic(
         with suppress(OSError):
             tmp.unlink()
 
+
 def write_json(
-    path:str|Path,  # where to write
-    record:dict,    # what to write
-)->Path:            # `path`
+    path: str | Path,  # where to write
+    record: dict,  # what to write
+) -> Path:  # `path`
     "Write `record` as indented JSON, atomically."
     with atomic(path) as tmp:
-        tmp.write_text(json.dumps(record, indent=1, ensure_ascii=False, default=_plain) + "\n",
-                       encoding="utf-8")
+        tmp.write_text(json.dumps(record, indent=1, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
     return Path(path)
 
 # %% ../nbs/18_study.ipynb #7ed2d1b7
 class Store:
     "Finished pieces of work in one folder, shared by any number of processes."
+
     def __init__(
         self,
-        folder:str|Path,  # made when the first piece is recorded
+        folder: str | Path,  # made when the first piece is recorded
     ):
         self.folder = Path(folder)
-        self.path = self.folder/"store.sqlite"
+        self.path = self.folder / "store.sqlite"
 
     def __repr__(self):
         return f"Store({str(self.folder)!r})"
@@ -166,15 +180,18 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.path, timeout=60)) as db, db:
-                db.execute("create table if not exists pieces (key text primary key, kind text, "
-                           "what text, row text, seconds real, folder text, files text)")
+                db.execute(
+                    "create table if not exists pieces (key text primary key, kind text, "
+                    "what text, row text, seconds real, folder text, files text)"
+                )
                 if rows is not None:
                     return db.executemany(statement, rows)
                 return db.execute(statement, values).fetchall()
         except (sqlite3.OperationalError, OSError) as err:
             if isinstance(err, sqlite3.OperationalError) and "locked" in str(err):
-                raise DansError(f"{self.path} is locked by another process",
-                                "wait until that has finished, or end it") from err
+                raise DansError(
+                    f"{self.path} is locked by another process", "wait until that has finished, or end it"
+                ) from err
             raise cannot_write(self.path, err) from err
         except sqlite3.DatabaseError as err:
             raise self._damaged(err) from err
@@ -186,33 +203,33 @@ class Store:
         "What columns of JSON say."
         try:
             return [json.loads(text) for text in texts]
-        except (ValueError, TypeError) as err:      # SQLite keeps no checksums
+        except (ValueError, TypeError) as err:  # SQLite keeps no checksums
             raise self._damaged(err) from None
 
 # %% ../nbs/18_study.ipynb #720134f7
 @patch
-def _keep(self:Store, key, files):
+def _keep(self: Store, key, files):
     "Copy `files` to a folder of their own; its name, and size and hash of each file."
-    folder = Path("files")/f"{key[:16]}-{_mine()}-{os.urandom(4).hex()}"
+    folder = Path("files") / f"{key[:16]}-{_mine()}-{os.urandom(4).hex()}"
     facts = {}
     try:
         for name, source in files.items():
             if Path(name).name != name:
                 raise DansError(f"{name!r} is no name of a file", "keep it under a name without folders")
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
-            with atomic(self.folder/folder/name) as tmp:
+            with atomic(self.folder / folder / name) as tmp:
                 tmp.write_bytes(data)
             facts[name] = [len(data), sha256(data)]
     except BaseException as err:
-        shutil.rmtree(self.folder/folder, ignore_errors=True)
+        shutil.rmtree(self.folder / folder, ignore_errors=True)
         if isinstance(err, OSError):
-            raise DansError(f"cannot read {source} ({err.strerror})",
-                            "record files that exist") from err
+            raise DansError(f"cannot read {source} ({err.strerror})", "record files that exist") from err
         raise
     return str(folder), facts
 
+
 @patch
-def _get(self:Store, kind, what):
+def _get(self: Store, kind, what):
     "(row, folder, file facts) of a whole piece, or None; a piece with damaged files is forgotten."
     if not self.path.exists():
         return None
@@ -221,9 +238,9 @@ def _get(self:Store, kind, what):
     if not found:
         return None
     [[row, folder, files]] = found
-    (row, files), folder = self._parsed(row, files), self.folder/folder
+    (row, files), folder = self._parsed(row, files), self.folder / folder
     for name, (size, _) in files.items():
-        if not (folder/name).is_file() or (folder/name).stat().st_size != size:
+        if not (folder / name).is_file() or (folder / name).stat().st_size != size:
             self._sql("delete from pieces where key = ? and folder = ?", [key, found[0][1]])
             return None
     return row, folder, files
@@ -231,10 +248,10 @@ def _get(self:Store, kind, what):
 # %% ../nbs/18_study.ipynb #201cbf05
 @patch
 def find(
-    self:Store,
-    kind:str,    # a step, one of `RESULT_VERSIONS`
-    what:dict,   # what determines the piece, as for `key_of`
-)->dict|None:    # its row, or None where it is not recorded
+    self: Store,
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+    what: dict,  # what determines the piece, as for `key_of`
+) -> dict | None:  # its row, or None where it is not recorded
     "The row of a finished piece."
     found = self._get(kind, what)
     return found[0] if found else None
@@ -242,53 +259,55 @@ def find(
 # %% ../nbs/18_study.ipynb #bdaaa702
 @patch
 def record(
-    self:Store,
-    kind:str,           # a step, one of `RESULT_VERSIONS`
-    what:dict,          # what determines the piece, as for `key_of`
-    row:dict,           # results: numbers and text, arrays become lists
-    seconds:float=0.,   # what the piece took
-    files:dict|None=None,  # name -> bytes, or the path of a file to copy
-)->dict:                # the row that the store holds, read back
+    self: Store,
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+    what: dict,  # what determines the piece, as for `key_of`
+    row: dict,  # results: numbers and text, arrays become lists
+    seconds: float = 0.0,  # what the piece took
+    files: dict | None = None,  # name -> bytes, or the path of a file to copy
+) -> dict:  # the row that the store holds, read back
     "Keep a finished piece. Raises `DansError` where the folder cannot be written."
     key, text = key_of(kind, what), json.dumps(row, default=_plain)
     folder, facts = self._keep(key, files or {})
     try:
-        self._sql("insert or ignore into pieces values (?,?,?,?,?,?,?)",
-                  [key, kind, canonical(what), text, seconds, folder, json.dumps(facts)])
+        self._sql(
+            "insert or ignore into pieces values (?,?,?,?,?,?,?)",
+            [key, kind, canonical(what), text, seconds, folder, json.dumps(facts)],
+        )
         [[kept]] = self._sql("select folder from pieces where key = ?", [key])
     except BaseException:
-        shutil.rmtree(self.folder/folder, ignore_errors=True)
+        shutil.rmtree(self.folder / folder, ignore_errors=True)
         raise
     if kept != folder:
-        shutil.rmtree(self.folder/folder, ignore_errors=True)
-    _sweep(self.folder/"files", f"{key[:16]}-", keep=Path(kept).name)
+        shutil.rmtree(self.folder / folder, ignore_errors=True)
+    _sweep(self.folder / "files", f"{key[:16]}-", keep=Path(kept).name)
     return self.find(kind, what)
 
 # %% ../nbs/18_study.ipynb #311d2690
 @patch
 def file(
-    self:Store,
-    kind:str,   # a step, one of `RESULT_VERSIONS`
-    what:dict,  # what determines the piece, as for `key_of`
-    name:str,   # the name that `record` was given
-)->Path:        # where the file stands; do not write to it
+    self: Store,
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+    what: dict,  # what determines the piece, as for `key_of`
+    name: str,  # the name that `record` was given
+) -> Path:  # where the file stands; do not write to it
     "A kept file. Raises `DansError` where there is none, or where it is not what was recorded."
     found = self._get(kind, what)
     if not found or name not in found[2]:
-        raise DansError(f"the store has no file {name!r} for {kind} {canonical(what)}",
-                        "record it first")
-    path = found[1]/name
+        raise DansError(f"the store has no file {name!r} for {kind} {canonical(what)}", "record it first")
+    path = found[1] / name
     if sha256(path.read_bytes()) != found[2][name][1]:
         raise DansError(f"{path} is damaged", "delete it; the piece is computed again")
     return path
 
+
 @patch
 def once(
-    self:Store,
-    kind:str,   # a step, one of `RESULT_VERSIONS`
-    what:dict,  # what determines the piece, as for `key_of`
-    compute,    # () -> row, or (row, files) as for `record`; called where the piece is not there
-)->dict:        # its row
+    self: Store,
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+    what: dict,  # what determines the piece, as for `key_of`
+    compute,  # () -> row, or (row, files) as for `record`; called where the piece is not there
+) -> dict:  # its row
     "The row of a piece, computed and recorded where it is not there yet."
     found = self.find(kind, what)
     if found is not None:
@@ -301,15 +320,15 @@ def once(
 # %% ../nbs/18_study.ipynb #abc03893
 @patch
 def many(
-    self:Store,
-    kind:str,    # a step, one of `RESULT_VERSIONS`
-    whats:list,  # what determines each piece, as for `key_of`
-    compute,     # numbers of the pieces that are not there -> their rows, in that order
-)->list:         # the row of each piece
+    self: Store,
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+    whats: list,  # what determines each piece, as for `key_of`
+    compute,  # numbers of the pieces that are not there -> their rows, in that order
+) -> list:  # the row of each piece
     "Rows of many small pieces without files: what is missing is computed in one call, and recorded in one transaction."
     keys, found = [key_of(kind, what) for what in whats], {}
     if self.path.exists():
-        for part in (keys[i:i + 500] for i in range(0, len(keys), 500)):
+        for part in (keys[i : i + 500] for i in range(0, len(keys), 500)):
             marks = ", ".join("?" * len(part))
             found |= dict(self._sql(f"select key, row from pieces where key in ({marks})", part))
     missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in found}
@@ -317,57 +336,66 @@ def many(
         start, numbers = time.perf_counter(), sorted(missing.values())
         made = [json.dumps(row, default=_plain) for row in compute(numbers)]
         seconds = (time.perf_counter() - start) / len(numbers)
-        self._sql("insert or ignore into pieces values (?,?,?,?,?,?,?)",
-                  rows=[(keys[i], kind, canonical(whats[i]), row, seconds, "", "{}")
-                        for i, row in zip(numbers, made, strict=True)])
-        return self.many(kind, whats, compute)      # as they stand in the store, whoever was first
+        self._sql(
+            "insert or ignore into pieces values (?,?,?,?,?,?,?)",
+            rows=[
+                (keys[i], kind, canonical(whats[i]), row, seconds, "", "{}")
+                for i, row in zip(numbers, made, strict=True)
+            ],
+        )
+        return self.many(kind, whats, compute)  # as they stand in the store, whoever was first
     return self._parsed(*(found[key] for key in keys))
+
 
 @patch
 def rows(
-    self:Store,
-    kind:str,       # a step, one of `RESULT_VERSIONS`
-)->pd.DataFrame:    # one row a piece: the entries of `what`, those of its row, and `seconds`
+    self: Store,
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+) -> pd.DataFrame:  # one row a piece: the entries of `what`, those of its row, and `seconds`
     "All pieces of one kind at its present version, in the order of recording."
     if not self.path.exists():
         return pd.DataFrame()
-    found = self._sql("select key, what, row, seconds from pieces where kind = ? order by rowid",
-                      [kind])
+    found = self._sql("select key, what, row, seconds from pieces where kind = ? order by rowid", [kind])
     found = [(key, *self._parsed(what, row), s) for key, what, row, s in found]
-    return pd.DataFrame([{**what, **row, "seconds": s} for key, what, row, s in found
-                         if key == key_of(kind, what)])
+    return pd.DataFrame([{**what, **row, "seconds": s} for key, what, row, s in found if key == key_of(kind, what)])
 
 # %% ../nbs/18_study.ipynb #b137b6bd
-PRESETS = {"smoke": "CI: every line runs, nothing is meant to be read",
-           "quick": "a first look on 2 cores",
-           "own": "your own images, one search of some 30 minutes on 2 cores",
-           "cpu": "the committed results",
-           "paper": "for the search space of the paper; no run has it yet"}
-TOO_SMALL = ("smoke", "quick")    # presets whose figures carry a stamp that says so
-RUNNER = "DANS_RUNNER"            # set where dans-reproduce runs a notebook
+PRESETS = {
+    "smoke": "CI: every line runs, nothing is meant to be read",
+    "quick": "a first look on 2 cores",
+    "own": "your own images, one search of some 30 minutes on 2 cores",
+    "cpu": "the committed results",
+    "paper": "for the search space of the paper; no run has it yet",
+}
+TOO_SMALL = ("smoke", "quick")  # presets whose figures carry a stamp that says so
+RUNNER = "DANS_RUNNER"  # set where dans-reproduce runs a notebook
+
 
 def find_root(
-    start:str|Path=".",  # where to begin
-)->Path:                 # the folder that holds paper.yml
+    start: str | Path = ".",  # where to begin
+) -> Path:  # the folder that holds paper.yml
     "The checkout that `start` lies in. Raises `DansError` outside of one."
     start = Path(start).resolve()
     for folder in (start, *start.parents):
-        if (folder/"paper.yml").is_file():
+        if (folder / "paper.yml").is_file():
             return folder
-    raise DansError("there is no paper.yml here or in a folder above",
-                    "run this inside a checkout (papermill: --cwd CHECKOUT); to get one, git clone the repository that pip show dans names")
+    raise DansError(
+        "there is no paper.yml here or in a folder above",
+        "run this inside a checkout (papermill: --cwd CHECKOUT); to get one, git clone the repository that pip show dans names",
+    )
 
 # %% ../nbs/18_study.ipynb #a558acc7
 class Study:
     "One preset in one folder: where its rows and figures are, and where they come from."
-    runs = False    # is this dans-reproduce itself?
+
+    runs = False  # is this dans-reproduce itself?
 
     def __init__(
         self,
-        preset:str="quick",       # one of `PRESETS`
-        out_dir:str|Path=None,    # from the root; default: the root for cpu, else runs/PRESET
-        root:Path=None,           # the checkout; default: the one that the working folder lies in
-        executor:str="local",     # where `pieces` are computed: "local", or "ray", as `dans.executor.executor` takes it
+        preset: str = "quick",  # one of `PRESETS`
+        out_dir: str | Path = None,  # from the root; default: the root for cpu, else runs/PRESET
+        root: Path = None,  # the checkout; default: the one that the working folder lies in
+        executor: str = "local",  # where `pieces` are computed: "local", or "ray", as `dans.executor.executor` takes it
     ):
         "Raises `DansError` for an unknown preset or executor, where it may not write into `out_dir`, and as `check_kernel` does."
         check_kernel()
@@ -375,43 +403,50 @@ class Study:
         self.preset, self.root = preset, Path(root or find_root()).resolve()
         by_hand = not self.runs and RUNNER not in os.environ
         default = "." if preset == "cpu" and not by_hand else f"runs/{preset}"
-        self.out = (self.root/(out_dir or default)).resolve()
+        self.out = (self.root / (out_dir or default)).resolve()
         self.committed = self.out == self.root
         if self.committed and preset != "cpu":
-            raise DansError(f"preset {preset} would replace committed rows",
-                            "choose another folder: --out DIR (papermill: -p out_dir DIR), or none")
+            raise DansError(
+                f"preset {preset} would replace committed rows",
+                "choose another folder: --out DIR (papermill: -p out_dir DIR), or none",
+            )
         if self.committed and by_hand:
-            raise DansError("a notebook that is run by hand would replace committed rows and figures",
-                            "leave out_dir empty: what is new goes to runs/cpu, and what is not there is read from the committed rows")
-        self.borrows = preset == "cpu" and not out_dir and by_hand   # reads committed rows where there are none of its own
-        self.work = self.root/"runs/cpu" if self.committed else self.out
-        self.store = Store(self.work/"store")
-        shared = self.root/"runs/cache"
-        self.cache = Path(os.environ.get("DANS_CACHE") or (shared if writable(shared) else self.out/"cache"))
-        self.figures = self.out/"figures"
+            raise DansError(
+                "a notebook that is run by hand would replace committed rows and figures",
+                "leave out_dir empty: what is new goes to runs/cpu, and what is not there is read from the committed rows",
+            )
+        # reads committed rows where there are none of its own
+        self.borrows = preset == "cpu" and not out_dir and by_hand
+        self.work = self.root / "runs/cpu" if self.committed else self.out
+        self.store = Store(self.work / "store")
+        shared = self.root / "runs/cache"
+        self.cache = Path(os.environ.get("DANS_CACHE") or (shared if writable(shared) else self.out / "cache"))
+        self.figures = self.out / "figures"
         self.executor = named_executor(executor)
         self._read = {}
 
     def __repr__(self):
         return f"{type(self).__name__}({self.preset!r} in {self.show(self.out)!r})"
 
-    def show(self, path)->str:    # for messages: from the checkout's root where it lies in it
+    def show(self, path) -> str:  # for messages: from the checkout's root where it lies in it
         "`path`, short."
         path = Path(path)
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
-    def results(self, name:str)->Path:    # name: STUDY/NAME
+    def results(self, name: str) -> Path:  # name: STUDY/NAME
         "Where the rows `name` are read."
-        own, committed = (folder/"results"/f"{name}.csv" for folder in (self.out, self.root))
+        own, committed = (folder / "results" / f"{name}.csv" for folder in (self.out, self.root))
         return committed if self.borrows and committed.is_file() and not own.is_file() else own
 
 # %% ../nbs/18_study.ipynb #da7cfcaa
 def commit(
-    root:Path,  # a checkout
-)->str:         # 40 digits, "+" behind them where code differs from that commit
-    "The commit of the code in `root`; \"unknown\" outside git."
+    root: Path,  # a checkout
+) -> str:  # 40 digits, "+" behind them where code differs from that commit
+    'The commit of the code in `root`; "unknown" outside git.'
+
     def git(*words):
         return subprocess.run(["git", "--no-optional-locks", "-C", str(root), *words], capture_output=True, text=True)
+
     try:
         head = git("rev-parse", "HEAD")
         if head.returncode:
@@ -421,7 +456,8 @@ def commit(
     except OSError:
         return "unknown"
 
-def processor()->str:    # such as "Intel(R) Xeon(R) CPU @ 2.20GHz, 2 cores"
+
+def processor() -> str:  # such as "Intel(R) Xeon(R) CPU @ 2.20GHz, 2 cores"
     "The processor's name and how many of its cores this process may use."
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -431,15 +467,24 @@ def processor()->str:    # such as "Intel(R) Xeon(R) CPU @ 2.20GHz, 2 cores"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{names[0] if names else platform.machine()}, {cores} cores"
 
+
 def versions(
-    packages:tuple=("numpy", "pandas", "pillow", "keras", "tensorflow-cpu", "tensorflow",
-                    "ai-edge-litert", "tflite-micro"),  # those that results may depend on
-)->dict:    # name -> version, where installed
+    packages: tuple = (
+        "numpy",
+        "pandas",
+        "pillow",
+        "keras",
+        "tensorflow-cpu",
+        "tensorflow",
+        "ai-edge-litert",
+        "tflite-micro",
+    ),  # those that results may depend on
+) -> dict:  # name -> version, where installed
     "Versions of Python and of `packages`; with Keras, what it runs on, too."
     found = {"python": platform.python_version()}
     if "keras" in packages:
         found["keras_backend"] = backend()
-        packages = (*packages, *("jax", "jaxlib")*(backend() == "jax"))
+        packages = (*packages, *("jax", "jaxlib") * (backend() == "jax"))
     for name in packages:
         try:
             found[name] = version(name)
@@ -450,62 +495,79 @@ def versions(
 # %% ../nbs/18_study.ipynb #74952dba
 @patch
 def write(
-    self:Study,
-    name:str,          # STUDY/NAME, as paper.yml lists it
-    df:pd.DataFrame,   # tidy rows
-    **facts,           # what else to state, such as data={"name": ..., "hash": ...}
-)->Path:               # of the CSV
+    self: Study,
+    name: str,  # STUDY/NAME, as paper.yml lists it
+    df: pd.DataFrame,  # tidy rows
+    **facts,  # what else to state, such as data={"name": ..., "hash": ...}
+) -> Path:  # of the CSV
     "Write rows and, beside them, where they come from."
-    path = self.out/"results"/f"{name}.csv"
+    path = self.out / "results" / f"{name}.csv"
     with atomic(path) as tmp:
         df.to_csv(tmp, index=False)
-    write_json(path.with_suffix(".json"),
-               {"preset": self.preset, **facts, "commit": commit(self.root), "versions": versions(),
-                "processor": processor(), "result_versions": RESULT_VERSIONS,
-                "sha256": sha256(path.read_bytes())})
+    write_json(
+        path.with_suffix(".json"),
+        {
+            "preset": self.preset,
+            **facts,
+            "commit": commit(self.root),
+            "versions": versions(),
+            "processor": processor(),
+            "result_versions": RESULT_VERSIONS,
+            "sha256": sha256(path.read_bytes()),
+        },
+    )
     return path
 
 # %% ../nbs/18_study.ipynb #63d983ed
 @patch
 def checkpoint(
-    self:Study,
-    kind:str,   # a step, one of `RESULT_VERSIONS`
-    what:dict,  # what determines the piece, as for `key_of`
-)->Path:        # removed when `pieces` has recorded the piece
+    self: Study,
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+    what: dict,  # what determines the piece, as for `key_of`
+) -> Path:  # removed when `pieces` has recorded the piece
     "Where the training of a piece keeps its state, to go on from there; nobody goes on with other number formats of Keras."
-    return self.work/"partial"/f"{kind}-{sha256(key_of(kind, what) + canonical(settings()))[:16]}.npz"
+    return self.work / "partial" / f"{kind}-{sha256(key_of(kind, what) + canonical(settings()))[:16]}.npz"
 
 # %% ../nbs/18_study.ipynb #e6196294
 @patch
 def pieces(
-    self:Study,
-    kind:str,           # a step, one of `RESULT_VERSIONS`
-    whats:list,         # what determines each piece, as for `key_of`
-    compute,            # number of a piece -> its row, or (row, files) as for `Store.record`
-    desc:str="pieces",  # on the bar
-    unit:str="piece",   # on the bar
-    share=(0, 1),       # (i, n): compute each n-th piece from the i-th on; other processes compute the others
-    known:dict=None,    # key, first 16 digits -> row of pieces that need no store
-)->list:                # row of each; None for pieces of other shares that are not there yet
+    self: Study,
+    kind: str,  # a step, one of `RESULT_VERSIONS`
+    whats: list,  # what determines each piece, as for `key_of`
+    compute,  # number of a piece -> its row, or (row, files) as for `Store.record`
+    desc: str = "pieces",  # on the bar
+    unit: str = "piece",  # on the bar
+    share=(0, 1),  # (i, n): compute each n-th piece from the i-th on; other processes compute the others
+    known: dict = None,  # key, first 16 digits -> row of pieces that need no store
+) -> list:  # row of each; None for pieces of other shares that are not there yet
     """The rows of all pieces, in order, computed and recorded where they are not there yet. Where a training diverges, its row is
     {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as the executor does."""
     first, step = share
     if not 0 <= first < step:
-        raise DansError(f"share {list(share)} is not possible", "write [i, n] with i from 0 to n - 1, such as [0, 2] and [1, 2] for two processes")
+        raise DansError(
+            f"share {list(share)} is not possible",
+            "write [i, n] with i from 0 to n - 1, such as [0, 2] and [1, 2] for two processes",
+        )
     rows = [(known or {}).get(key_of(kind, what)[:16]) or self.store.find(kind, what) for what in whats]
     for what in (what for what, row in zip(whats, rows) if row is not None):
-        self.checkpoint(kind, what).unlink(missing_ok=True)     # of a run that was killed just after it had recorded
+        self.checkpoint(kind, what).unlink(missing_ok=True)  # of a run that was killed just after it had recorded
+
     def there():
         return len(rows) - rows.count(None)
+
     def missing():
         for i in [i for i, row in enumerate(rows) if row is None and i % step == first]:
-            rows[i] = self.store.find(kind, whats[i])   # another process may have been here
+            rows[i] = self.store.find(kind, whats[i])  # another process may have been here
             if rows[i] is None:
                 yield i
+
     def kept():
         return f"{there()} of {len(rows)} {desc} are kept in {self.show(self.store.folder)}; the same run goes on from there"
+
     if there() < len(rows):
-        to_terminal(f"{desc}: each is kept in {self.show(self.store.folder)} when it is finished; if you stop this run, the same run goes on from there")
+        to_terminal(
+            f"{desc}: each is kept in {self.show(self.store.folder)} when it is finished; if you stop this run, the same run goes on from there"
+        )
     with progress_bar(total=len(rows), initial=there(), desc=desc, unit=unit) as bar, stoppable(kept):
         for i, made, seconds in self.executor(compute, missing()):
             if isinstance(made, Diverged):
@@ -519,25 +581,28 @@ def pieces(
 
 # %% ../nbs/18_study.ipynb #9fb3833f
 def whole(
-    rows:list,          # from `Study.pieces`
-    unit:str="piece",   # for the message
-    diverged:bool=False,    # let rows of trainings that diverged pass
-)->list:                # `rows`
+    rows: list,  # from `Study.pieces`
+    unit: str = "piece",  # for the message
+    diverged: bool = False,  # let rows of trainings that diverged pass
+) -> list:  # `rows`
     "The same rows. Raises `DansError` where some are missing or have diverged."
     lost = [row["diverged"] for row in rows if row and "diverged" in row]
     if lost and not diverged:
         raise DansError(f"{len(lost)} of {len(rows)} {unit}s diverged; the first: {lost[0]}", "train with a lower rate")
     if None in rows:
-        raise DansError(f"{rows.count(None)} of {len(rows)} {unit}s are missing", "run this again with share=[0, 1], or the other shares first")
+        raise DansError(
+            f"{rows.count(None)} of {len(rows)} {unit}s are missing",
+            "run this again with share=[0, 1], or the other shares first",
+        )
     return rows
 
 # %% ../nbs/18_study.ipynb #7e9f583d
 def _how_to_compute(
-    study:Study,
-    name:str,      # rows, STUDY/NAME
-)->str:            # for a message
+    study: Study,
+    name: str,  # rows, STUDY/NAME
+) -> str:  # for a message
     "What to type for rows that are missing, where the checkout is the working folder."
-    items = yaml.safe_load((study.root/"paper.yml").read_text(encoding="utf-8")).get("items") or {}
+    items = yaml.safe_load((study.root / "paper.yml").read_text(encoding="utf-8")).get("items") or {}
     writes = {row: id for id, item in items.items() for row in item.get("writes") or []}
     if name not in writes:
         return f"no run in paper.yml writes it; there is {', '.join(writes) or 'none'}"
@@ -545,55 +610,87 @@ def _how_to_compute(
     presets = items[id].get("presets") or list(PRESETS)
     known = study.preset in presets
     preset = study.preset if known else presets[0]
-    elsewhere = study.show(study.out) if known and study.out not in (study.root, study.root/"runs"/preset) else ""
+    elsewhere = study.show(study.out) if known and study.out not in (study.root, study.root / "runs" / preset) else ""
     own = "-p data=FOLDER" if preset == "own" else ""
-    ways = ["".join([f"make reproduce PRESET={preset} ONLY={id}", f" OUT={elsewhere}"*bool(elsewhere), f' ARGS="{own}"'*bool(own)]),
-            " ".join([study.show(command), id, f"--preset {preset}", *[f"--out {elsewhere}"]*bool(elsewhere), *[own]*bool(own)])]
-    first = "" if known else (f"{id} is not part of preset {study.preset}, but of {', '.join(presets)}: set preset = \"cpu\" and out_dir = \"\" "
-                              f"for the committed rows, or take preset {preset} and ")
+    ways = [
+        "".join(
+            [
+                f"make reproduce PRESET={preset} ONLY={id}",
+                f" OUT={elsewhere}" * bool(elsewhere),
+                f' ARGS="{own}"' * bool(own),
+            ]
+        ),
+        " ".join(
+            [
+                study.show(command),
+                id,
+                f"--preset {preset}",
+                *[f"--out {elsewhere}"] * bool(elsewhere),
+                *[own] * bool(own),
+            ]
+        ),
+    ]
+    first = (
+        ""
+        if known
+        else (
+            f'{id} is not part of preset {study.preset}, but of {", ".join(presets)}: set preset = "cpu" and out_dir = "" '
+            f"for the committed rows, or take preset {preset} and "
+        )
+    )
     return f"{first}compute it: {' or '.join(ways)}"
 
 # %% ../nbs/18_study.ipynb #ad445a6d
 @patch
 def rows(
-    self:Study,
-    name:str,         # STUDY/NAME
-)->pd.DataFrame:      # the rows
+    self: Study,
+    name: str,  # STUDY/NAME
+) -> pd.DataFrame:  # the rows
     "Rows that a run has written. Raises `DansError` where there are none, and for those of another preset."
     path = self.results(name)
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise DansError(f"{self.show(path)} is missing", _how_to_compute(self, name))
     try:
-        record, found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), pd.read_csv(path, dtype={"depths": str})   # "00000" is five digits
+        # "00000" is five digits
+        record, found = (
+            json.loads(path.with_suffix(".json").read_text(encoding="utf-8")),
+            pd.read_csv(path, dtype={"depths": str}),
+        )
         if not {"preset", "result_versions", "sha256"} <= dict(record).keys():
             raise ValueError
     except (ValueError, TypeError):
-        raise DansError(f"{self.show(path)}, or the .json beside it, is damaged or older than this version",
-                        f"restore both from git, or delete them and {_how_to_compute(self, name)}") from None
+        raise DansError(
+            f"{self.show(path)}, or the .json beside it, is damaged or older than this version",
+            f"restore both from git, or delete them and {_how_to_compute(self, name)}",
+        ) from None
     if record["preset"] != self.preset:
-        raise DansError(f"{self.show(path)} holds rows of preset {record['preset']}, and this is preset {self.preset}",
-                        f"set preset = {record['preset']!r} (papermill: -p preset {record['preset']}), or name another out_dir")
-    if self.borrows and name not in self._read and (self.root/"results"/f"{name}.csv").is_file():
-        own = path.is_relative_to(self.out)     # then there are two, which a reader must know
-        (print if own else to_terminal)(f"rows are read from {self.show(path)}" + ", not from the committed ones"*own)
+        raise DansError(
+            f"{self.show(path)} holds rows of preset {record['preset']}, and this is preset {self.preset}",
+            f"set preset = {record['preset']!r} (papermill: -p preset {record['preset']}), or name another out_dir",
+        )
+    if self.borrows and name not in self._read and (self.root / "results" / f"{name}.csv").is_file():
+        own = path.is_relative_to(self.out)  # then there are two, which a reader must know
+        (print if own else to_terminal)(f"rows are read from {self.show(path)}" + ", not from the committed ones" * own)
     self._read[name] = record
     return found
 
+
 @patch
-def provenance(self:Study)->dict:    # preset, what each file of rows says of itself, versions
+def provenance(self: Study) -> dict:  # preset, what each file of rows says of itself, versions
     "Where a figure drawn from the rows read so far comes from."
-    return {"preset": self.preset, "rows": dict(self._read),
-            "drawn_with": versions(("matplotlib", "pandas"))}
+    return {"preset": self.preset, "rows": dict(self._read), "drawn_with": versions(("matplotlib", "pandas"))}
 
 # %% ../nbs/18_study.ipynb #0fa42710
 @patch(as_prop=True)
-def stamp(self:Study)->str:    # "" where there is nothing to say
+def stamp(self: Study) -> str:  # "" where there is nothing to say
     "What a figure drawn from the rows read so far must say of itself, small and grey."
     told = os.environ.get("DANS_STALE", "").split()
-    stale = [name for name, record in self._read.items()
-             if record.get("item") in told
-             or record["sha256"] != sha256(self.results(name).read_bytes())
-             or any(RESULT_VERSIONS.get(s) != n for s, n in record["result_versions"].items())]
+    stale = [
+        name
+        for name, record in self._read.items()
+        if record.get("item") in told
+        or record["sha256"] != sha256(self.results(name).read_bytes())
+        or any(RESULT_VERSIONS.get(s) != n for s, n in record["result_versions"].items())
+    ]
     presets = {self.preset, *(record["preset"] for record in self._read.values())}
-    return ", ".join(["too small to judge"]*bool(presets & set(TOO_SMALL))
-                     + ["drawn from stale rows"]*bool(stale))
+    return ", ".join(["too small to judge"] * bool(presets & set(TOO_SMALL)) + ["drawn from stale rows"] * bool(stale))

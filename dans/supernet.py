@@ -14,121 +14,198 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .elastic import keras     # it starts quietly there
+from .elastic import keras  # it starts quietly there
 import numpy as np
 from fastcore.basics import patch
 from keras import ops
 
 from .data import Prepared, crops, draw_boxes
-from .elastic import (batch_norm, block_name, block_of, calibrate, extract, head_of, initial_weights, stem_of, subnet_accuracy, tensors,
-                          weight_shapes)
+from dans.elastic import (
+    batch_norm,
+    block_name,
+    block_of,
+    calibrate,
+    extract,
+    head_of,
+    initial_weights,
+    stem_of,
+    subnet_accuracy,
+    tensors,
+    weight_shapes,
+)
 from .hardware import macs
 from .metrics import class_weights as balanced_weights
-from .space import Architecture, DansError, DataConfig, Diverged, SearchSpace, System, network, progress_bar, stoppable
+from dans.space import (
+    Architecture,
+    DansError,
+    DataConfig,
+    Diverged,
+    SearchSpace,
+    System,
+    network,
+    progress_bar,
+    stoppable,
+)
 from .state import Average, State, resumed
 
 # %% ../nbs/09_supernet.ipynb #590e6454
-def _channels(largest:Architecture, width:float)->tuple[int, ...]:
+def _channels(largest: Architecture, width: float) -> tuple[int, ...]:
     "Channel counts at `width` of the stem, the last convolution, and (c_in, c_mid, c_out) of each block: 2 + 3 blocks."
     net = network(replace(largest, width=width))
     return net.stem, net.last, *(c for b in net.blocks for c in (b.c_in, b.c_mid, b.c_out))
 
 
-def _loss_at_endings(weights, images, targets, counts, largest:Architecture, channels, depths, deep, precision):
+def _loss_at_endings(weights, images, targets, counts, largest: Architecture, channels, depths, deep, precision):
     "Loss over all endings that a network passes, an image counting as `counts` says, and the logits of its own."
     stages = {}
     for j, block in enumerate(network(largest).blocks):
         sized = replace(block, c_in=channels[2 + 3 * j], c_mid=channels[3 + 3 * j], c_out=channels[4 + 3 * j])
         stages.setdefault(block.stage, []).append(sized)
+
     def at_ending(x, ending):
         logits = head_of(weights, x, ending, stages[ending][0].c_out, channels[1], batch_norm)
         return ops.mean(counts * ops.categorical_crossentropy(targets, logits, from_logits=True)), logits
+
     x = stem_of(weights, images, channels[0], batch_norm, precision)
     for block in stages.pop(1) + stages[2]:
         x = block_of(weights, x, block, batch_norm)
     loss, logits = at_ending(x, 2)
     for (ending, blocks), depth in zip(list(stages.items())[1:], depths):
+
         def stage(x, loss, logits, ending=ending, blocks=blocks, depth=depth):
             x = block_of(weights, x, blocks[0], batch_norm)
             for block in blocks[1:]:
-                x = ops.cond(depth > block.index, lambda x=x, b=block: block_of(weights, x, b, batch_norm), lambda x=x: x)
+                x = ops.cond(
+                    depth > block.index, lambda x=x, b=block: block_of(weights, x, b, batch_norm), lambda x=x: x
+                )
             own, logits = at_ending(x, ending)
             return x, deep * loss + own, logits
+
         def skip(x, loss, logits, block=blocks[0]):
-            if keras.backend.backend() == "jax":  # nothing reads these features, but both branches must give the same shape
+            # nothing reads these features, but both branches must give the same shape
+            if keras.backend.backend() == "jax":
                 x = ops.zeros((len(x), *(-(-n // block.stride) for n in x.shape[1:3]), block.c_out), x.dtype)
             return x, loss, logits
-        x, loss, logits = ops.cond(depth > 0, functools.partial(stage, x, loss, logits), functools.partial(skip, x, loss, logits))
+
+        x, loss, logits = ops.cond(
+            depth > 0, functools.partial(stage, x, loss, logits), functools.partial(skip, x, loss, logits)
+        )
     return loss, logits
 
 # %% ../nbs/09_supernet.ipynb #2e713ed9
 @dataclass(frozen=True)
 class Layout:
     "How the weights of a supernet lie in one vector."
-    largest:Architecture  # largest architecture
-    classes:int           # number of classes
-    scales:int = 1        # rows of gamma and beta: 1, or one for each data configuration
+
+    largest: Architecture  # largest architecture
+    classes: int  # number of classes
+    scales: int = 1  # rows of gamma and beta: 1, or one for each data configuration
 
     @functools.cached_property
-    def shapes(self)->dict[str, tuple]:
+    def shapes(self) -> dict[str, tuple]:
         "Name -> shape, in their order in the vector."
         own = self.scales > 1
-        return {name: (self.scales, *shape) if own and name.endswith(("gamma", "beta")) else shape
-                for name, shape in weight_shapes(self.largest, self.classes).items()}
+        return {
+            name: (self.scales, *shape) if own and name.endswith(("gamma", "beta")) else shape
+            for name, shape in weight_shapes(self.largest, self.classes).items()
+        }
 
-    def pack(self, weights:dict)->np.ndarray:
+    def pack(self, weights: dict) -> np.ndarray:
         "One float32 vector; vectors of gamma and beta are repeated for each row."
-        return np.concatenate([np.broadcast_to(weights[name], shape).ravel() for name, shape in self.shapes.items()]).astype(np.float32)
+        return np.concatenate(
+            [np.broadcast_to(weights[name], shape).ravel() for name, shape in self.shapes.items()]
+        ).astype(np.float32)
 
-    def unpack(self, vector)->dict:
+    def unpack(self, vector) -> dict:
         "Name -> array or tensor of its shape."
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes.values()])[:-1]
         parts = np.split(vector, ends) if isinstance(vector, np.ndarray) else ops.split(vector, ends.tolist())
-        return {name: part.reshape(shape) if isinstance(part, np.ndarray) else ops.reshape(part, shape)
-                for (name, shape), part in zip(self.shapes.items(), parts)}
+        return {
+            name: part.reshape(shape) if isinstance(part, np.ndarray) else ops.reshape(part, shape)
+            for (name, shape), part in zip(self.shapes.items(), parts)
+        }
 
 
 def with_scale(
-    weights:dict,  # shared weights, with tables of gamma and beta or with vectors
-    row:int,       # which row of the tables
-)->dict:           # shared weights with vectors
+    weights: dict,  # shared weights, with tables of gamma and beta or with vectors
+    row: int,  # which row of the tables
+) -> dict:  # shared weights with vectors
     "The weights as the data configuration of `row` uses them."
-    return {name: value[row] if name.endswith(("gamma", "beta")) and len(value.shape) == 2 else value for name, value in weights.items()}
+    return {
+        name: value[row] if name.endswith(("gamma", "beta")) and len(value.shape) == 2 else value
+        for name, value in weights.items()
+    }
 
 # %% ../nbs/09_supernet.ipynb #f353aeae
-def _gradients_tensorflow(layout:Layout, precision:str):
+def _gradients_tensorflow(layout: Layout, precision: str):
     "A function of (vector, images, targets, channels, depths, deep, row, counts) -> loss, logits, gradient: one trace for every subnet."
     import tensorflow as tf
+
     def gradients(vector, images, targets, channels, depths, deep, row, counts):
         with tf.GradientTape() as tape:
             tape.watch(vector)
-            loss, logits = _loss_at_endings(with_scale(layout.unpack(vector), row), images, targets, counts, layout.largest, channels,
-                                            tf.unstack(depths), deep, precision)
+            loss, logits = _loss_at_endings(
+                with_scale(layout.unpack(vector), row),
+                images,
+                targets,
+                counts,
+                layout.largest,
+                channels,
+                tf.unstack(depths),
+                deep,
+                precision,
+            )
         return loss, logits, tape.gradient(loss, vector)
+
     size = sum(int(np.prod(shape)) for shape in layout.shapes.values())
-    return tf.function(gradients, autograph=False, input_signature=[
-        tf.TensorSpec((size,)), tf.TensorSpec((None, None, None, 3), tf.uint8), tf.TensorSpec((None, layout.classes)),
-        tf.TensorSpec((None,), tf.int32), tf.TensorSpec((5,), tf.int32), tf.TensorSpec(()), tf.TensorSpec((), tf.int32), tf.TensorSpec((None,))])
+    return tf.function(
+        gradients,
+        autograph=False,
+        input_signature=[
+            tf.TensorSpec((size,)),
+            tf.TensorSpec((None, None, None, 3), tf.uint8),
+            tf.TensorSpec((None, layout.classes)),
+            tf.TensorSpec((None,), tf.int32),
+            tf.TensorSpec((5,), tf.int32),
+            tf.TensorSpec(()),
+            tf.TensorSpec((), tf.int32),
+            tf.TensorSpec((None,)),
+        ],
+    )
 
 
-def _gradients_jax(layout:Layout, precision:str):
+def _gradients_jax(layout: Layout, precision: str):
     "The same, compiled once for each width and shape of `images`."
     import jax
+
     def loss_of(vector, images, targets, channels, depths, deep, row, counts):
-        return _loss_at_endings(with_scale(layout.unpack(vector), row), images, targets, counts, layout.largest, channels, list(depths), deep, precision)
+        return _loss_at_endings(
+            with_scale(layout.unpack(vector), row),
+            images,
+            targets,
+            counts,
+            layout.largest,
+            channels,
+            list(depths),
+            deep,
+            precision,
+        )
+
     @functools.partial(jax.jit, static_argnums=3)
     def gradients(*args):
         (loss, logits), gradient = jax.value_and_grad(loss_of, has_aux=True)(*args)
         return loss, logits, gradient
+
     return gradients
 
 # %% ../nbs/09_supernet.ipynb #c829bfdf
 class Trainer:
     "The weights, an Adam optimizer and the compiled functions for one layout: reset for each training, never rebuilt."
+
     def __init__(
         self,
-        layout:Layout,             # how the weights lie in the vector
-        precision:str="float32",   # of the activations; "bfloat16" where the hardware computes in it
+        layout: Layout,  # how the weights lie in the vector
+        precision: str = "float32",  # of the activations; "bfloat16" where the hardware computes in it
     ):
         self.layout, self.backend = layout, keras.backend.backend()
         if self.backend not in ("tensorflow", "jax"):
@@ -138,15 +215,20 @@ class Trainer:
         self.optimizer.build([self.vector])
         if self.backend == "tensorflow":
             import tensorflow as tf
+
             self._gradients = _gradients_tensorflow(layout, precision)
-            self._apply = tf.function(lambda g: self.optimizer.apply([g], [self.vector]), autograph=False,
-                                      input_signature=[tf.TensorSpec(self.vector.shape)])
+            self._apply = tf.function(
+                lambda g: self.optimizer.apply([g], [self.vector]),
+                autograph=False,
+                input_signature=[tf.TensorSpec(self.vector.shape)],
+            )
         else:
             import jax
+
             self._gradients = _gradients_jax(layout, precision)
             self._stateless = jax.jit(self.optimizer.stateless_apply)
 
-    def update(self, gradient, rate:float, decay:float=0.0):
+    def update(self, gradient, rate: float, decay: float = 0.0):
         "One Adam step at learning rate `rate`; `decay` is the weight decay, decoupled from the gradient (arXiv 1711.05101)."
         self.optimizer.learning_rate = rate
         if decay:
@@ -159,13 +241,13 @@ class Trainer:
         for variable, new in zip(self.optimizer.variables, slots):
             variable.assign(new)
 
-    def load(self, weights:dict, slots:list=None):
+    def load(self, weights: dict, slots: list = None):
         "Start from `weights`, with the optimizer's `slots` or with fresh ones."
         self.vector.assign(self.layout.pack(weights))
         for i, variable in enumerate(self.optimizer.variables):
             variable.assign(slots[i] if slots else np.zeros(variable.shape, variable.dtype))
 
-    def state(self)->tuple[dict, list]:  # weights by name, optimizer slots
+    def state(self) -> tuple[dict, list]:  # weights by name, optimizer slots
         "Copies of the weights and of the optimizer's variables."
         vector, *slots = [np.array(ops.convert_to_numpy(v)) for v in (self.vector, *self.optimizer.variables)]
         return self.layout.unpack(vector), slots
@@ -173,33 +255,41 @@ class Trainer:
 # %% ../nbs/09_supernet.ipynb #93f1a0da
 @patch
 def gradients(
-    self:Trainer,
-    system:System,  # which subnet
-    images,         # uint8 (n, r, r, 3)
-    targets,        # class probabilities (n, classes)
-    deep:float,     # weight of the ending before the last, squared for the one before that, and so on
-    row:int=0,      # row of gamma and beta
-    counts=None,    # what each image counts in the loss (n,); default: 1
-):                  # loss, logits (n, classes), gradient as a vector
+    self: Trainer,
+    system: System,  # which subnet
+    images,  # uint8 (n, r, r, 3)
+    targets,  # class probabilities (n, classes)
+    deep: float,  # weight of the ending before the last, squared for the one before that, and so on
+    row: int = 0,  # row of gamma and beta
+    counts=None,  # what each image counts in the loss (n,); default: 1
+):  # loss, logits (n, classes), gradient as a vector
     "Gradient of one subnet's loss, zero outside the subnet."
     channels = _channels(self.layout.largest, system.arch.width)
     if self.backend == "tensorflow":
         channels = np.array(channels, np.int32)
-    return self._gradients(self.vector.value, images, ops.convert_to_tensor(targets), channels, np.array(system.arch.depths, np.int32), np.float32(deep), np.int32(row),
-                           ops.convert_to_tensor(np.ones(len(images), np.float32) if counts is None else counts))
+    return self._gradients(
+        self.vector.value,
+        images,
+        ops.convert_to_tensor(targets),
+        channels,
+        np.array(system.arch.depths, np.int32),
+        np.float32(deep),
+        np.int32(row),
+        ops.convert_to_tensor(np.ones(len(images), np.float32) if counts is None else counts),
+    )
 
 
 @patch
 def step(
-    self:Trainer,
-    networks:list,       # (system, uint8 images (n, r, r, 3), row) of this step; the first is trained on the labels
-    labels:np.ndarray,   # int (n,)
-    rate:float,          # learning rate
-    deep:float=0.0,      # weight of the ending before the last
-    distil:bool=False,   # whether the first network's predictions are the targets of the others
-    decay:float=0.0,     # weight decay
-    counts=None,         # what each image counts in the loss on the labels (n,); default: 1
-)->float:                # loss of the first network
+    self: Trainer,
+    networks: list,  # (system, uint8 images (n, r, r, 3), row) of this step; the first is trained on the labels
+    labels: np.ndarray,  # int (n,)
+    rate: float,  # learning rate
+    deep: float = 0.0,  # weight of the ending before the last
+    distil: bool = False,  # whether the first network's predictions are the targets of the others
+    decay: float = 0.0,  # weight decay
+    counts=None,  # what each image counts in the loss on the labels (n,); default: 1
+) -> float:  # loss of the first network
     "One optimizer step on the summed gradients of `networks` (Adam does not see their scale)."
     targets, total = np.eye(self.layout.classes, dtype=np.float32)[labels], None
     for system, images, row in networks:
@@ -216,7 +306,7 @@ def step(
 _trainer = functools.lru_cache(maxsize=4)(Trainer)
 
 
-def trainer(layout:Layout, precision:str="float32")->Trainer:
+def trainer(layout: Layout, precision: str = "float32") -> Trainer:
     "The process's one `Trainer` for `layout`: whoever trains resets it first."
     return _trainer(layout, precision)  # by position: the cache tells a default from the same value given
 
@@ -224,66 +314,69 @@ def trainer(layout:Layout, precision:str="float32")->Trainer:
 @dataclass(frozen=True)
 class Recipe:
     "How to train: everything that determines the weights besides the data, the networks and the first weights."
-    epochs:float=10             # passes over the training images
-    batch:int=128               # images in a step
-    rate:float=4e-3             # peak learning rate of Adam
-    warmup:float=0.05           # share of the steps in which the rate rises to its peak; then a cosine to 0
-    decay:float=0.0             # weight decay
-    average:float=0.0           # share of the steps, the last ones, over which the weights are averaged
-    area:float=0.6              # smallest share of the image that a crop keeps
-    seed:int=0                  # of batches, crops and drawn subnets
-    precision:str="float32"     # of the activations
-    # supernets only
-    networks:str="sandwich"     # of a step: "sandwich" (largest, smallest, two drawn), "largest+3", "drawn" (four) or "largest"
-    across:bool=True            # whether the networks of a step differ in data configuration, or share a drawn one
-    by:str="ending"             # how architectures are drawn: by "ending" stage first, or by depth "tuple"
-    distil:bool=True            # whether the first network's predictions teach the others
-    deep:float=1.0              # weight of the ending before the last, squared for the one before that, and so on
-    zero_last:bool=False        # whether each residual block starts as the identity (its last gamma is 0)
-    own_scale:bool=False        # whether each data configuration has gammas and betas of its own
 
-    def steps(self, images:int)->int:
+    epochs: float = 10  # passes over the training images
+    batch: int = 128  # images in a step
+    rate: float = 4e-3  # peak learning rate of Adam
+    warmup: float = 0.05  # share of the steps in which the rate rises to its peak; then a cosine to 0
+    decay: float = 0.0  # weight decay
+    average: float = 0.0  # share of the steps, the last ones, over which the weights are averaged
+    area: float = 0.6  # smallest share of the image that a crop keeps
+    seed: int = 0  # of batches, crops and drawn subnets
+    precision: str = "float32"  # of the activations
+    # supernets only
+    networks: str = "sandwich"  # "sandwich" (largest, smallest, two drawn), "largest+3", "drawn" (four) or "largest"
+    across: bool = True  # whether the networks of a step differ in data configuration, or share a drawn one
+    by: str = "ending"  # how architectures are drawn: by "ending" stage first, or by depth "tuple"
+    distil: bool = True  # whether the first network's predictions teach the others
+    deep: float = 1.0  # weight of the ending before the last, squared for the one before that, and so on
+    zero_last: bool = False  # whether each residual block starts as the identity (its last gamma is 0)
+    own_scale: bool = False  # whether each data configuration has gammas and betas of its own
+
+    def steps(self, images: int) -> int:
         "Optimizer steps in the whole training on `images` training images."
         return max(1, round(self.epochs * max(1, images // self.batch)))
 
-    def rate_at(self, t:int, steps:int)->float:
+    def rate_at(self, t: int, steps: int) -> float:
         "Learning rate of step `t` of `steps`."
         rise = max(1, round(self.warmup * steps))
-        return self.rate * ((t + 1) / rise if t < rise else 0.5 * (1 + np.cos(np.pi * (t - rise) / max(1, steps - rise))))
+        return self.rate * (
+            (t + 1) / rise if t < rise else 0.5 * (1 + np.cos(np.pi * (t - rise) / max(1, steps - rise)))
+        )
 
 # %% ../nbs/09_supernet.ipynb #ba3f7418
 def shared_recipe(
-    images:int,         # training images; where there are few, batches are smaller still, since steps are what so few passes lack
-    epochs:float=10,    # passes over them
-    seed:int=0,         # of batches, crops and drawn subnets
-)->Recipe:
+    images: int,  # training images; where there are few, batches are smaller still: steps are what lacks
+    epochs: float = 10,  # passes over them
+    seed: int = 0,  # of batches, crops and drawn subnets
+) -> Recipe:
     "How to train one supernet for all data configurations."
     return Recipe(epochs=epochs, batch=64 if images >= 20_000 else 32, zero_last=True, own_scale=True, seed=seed)
 
 # %% ../nbs/09_supernet.ipynb #f8fb248d
 @functools.lru_cache(maxsize=2)
-def _order(seed:int, epoch:int, n:int):
+def _order(seed: int, epoch: int, n: int):
     return np.random.default_rng([seed, 0, epoch]).permutation(n)
 
 
 def as_rgb(
-    images:np.ndarray,  # uint8 (n, h, w, 1 or 3)
-)->np.ndarray:          # uint8 (n, h, w, 3)
+    images: np.ndarray,  # uint8 (n, h, w, 1 or 3)
+) -> np.ndarray:  # uint8 (n, h, w, 3)
     "A mono image as three equal channels: the one trace takes three."
     return np.repeat(images, 3, -1) if images.shape[-1] == 1 else images
 
 
 def batch_at(
-    prepared:Prepared,  # images
-    recipe:Recipe,      # batch size, crop area, seed
-    t:int,              # step
-    draw,               # a function of a random generator: the systems of the step
-):                      # [(system, uint8 images (n, r, r, 3))], labels (n,)
+    prepared: Prepared,  # images
+    recipe: Recipe,  # batch size, crop area, seed
+    t: int,  # step
+    draw,  # a function of a random generator: the systems of the step
+):  # [(system, uint8 images (n, r, r, 3))], labels (n,)
     "Batch of step `t`, a function of (seed, t): which images, which crops, which systems."
     n = prepared.sizes["train"]
     size = min(recipe.batch, n)
     epoch, i = divmod(t, n // size)
-    index = np.sort(_order(recipe.seed, epoch, n)[i * size:(i + 1) * size])
+    index = np.sort(_order(recipe.seed, epoch, n)[i * size : (i + 1) * size])
     rng = np.random.default_rng([recipe.seed, 1, t])
     boxes, flips = draw_boxes(rng, size, prepared.native, area=(recipe.area, 1.0))
     images, seen, networks = prepared.images("train")[index], {}, []
@@ -309,13 +402,20 @@ def _weights_of(class_weights, prepared):
     if class_weights is None:
         return None
     labels, classes = prepared.labels("train"), len(prepared.classes)
-    weights = balanced_weights(labels, classes) if isinstance(class_weights, str) and class_weights == "balanced" else class_weights
+    weights = (
+        balanced_weights(labels, classes)
+        if isinstance(class_weights, str) and class_weights == "balanced"
+        else class_weights
+    )
     try:
         found = np.asarray(weights, np.float32)
     except (TypeError, ValueError):
         found = np.zeros(0)
     if found.shape != (classes,) or not (np.isfinite(found) & (found >= 0)).all() or not found[labels].any():
-        raise DansError(f"class weights {class_weights!r} are not possible", f"use 'balanced', or {classes} numbers from 0, one for each class")
+        raise DansError(
+            f"class weights {class_weights!r} are not possible",
+            f"use 'balanced', or {classes} numbers from 0, one for each class",
+        )
     return found
 
 
@@ -323,55 +423,75 @@ def _weights_in(class_weights):
     "What class weights add to what determines a training: nothing where there are none."
     return {} if class_weights is None else dict(class_weights=np.asarray(class_weights).tolist())
 
-
 # %% ../nbs/09_supernet.ipynb #2a6527ea
 def fit(
-    train:Trainer,         # traces to use
-    state:State,           # where to start; not changed
-    prepared:Prepared,     # images
-    draw,                  # rng -> systems of a step; the first is trained on the labels and teaches the others
-    recipe:Recipe,         # how to train
-    row=lambda data: 0,    # data configuration -> its row of gamma and beta
-    check=None,            # weights -> dict of numbers, shown and kept at each record
-    checkpoint=None,       # file to go on from and to write at each record
-    on_epoch=None,         # called with each record, before its checkpoint is written
-    settings:dict=None,    # what else determines the result; a checkpoint with other settings is refused
-    desc:str="training",   # label of the progress bar
-    each:int=1,            # epochs from one record to the next
-    class_weights=None,    # what an image of each class counts in the loss on the labels (classes,); default: 1
-)->State:                  # the finished training
+    train: Trainer,  # traces to use
+    state: State,  # where to start; not changed
+    prepared: Prepared,  # images
+    draw,  # rng -> systems of a step; the first is trained on the labels and teaches the others
+    recipe: Recipe,  # how to train
+    row=lambda data: 0,  # data configuration -> its row of gamma and beta
+    check=None,  # weights -> dict of numbers, shown and kept at each record
+    checkpoint=None,  # file to go on from and to write at each record
+    on_epoch=None,  # called with each record, before its checkpoint is written
+    settings: dict = None,  # what else determines the result; a checkpoint with other settings is refused
+    desc: str = "training",  # label of the progress bar
+    each: int = 1,  # epochs from one record to the next
+    class_weights=None,  # what an image of each class counts in the loss on the labels (classes,); default: 1
+) -> State:  # the finished training
     "Train, epoch by epoch. Raises `Diverged` if the loss is not finite, `DansError` if the checkpoint belongs to another training."
-    settings = json.loads(json.dumps(dict(recipe=asdict(recipe), data=prepared.key, **(settings or {}), **_weights_in(class_weights))))
+    settings = json.loads(
+        json.dumps(dict(recipe=asdict(recipe), data=prepared.key, **(settings or {}), **_weights_in(class_weights)))
+    )
     state = resumed(state, checkpoint, settings)
     steps, epoch = recipe.steps(prepared.sizes["train"]), max(1, prepared.sizes["train"] // recipe.batch)
     losses, cost, shown, history = [], 0, {}, list(state.history)
     train.load(state.weights, state.slots)
     average = Average(steps - round(recipe.average * steps), state.average)
-    saved = state.step if checkpoint is not None and Path(checkpoint).exists() else 0     # the step that the checkpoint holds
+    # the step that the checkpoint holds
+    saved = state.step if checkpoint is not None and Path(checkpoint).exists() else 0
+
     def kept():
         where = f"its state after step {saved} is in {checkpoint}, and the same call goes on from there"
         return f"{desc} at step {bar.n} of {steps}; {where if saved else 'nothing of it is kept'}"
+
     with progress_bar(total=steps, initial=state.step, desc=desc, unit="step", mininterval=1) as bar, stoppable(kept):
         for t, networks, labels in _batches(prepared, recipe, draw, state.step, steps):
             networks = [(system, images, row(system.data)) for system, images in networks]
-            losses.append(train.step(networks, labels, recipe.rate_at(t, steps), recipe.deep, recipe.distil, recipe.decay,
-                                     None if class_weights is None else np.asarray(class_weights, np.float32)[labels]))
+            losses.append(
+                train.step(
+                    networks,
+                    labels,
+                    recipe.rate_at(t, steps),
+                    recipe.deep,
+                    recipe.distil,
+                    recipe.decay,
+                    None if class_weights is None else np.asarray(class_weights, np.float32)[labels],
+                )
+            )
             cost += 3 * len(labels) * sum(macs(system, train.layout.classes) for system, *_ in networks)
             last = f"; its state after step {saved} is in {checkpoint}" if saved else ""
             if not np.isfinite(losses[-1]):
-                raise Diverged(f"{desc}: the loss is {losses[-1]} at step {t}{last}", f"train with a rate below {recipe.rate}")
+                raise Diverged(
+                    f"{desc}: the loss is {losses[-1]} at step {t}{last}", f"train with a rate below {recipe.rate}"
+                )
             average.add(t, train.vector)
             bar.update()
             bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", **shown, refresh=False)
             if (t + 1) % (each * epoch) == 0 or t + 1 == steps:
                 weights, slots = train.state()
-                if not all(np.isfinite(value).all() for value in weights.values()):     # the last update is in no loss yet
-                    raise Diverged(f"{desc}: weights are no numbers after step {t}{last}", f"train with a rate below {recipe.rate}")
+                # the last update is in no loss yet
+                if not all(np.isfinite(value).all() for value in weights.values()):
+                    raise Diverged(
+                        f"{desc}: weights are no numbers after step {t}{last}", f"train with a rate below {recipe.rate}"
+                    )
                 if t + 1 == steps and average.count:
                     weights = train.layout.unpack(average.mean)
                 found = check(weights) if check else {}
                 shown = {k: f"{v:.3f}" for k, v in found.items()}
-                history.append(dict(epoch=-(-(t + 1) // epoch), step=t + 1, loss=float(np.mean(losses)), cost_macs=cost, **found))
+                history.append(
+                    dict(epoch=-(-(t + 1) // epoch), step=t + 1, loss=float(np.mean(losses)), cost_macs=cost, **found)
+                )
                 losses, cost, state = [], 0, State(weights, slots, t + 1, list(history), average.state())
                 if on_epoch:
                     on_epoch(history[-1])
@@ -382,137 +502,190 @@ def fit(
 
 # %% ../nbs/09_supernet.ipynb #7fe3a82f
 def extremes(
-    space:SearchSpace,        # a space
-)->tuple[System, System]:     # largest, smallest
+    space: SearchSpace,  # a space
+) -> tuple[System, System]:  # largest, smallest
     "The two ends of the sandwich: most pixels, blocks and channels, and fewest."
     colors = sorted(space.colors, key="rgb".__eq__)
-    return (System(DataConfig(max(space.resolutions), colors[-1]), Architecture(space.max_depths, max(space.widths), space.rounding)),
-            System(DataConfig(min(space.resolutions), colors[0]), Architecture((0,) * 5, min(space.widths), space.rounding)))
+    return (
+        System(
+            DataConfig(max(space.resolutions), colors[-1]),
+            Architecture(space.max_depths, max(space.widths), space.rounding),
+        ),
+        System(
+            DataConfig(min(space.resolutions), colors[0]), Architecture((0,) * 5, min(space.widths), space.rounding)
+        ),
+    )
 
 # %% ../nbs/09_supernet.ipynb #4203f850
 class Supernet:
     "Shared weights for every system of `space`. Nothing but `train` changes them."
+
     def __init__(
         self,
-        space:SearchSpace,  # the systems it holds
-        classes:int=2,      # number of classes
-        seed:int=0,         # of the first weights
+        space: SearchSpace,  # the systems it holds
+        classes: int = 2,  # number of classes
+        seed: int = 0,  # of the first weights
     ):
         self.space, self.classes, self.seed = space, classes, seed
         self.largest, self.smallest = extremes(space)
         self.state = State(initial_weights(self.largest.arch, classes, seed))
 
     @property
-    def weights(self)->dict:
+    def weights(self) -> dict:
         "The shared weights: name -> float32 array."
         return self.state.weights
 
     @property
-    def what(self)->dict:
+    def what(self) -> dict:
         "What its scores depend on: the space and a hash of the weights."
         found = hashlib.sha256()
         for name, value in sorted(self.weights.items()):
             found.update(name.encode() + np.ascontiguousarray(value).tobytes())
         return dict(space=asdict(self.space), classes=self.classes, weights=found.hexdigest())
 
-    def row(self, data:DataConfig)->int:
+    def row(self, data: DataConfig) -> int:
         "The row of gamma and beta that `data` uses, where each data configuration has its own."
         return self.space.data_configs.index(data)
 
-    def weights_for(self, data:DataConfig)->dict:
+    def weights_for(self, data: DataConfig) -> dict:
         "The shared weights as subnets at `data` use them: name -> float32 array."
         return with_scale(self.weights, self.row(data))
 
-    def draw(self, rng, recipe:Recipe=Recipe())->list[System]:
+    def draw(self, rng, recipe: Recipe = Recipe()) -> list[System]:
         "The systems of one training step."
         space, (largest, smallest) = self.space, (self.largest, self.smallest)
         if not recipe.across:
             space = space.fix(space.data_configs[rng.integers(len(space.data_configs))])
             largest, smallest = extremes(space)
-        first = {"sandwich": [largest, smallest], "largest+3": [largest], "drawn": [], "largest": [largest]}[recipe.networks]
-        return first + [space.sample(rng, recipe.by) for _ in range(0 if recipe.networks == "largest" else 4 - len(first))]
+        first = {"sandwich": [largest, smallest], "largest+3": [largest], "drawn": [], "largest": [largest]}[
+            recipe.networks
+        ]
+        return first + [
+            space.sample(rng, recipe.by) for _ in range(0 if recipe.networks == "largest" else 4 - len(first))
+        ]
 
 # %% ../nbs/09_supernet.ipynb #8186b0cf
 @patch
 def train(
-    self:Supernet,
-    prepared:Prepared,      # images, prepared for the resolutions of the space
-    recipe:Recipe=None,     # how to train; default: `shared_recipe` for so many images
-    checkpoint=None,        # file to go on from and to write at each record
-    check_images:int=500,   # training images for statistics, and validation images, of the check at each record; 0: none
-    on_epoch=None,          # called with each record: epoch, step, loss, cost, the two scores
-    each:int=1,             # epochs from one record, check and checkpoint to the next
-    class_weights=None,     # "balanced", or what an image of each class counts in the loss on the labels; default: 1
-)->"Supernet":              # itself
+    self: Supernet,
+    prepared: Prepared,  # images, prepared for the resolutions of the space
+    recipe: Recipe = None,  # how to train; default: `shared_recipe` for so many images
+    checkpoint=None,  # file to go on from and to write at each record
+    check_images: int = 500,  # training and validation images of the check at each record; 0: none
+    on_epoch=None,  # called with each record: epoch, step, loss, cost, the two scores
+    each: int = 1,  # epochs from one record, check and checkpoint to the next
+    class_weights=None,  # "balanced", or what an image of each class counts in the loss on the labels; default: 1
+) -> "Supernet":  # itself
     "Train all subnets together; progress bar with loss and validation score of the largest and the smallest subnet."
     if prepared.sizes["train"] < 2:
         raise DansError(f"{prepared.sizes['train']} training images", "give at least 2")
-    recipe, settings = recipe or shared_recipe(prepared.sizes["train"]), dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed)
+    recipe, settings = (
+        recipe or shared_recipe(prepared.sizes["train"]),
+        dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed),
+    )
     check = functools.partial(self._check, prepared, check_images) if check_images else None
     layout = Layout(self.largest.arch, self.classes, len(self.space.data_configs) if recipe.own_scale else 1)
     if recipe.zero_last and self.state.step == 0:
-        self.state.weights.update({f"{block_name(b)}_project/gamma": np.zeros(b.c_out, np.float32)
-                                   for b in network(self.largest.arch).blocks if b.residual})
-    self.state = fit(trainer(layout, recipe.precision), self.state, prepared, functools.partial(self.draw, recipe=recipe), recipe,
-                     self.row if recipe.own_scale else lambda data: 0, check, checkpoint, on_epoch, settings, "supernet", each,
-                     _weights_of(class_weights, prepared))
+        self.state.weights.update(
+            {
+                f"{block_name(b)}_project/gamma": np.zeros(b.c_out, np.float32)
+                for b in network(self.largest.arch).blocks
+                if b.residual
+            }
+        )
+    self.state = fit(
+        trainer(layout, recipe.precision),
+        self.state,
+        prepared,
+        functools.partial(self.draw, recipe=recipe),
+        recipe,
+        self.row if recipe.own_scale else lambda data: 0,
+        check,
+        checkpoint,
+        on_epoch,
+        settings,
+        "supernet",
+        each,
+        _weights_of(class_weights, prepared),
+    )
     return self
 
+
 @patch
-def _check(self:Supernet, prepared, n, weights):
-    return {name: subnet_accuracy(tensors(with_scale(weights, self.row(system.data))), system, prepared.view("train", system.data, n).images,
-                                  prepared.view("val", system.data, n))
-            for name, system in (("largest", self.largest), ("smallest", self.smallest))}
+def _check(self: Supernet, prepared, n, weights):
+    return {
+        name: subnet_accuracy(
+            tensors(with_scale(weights, self.row(system.data))),
+            system,
+            prepared.view("train", system.data, n).images,
+            prepared.view("val", system.data, n),
+        )
+        for name, system in (("largest", self.largest), ("smallest", self.smallest))
+    }
 
 # %% ../nbs/09_supernet.ipynb #a0780978
 class PerConfig:
     "One supernet for each data configuration of `space`, trained when it is first needed."
+
     def __init__(
         self,
-        space:SearchSpace,      # the systems that they hold together
-        prepared:Prepared,      # images
-        recipe:Recipe=None,     # how each is trained; default: `shared_recipe` for so many images
-        seed:int=0,             # of the first weights
-        folder=None,            # for checkpoints, one for each supernet; default: none are kept
-        check_images:int=500,   # as in `Supernet.train`
-        class_weights=None,     # likewise
+        space: SearchSpace,  # the systems that they hold together
+        prepared: Prepared,  # images
+        recipe: Recipe = None,  # how each is trained; default: `shared_recipe` for so many images
+        seed: int = 0,  # of the first weights
+        folder=None,  # for checkpoints, one for each supernet; default: none are kept
+        check_images: int = 500,  # as in `Supernet.train`
+        class_weights=None,  # likewise
     ):
         self.space, self.classes = space, len(prepared.classes)
-        self.prepared, self.recipe, self.seed, self.folder, self.check_images = prepared, recipe or shared_recipe(prepared.sizes["train"]), seed, folder, check_images
+        self.prepared, self.recipe, self.seed, self.folder, self.check_images = (
+            prepared,
+            recipe or shared_recipe(prepared.sizes["train"]),
+            seed,
+            folder,
+            check_images,
+        )
         self.class_weights = _weights_of(class_weights, prepared)
         self.largest, self.smallest = extremes(space)
         self.nets = {}  # data configuration -> its supernet, so far
 
-    def of(self, data:DataConfig)->Supernet:
+    def of(self, data: DataConfig) -> Supernet:
         "The supernet of `data`, trained now if it is not yet."
         if data not in self.nets:
             checkpoint = Path(self.folder) / f"{data}.npz" if self.folder else None
             self.nets[data] = Supernet(self.space.fix(data), self.classes, self.seed).train(
-                self.prepared, self.recipe, checkpoint, self.check_images, class_weights=self.class_weights)
+                self.prepared, self.recipe, checkpoint, self.check_images, class_weights=self.class_weights
+            )
         return self.nets[data]
 
-    def weights_for(self, data:DataConfig)->dict:
+    def weights_for(self, data: DataConfig) -> dict:
         "The weights that subnets at `data` use: name -> float32 array."
         return self.of(data).weights_for(data)
 
     @property
-    def what(self)->dict:
+    def what(self) -> dict:
         "What its scores depend on: all that determines the trainings."
-        return dict(space=asdict(self.space), classes=self.classes, data=self.prepared.key, recipe=asdict(self.recipe), first_weights=self.seed,
-                    **_weights_in(self.class_weights))
+        return dict(
+            space=asdict(self.space),
+            classes=self.classes,
+            data=self.prepared.key,
+            recipe=asdict(self.recipe),
+            first_weights=self.seed,
+            **_weights_in(self.class_weights),
+        )
 
     @property
-    def cost_macs(self)->int:
+    def cost_macs(self) -> int:
         "MACs spent on training so far."
         return sum(epoch["cost_macs"] for net in self.nets.values() for epoch in net.state.history)
 
 # %% ../nbs/09_supernet.ipynb #9937aee6
 @patch
 def extract(
-    self:Supernet,
-    system:System,            # a system of the space
-    calibration:np.ndarray,   # uint8 (n, r, r, c) training images for the statistics
-)->keras.Model:               # float images in [-1, 1] -> logits
+    self: Supernet,
+    system: System,  # a system of the space
+    calibration: np.ndarray,  # uint8 (n, r, r, c) training images for the statistics
+) -> keras.Model:  # float images in [-1, 1] -> logits
     "The subnet as an ordinary Keras model. Raises `DansError` for a system outside the space."
     if system not in self.space:
         raise DansError(f"{system} is not in the supernet's space", "extract one of its systems")
@@ -521,13 +694,13 @@ def extract(
 
 
 @patch
-def save(self:Supernet, path):
+def save(self: Supernet, path):
     "Write the supernet to one file, atomically."
     self.state.save(path, dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed))
 
 
 @patch(cls_method=True)
-def load(cls:Supernet, path)->"Supernet":
+def load(cls: Supernet, path) -> "Supernet":
     "The supernet that `save` wrote, or a checkpoint of `train`. Raises `DansError` where the file is not one."
     state, settings = State.load(path)
     space = SearchSpace(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["space"].items()})
@@ -536,45 +709,68 @@ def load(cls:Supernet, path)->"Supernet":
     return net
 
 # %% ../nbs/09_supernet.ipynb #43abc7e5
-TRACED = 1000    # steps from which a training is worth a trace of its own
+TRACED = 1000  # steps from which a training is worth a trace of its own
+
 
 def train_alone(
-    system:System,              # what to train
-    prepared:Prepared,          # images
-    recipe:Recipe=Recipe(),     # how to train (what concerns several networks does not apply)
-    largest:Architecture=None,  # whose trace short trainings share, below `TRACED` steps; default: the system's own
-    checkpoint=None,            # file to go on from and to write at each record
-    calibration:int=1024,       # training images for the statistics
-    check_images:int=500,       # validation images of the check at each record; 0: none
-    each:int=1,                 # epochs from one record, check and checkpoint to the next
-    class_weights=None,         # "balanced", or what an image of each class counts in the loss on the labels; default: 1
-)->tuple[keras.Model, State]:   # float images in [-1, 1] -> logits, and the training's state
+    system: System,  # what to train
+    prepared: Prepared,  # images
+    recipe: Recipe = Recipe(),  # how to train (what concerns several networks does not apply)
+    largest: Architecture = None,  # whose trace short trainings share, below `TRACED` steps; default: the system's own
+    checkpoint=None,  # file to go on from and to write at each record
+    calibration: int = 1024,  # training images for the statistics
+    check_images: int = 500,  # validation images of the check at each record; 0: none
+    each: int = 1,  # epochs from one record, check and checkpoint to the next
+    class_weights=None,  # "balanced", or what an image of each class counts in the loss on the labels; default: 1
+) -> tuple[keras.Model, State]:  # float images in [-1, 1] -> logits, and the training's state
     "`system` trained on its own from fresh weights, as a Keras model with re-estimated statistics."
     recipe, classes = replace(recipe, distil=False), len(prepared.classes)
     if largest is None or recipe.steps(prepared.sizes["train"]) >= TRACED:
         largest = system.arch
     first = State(initial_weights(system.arch, classes, recipe.seed, largest))
     images = prepared.view("train", system.data, calibration).images
+
     def check(weights):
         split = prepared.view("val", system.data, check_images)
         return dict(val=subnet_accuracy(tensors(weights), system, images[:check_images], split))
-    state = fit(trainer(Layout(largest, classes), recipe.precision), first, prepared, lambda rng: [system], recipe,
-                check=check if check_images else None, checkpoint=checkpoint, settings=dict(system=system.to_dict(), largest=largest.to_dict()), desc=str(system),
-                each=each, class_weights=_weights_of(class_weights, prepared))
+
+    state = fit(
+        trainer(Layout(largest, classes), recipe.precision),
+        first,
+        prepared,
+        lambda rng: [system],
+        recipe,
+        check=check if check_images else None,
+        checkpoint=checkpoint,
+        settings=dict(system=system.to_dict(), largest=largest.to_dict()),
+        desc=str(system),
+        each=each,
+        class_weights=_weights_of(class_weights, prepared),
+    )
     weights = tensors(state.weights)
     return extract(weights, system, calibrate(weights, system, images)), state
 
 # %% ../nbs/09_supernet.ipynb #312d4901
 def fine_tuned(
-    net:Supernet,       # trained; never written to
-    system:System,      # the candidate
-    prepared:Prepared,  # images
-    recipe:Recipe=Recipe(batch=64, rate=1e-3),  # its `epochs`, `deep` and `distil` do not apply
-    steps:int=100,      # optimizer steps
-)->dict:                # weights of the candidate, named as the shared ones
+    net: Supernet,  # trained; never written to
+    system: System,  # the candidate
+    prepared: Prepared,  # images
+    recipe: Recipe = Recipe(batch=64, rate=1e-3),  # its `epochs`, `deep` and `distil` do not apply
+    steps: int = 100,  # optimizer steps
+) -> dict:  # weights of the candidate, named as the shared ones
     "The subnet's weights after a new head and `steps` training steps on its own."
     head, layout = f"head{system.arch.ending}", Layout(net.largest.arch, net.classes)
     fresh = initial_weights(net.largest.arch, net.classes, recipe.seed)
-    weights = {name: np.array(fresh[name] if name.startswith(head) else value) for name, value in net.weights_for(system.data).items()}
+    weights = {
+        name: np.array(fresh[name] if name.startswith(head) else value)
+        for name, value in net.weights_for(system.data).items()
+    }
     recipe = replace(recipe, epochs=steps / max(1, prepared.sizes["train"] // recipe.batch), deep=0.0, distil=False)
-    return fit(trainer(layout, recipe.precision), State(weights), prepared, lambda rng: [system], recipe, desc=f"fine-tuning {system}").weights
+    return fit(
+        trainer(layout, recipe.precision),
+        State(weights),
+        prepared,
+        lambda rng: [system],
+        recipe,
+        desc=f"fine-tuning {system}",
+    ).weights

@@ -17,18 +17,20 @@ from .space import DansError
 
 # %% ../nbs/13_tflite.ipynb #8d641388
 def slim(
-    tflite:bytes,  # a `.tflite` file
-)->bytes:          # the same operators, weights and scales
+    tflite: bytes,  # a `.tflite` file
+) -> bytes:  # the same operators, weights and scales
     "`tflite` without names, metadata, signatures and unused buffers; weights stay 16-byte aligned."
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
+
     class Builder(flatbuffers.Builder):
         def StartVector(self, size, count, alignment):  # Python ignores the schema's force_align
             return super().StartVector(size, count, 16 if size == 1 else alignment)
+
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tflite))
     tensors = [t for graph in model.subgraphs for t in graph.tensors]
     used = {t.buffer for t in tensors if model.buffers[t.buffer].data is not None}
-    keep = [0] + sorted(used - {0})     # buffer 0 is the empty one
+    keep = [0] + sorted(used - {0})  # buffer 0 is the empty one
     number = {old: new for new, old in enumerate(keep)}
     for t in tensors:
         t.name, t.buffer = None, number.get(t.buffer, 0)
@@ -43,44 +45,66 @@ def slim(
 # %% ../nbs/13_tflite.ipynb #9edae322
 class Tensor(NamedTuple):
     "A tensor of the file."
-    shape:tuple     # with the batch axis
-    type:str        # "INT8", "INT32", ...
-    nbytes:int      # its size
-    constant:bool   # it lies in the file, not in RAM
-    scales:tuple    # of its quantisation, one or one for each channel
-    zero_point:int  # of the first
+
+    shape: tuple  # with the batch axis
+    type: str  # "INT8", "INT32", ...
+    nbytes: int  # its size
+    constant: bool  # it lies in the file, not in RAM
+    scales: tuple  # of its quantisation, one or one for each channel
+    zero_point: int  # of the first
+
 
 class Step(NamedTuple):
     "An operator of the file."
-    kind:str        # its name in the TensorFlow Lite schema
-    inputs:tuple    # numbers of the tensors that it reads, constants too
-    outputs:tuple   # numbers of those that it writes
-    kernel:tuple    # rows and columns of its filter; () if it has none
-    macs:int        # multiply-accumulates
+
+    kind: str  # its name in the TensorFlow Lite schema
+    inputs: tuple  # numbers of the tensors that it reads, constants too
+    outputs: tuple  # numbers of those that it writes
+    kernel: tuple  # rows and columns of its filter; () if it has none
+    macs: int  # multiply-accumulates
+
 
 @dataclass(frozen=True)
 class Graph:
     "What a file says."
-    tensors:tuple   # of `Tensor`
-    steps:tuple     # of `Step`, in the order in which they run
-    inputs:tuple    # numbers of tensors
-    outputs:tuple   # numbers of tensors
-    file_bytes:int  # size of the file
+
+    tensors: tuple  # of `Tensor`
+    steps: tuple  # of `Step`, in the order in which they run
+    inputs: tuple  # numbers of tensors
+    outputs: tuple  # numbers of tensors
+    file_bytes: int  # size of the file
 
     @property
-    def macs(self)->int:
+    def macs(self) -> int:
         "Multiply-accumulates of convolutions and dense layers, for one image."
         return sum(step.macs for step in self.steps)
 
 # %% ../nbs/13_tflite.ipynb #ca1b72b0
-OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "CONCATENATION", "MEAN", "REDUCE_MAX",
-             "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD", "RESHAPE", "SOFTMAX", "LOGISTIC")
+OPERATORS = (
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+    "ADD",
+    "SUB",
+    "MUL",
+    "CONCATENATION",
+    "MEAN",
+    "REDUCE_MAX",
+    "AVERAGE_POOL_2D",
+    "MAX_POOL_2D",
+    "PAD",
+    "RESHAPE",
+    "SOFTMAX",
+    "LOGISTIC",
+)
 
 _TYPE_BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
+
 
 def _numbers(vector):
     "A vector of numbers as a tuple; () where there is none. Raises where it reaches beyond the file."
     return () if isinstance(vector, int) else tuple(vector.tolist())
+
 
 def _entries(table, name, size):
     "The entries of a vector of tables. Raises `ValueError` where there are more than the file can hold."
@@ -89,9 +113,11 @@ def _entries(table, name, size):
         raise ValueError(f"{n:,} {name.lower()} in {size:,} bytes")
     return [getattr(table, name)(i) for i in range(n)]
 
+
 def _root(data):
     "The root table of the file and its one graph."
     from ai_edge_litert import schema_py_generated as schema
+
     if data[4:8] != b"TFL3":
         raise ValueError("the mark TFL3 is missing")
     model = schema.Model.GetRootAs(data)
@@ -100,8 +126,10 @@ def _root(data):
         raise DansError(f"{len(graphs)} graphs instead of one", "convert a model without branches on values")
     return model, graphs[0]
 
+
 def _names(table):
     from ai_edge_litert import schema_py_generated as schema
+
     return {v: k for k, v in vars(getattr(schema, table)).items() if isinstance(v, int)}
 
 # %% ../nbs/13_tflite.ipynb #9e6603e4
@@ -111,8 +139,10 @@ def _tensor(number, t, buffers, types):
     if kind not in _TYPE_BYTES:
         raise DansError(f"tensor {number} has the type {kind}, which is not known here", "quantise to int8")
     if min((*shape, *_numbers(t.ShapeSignatureAsNumpy())), default=1) < 1:
-        raise DansError(f"tensor {number} has a shape that is only known when it runs",
-                        "convert the model with a fixed batch of 1 and fixed image sizes")
+        raise DansError(
+            f"tensor {number} has a shape that is only known when it runs",
+            "convert the model with a fixed batch of 1 and fixed image sizes",
+        )
     if t.IsVariable():
         raise DansError(f"tensor {number} keeps its value between images", "only models without state can be read")
     held, nbytes = buffers[t.Buffer()].DataAsNumpy(), prod(shape) * _TYPE_BYTES[kind]
@@ -127,6 +157,7 @@ def _tensor(number, t, buffers, types):
 def _step(kind, op, tensors):
     "The operator `op` of the generated reader, with its filter and MACs."
     from ai_edge_litert import schema_py_generated as schema
+
     inputs, outputs = tuple(i for i in _numbers(op.InputsAsNumpy()) if i >= 0), _numbers(op.OutputsAsNumpy())
     written, kernel, macs = tensors[outputs[0]], (), 0
     if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
@@ -142,8 +173,8 @@ def _step(kind, op, tensors):
 
 # %% ../nbs/13_tflite.ipynb #3daabe0a
 def read(
-    source,     # path of a `.tflite` file, or its bytes
-)->Graph:
+    source,  # path of a `.tflite` file, or its bytes
+) -> Graph:
     """What the file says. Raises `DansError` for a missing or damaged file, one that is not int8 throughout, a shape
     that is not fixed, and an operator that `dans` does not know."""
     path = None if isinstance(source, (bytes, bytearray)) else Path(source)
@@ -167,7 +198,10 @@ def read(
     except DansError as error:  # of the helpers below and above, which do not know the name
         raise DansError(f"{name}: {error.what}", error.remedy) from None
     except Exception as error:  # damaged bytes make the generated reader fail in many ways
-        raise DansError(f"{name}: not a whole .tflite file ({type(error).__name__}: {error})", "convert the model again, or copy the file again") from None
+        raise DansError(
+            f"{name}: not a whole .tflite file ({type(error).__name__}: {error})",
+            "convert the model again, or copy the file again",
+        ) from None
 
 # %% ../nbs/13_tflite.ipynb #cb87ad55
 def _is_int8(kind, i, tensor):
@@ -175,32 +209,57 @@ def _is_int8(kind, i, tensor):
     wider = tensor.constant and (i == 2 or i == 1 and kind in ("MEAN", "REDUCE_MAX", "RESHAPE", "PAD"))
     return tensor.type == "INT8" or wider and tensor.type in ("INT32", "INT64")
 
+
 def _check_kinds(kinds, ops, tensors):
     "Raises `DansError` for an operator that is not known, or one that writes something else than int8."
     unknown = sorted(set(kinds) - set(OPERATORS))
-    float_at = [f"{kind} (operator {n})" for n, (kind, op) in enumerate(zip(kinds, ops))
-                if not all(_is_int8(kind, i, tensors[t]) for i, t in enumerate(_numbers(op.InputsAsNumpy())) if t >= 0)
-                or any(tensors[t].type != "INT8" for t in _numbers(op.OutputsAsNumpy()))]
+    float_at = [
+        f"{kind} (operator {n})"
+        for n, (kind, op) in enumerate(zip(kinds, ops))
+        if not all(_is_int8(kind, i, tensors[t]) for i, t in enumerate(_numbers(op.InputsAsNumpy())) if t >= 0)
+        or any(tensors[t].type != "INT8" for t in _numbers(op.OutputsAsNumpy()))
+    ]
     if float_at or {"QUANTIZE", "DEQUANTIZE"} & set(unknown):
-        raise DansError(f"not int8 throughout: {(float_at or unknown)[0]}",
-                        "convert it with int8 input and output, as `dans.quantise.quantise` does")
+        raise DansError(
+            f"not int8 throughout: {(float_at or unknown)[0]}",
+            "convert it with int8 input and output, as `dans.quantise.quantise` does",
+        )
     if unknown:
         raise DansError(f"the operator {unknown[0]} is not known here", f"known are {', '.join(OPERATORS)}")
 
 # %% ../nbs/13_tflite.ipynb #3d9204fc
-_READS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "ADD": 2, "SUB": 2, "MUL": 2, "MEAN": 2, "REDUCE_MAX": 2, "PAD": 2}
+_READS = {
+    "CONV_2D": 2,
+    "DEPTHWISE_CONV_2D": 2,
+    "FULLY_CONNECTED": 2,
+    "ADD": 2,
+    "SUB": 2,
+    "MUL": 2,
+    "MEAN": 2,
+    "REDUCE_MAX": 2,
+    "PAD": 2,
+}
+
 
 def _check_order(graph):
     "Raises `ValueError` where an operator reads what is not there yet, writes into the file, or lacks an input."
     numbers = [t for step in graph.steps for t in (*step.inputs, *step.outputs)] + [*graph.inputs, *graph.outputs]
-    if not graph.steps or not graph.inputs or not graph.outputs or min(numbers) < 0 or max(numbers) >= len(graph.tensors):
+    if (
+        not graph.steps
+        or not graph.inputs
+        or not graph.outputs
+        or min(numbers) < 0
+        or max(numbers) >= len(graph.tensors)
+    ):
         raise ValueError("it has no operators, inputs or outputs, or names tensors that it does not hold")
     if any(graph.tensors[t].shape[:1] != (1,) for t in graph.inputs):
         raise DansError("the model takes several images at once", "convert it with a batch of 1")
     there = {t for t, tensor in enumerate(graph.tensors) if tensor.constant} | set(graph.inputs)
     for i, step in enumerate(graph.steps):
         if len(step.inputs) < _READS.get(step.kind, 1) or len(step.outputs) != 1:
-            raise ValueError(f"operator {i}, {step.kind}, has {len(step.inputs)} inputs and {len(step.outputs)} outputs")
+            raise ValueError(
+                f"operator {i}, {step.kind}, has {len(step.inputs)} inputs and {len(step.outputs)} outputs"
+            )
         if not set(step.inputs) <= there or graph.tensors[step.outputs[0]].constant:
             raise ValueError(f"operator {i}, {step.kind}, reads what was not written, or writes what is constant")
         there |= set(step.outputs)
@@ -211,26 +270,33 @@ def _check_order(graph):
 @dataclass(frozen=True)
 class Port:
     "Input or output of an int8 model: real value = `scale` x (integer - `zero_point`)."
-    shape:tuple     # without the batch axis
-    scale:float
-    zero_point:int
+
+    shape: tuple  # without the batch axis
+    scale: float
+    zero_point: int
+
 
 def ports(
-    tflite:bytes,        # a `.tflite` file
-)->tuple[Port, Port]:    # input, output
+    tflite: bytes,  # a `.tflite` file
+) -> tuple[Port, Port]:  # input, output
     """The two ends of an int8 model. Raises `DansError` for bytes that are no whole `.tflite` file,
     and for a model of another type."""
     try:
         model, graph = _root(tflite)
-        types, buffers, tensors = _names("TensorType"), _entries(model, "Buffers", len(tflite)), _entries(graph, "Tensors", len(tflite))
+        types, buffers, tensors = (
+            _names("TensorType"),
+            _entries(model, "Buffers", len(tflite)),
+            _entries(graph, "Tensors", len(tflite)),
+        )
         ends = [_tensor(i, tensors[i], buffers, types) for i in (graph.Inputs(0), graph.Outputs(0))]
         if all(t.type == "INT8" for t in ends):
             return tuple(Port(t.shape[1:], t.scales[0], t.zero_point) for t in ends)
     except DansError:
         raise
     except Exception as error:  # damaged bytes make the generated reader fail in many ways
-        raise DansError(f"these {len(tflite):,} bytes are not a whole .tflite file ({error})",
-                        "pass what `quantise` returned") from None
+        raise DansError(
+            f"these {len(tflite):,} bytes are not a whole .tflite file ({error})", "pass what `quantise` returned"
+        ) from None
     raise DansError("the model's input or output is not int8", "pass what `quantise` returned")
 
 # %% ../nbs/13_tflite.ipynb #6dc454b8
@@ -238,14 +304,21 @@ def _scratch(step, tensors, kernels):
     "Bytes of each piece of scratch memory of one operator."
     read, written = (tensors[t].shape for t in (step.inputs[0], step.outputs[0]))
     over = step.kind in ("MEAN", "REDUCE_MAX")
-    return scratch_bytes(step.kind, kernels, step.kernel, read[-1], prod(written) if over else written[-1],
-                         len(read), prod(tensors[step.inputs[1]].shape) if over else 0)
+    return scratch_bytes(
+        step.kind,
+        kernels,
+        step.kernel,
+        read[-1],
+        prod(written) if over else written[-1],
+        len(read),
+        prod(tensors[step.inputs[1]].shape) if over else 0,
+    )
 
 # %% ../nbs/13_tflite.ipynb #5c2ec551
 def buffers_of(
-    graph:Graph,                # from `read`
-    kernels:str="reference",    # a library of `KERNELS`
-)->list[Buffer]:                # tensors by number, then scratch memory
+    graph: Graph,  # from `read`
+    kernels: str = "reference",  # a library of `KERNELS`
+) -> list[Buffer]:  # tensors by number, then scratch memory
     "Everything that takes RAM while the model runs. Raises `DansError` for an unknown library."
     first, last, end = {t: 0 for t in graph.inputs}, {}, len(graph.steps) - 1
     for i, step in enumerate(graph.steps):
@@ -255,24 +328,43 @@ def buffers_of(
         for t in step.inputs:
             last[t] = i
     last |= {t: end for t in graph.outputs}
-    tensors = [Buffer(f"tensor {t}", graph.tensors[t].nbytes, first[t], last.get(t, 0)) for t in sorted(first) if not graph.tensors[t].constant]
-    scratch = [Buffer(f"scratch {i}", n, i, i) for i, step in enumerate(graph.steps) for n in _scratch(step, graph.tensors, kernels)]
+    tensors = [
+        Buffer(f"tensor {t}", graph.tensors[t].nbytes, first[t], last.get(t, 0))
+        for t in sorted(first)
+        if not graph.tensors[t].constant
+    ]
+    scratch = [
+        Buffer(f"scratch {i}", n, i, i)
+        for i, step in enumerate(graph.steps)
+        for n in _scratch(step, graph.tensors, kernels)
+    ]
     return tensors + scratch
 
 # %% ../nbs/13_tflite.ipynb #a9f95466
 def _records(graph, bits, kernels):
     "What the runtime needs beside the head, from `dans.hardware.records`."
-    scales = [len(graph.tensors[step.inputs[1]].scales) if step.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") else 0
-              for step in graph.steps]
+    scales = [
+        len(graph.tensors[step.inputs[1]].scales)
+        if step.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+        else 0
+        for step in graph.steps
+    ]
     scratch = sum(len(_scratch(step, graph.tensors, kernels)) for step in graph.steps)
-    return records(tuple(step.kind for step in graph.steps), tuple(scales), len(graph.tensors), scratch, bits,
-                   (len(graph.inputs), len(graph.outputs)))
+    return records(
+        tuple(step.kind for step in graph.steps),
+        tuple(scales),
+        len(graph.tensors),
+        scratch,
+        bits,
+        (len(graph.inputs), len(graph.outputs)),
+    )
+
 
 def tail_bytes(
-    graph:Graph,                # from `read`
-    bits:int=32,                # of a pointer: 32 on microcontrollers, 64 in the Python wheel
-    kernels:str="reference",    # library that asks for scratch memory
-)->int:                         # bytes
+    graph: Graph,  # from `read`
+    bits: int = 32,  # of a pointer: 32 on microcontrollers, 64 in the Python wheel
+    kernels: str = "reference",  # library that asks for scratch memory
+) -> int:  # bytes
     "The runtime's records of the model. (On 64 bits within 16 bytes of the interpreter for the files that were tried.)"
     return _records(graph, bits, kernels).tail
 
@@ -280,24 +372,26 @@ def tail_bytes(
 @dataclass(frozen=True)
 class FileFootprint:
     "What a model file costs on a board with TensorFlow Lite Micro."
-    file_bytes:int  # flash for the model; the runtime's code is not in it
-    ram_bytes:int   # head of the arena: tensors and scratch memory, to the byte
-    tail_bytes:int  # the runtime's records
-    start_bytes:int # all that the runtime needs while it loads the model, when nothing is in the head
-    macs:int        # multiply-accumulates for one image
-    kernels:str     # library whose scratch memory is in the head
-    bits:int        # length of a pointer that the tail is for
+
+    file_bytes: int  # flash for the model; the runtime's code is not in it
+    ram_bytes: int  # head of the arena: tensors and scratch memory, to the byte
+    tail_bytes: int  # the runtime's records
+    start_bytes: int  # all that the runtime needs while it loads the model, when nothing is in the head
+    macs: int  # multiply-accumulates for one image
+    kernels: str  # library whose scratch memory is in the head
+    bits: int  # length of a pointer that the tail is for
 
     @property
-    def arena_bytes(self)->int:
+    def arena_bytes(self) -> int:
         "What to reserve in all, with a margin, a multiple of 16."
         return whole_arena(self.ram_bytes, Records(self.tail_bytes, self.start_bytes), self.bits)
 
+
 def footprint_of(
-    source,                     # path of an int8 `.tflite` file, or its bytes
-    kernels:str="reference",    # "reference", "cmsis-nn" or "cmsis-nn-mve"
-    bits:int=32,                # of a pointer: 32 on microcontrollers, 64 in the Python wheel
-)->FileFootprint:
+    source,  # path of an int8 `.tflite` file, or its bytes
+    kernels: str = "reference",  # "reference", "cmsis-nn" or "cmsis-nn-mve"
+    bits: int = 32,  # of a pointer: 32 on microcontrollers, 64 in the Python wheel
+) -> FileFootprint:
     "What the file costs, from its bytes alone. Raises `DansError` as `read` does, and for unknown kernels."
     graph = read(source)
     head = plan(buffers_of(graph, kernels))[1]
@@ -305,12 +399,21 @@ def footprint_of(
 
 # %% ../nbs/13_tflite.ipynb #15a3656c
 def layers(
-    graph:Graph,                # from `read`
-    kernels:str="reference",    # as for `footprint_of`
-)->list[dict]:                  # one row for each operator
+    graph: Graph,  # from `read`
+    kernels: str = "reference",  # as for `footprint_of`
+) -> list[dict]:  # one row for each operator
     "Shape, MACs, weights in flash and RAM in use of each operator, the peak marked."
     live = buffers_of(graph, kernels)
     used = [sum(b.nbytes for b in live if b.first <= i <= b.last) for i in range(len(graph.steps))]
-    return [dict(operator=i, kind=step.kind, output="x".join(map(str, graph.tensors[step.outputs[0]].shape[1:])), macs=step.macs,
-                 weights_bytes=sum(graph.tensors[t].nbytes for t in step.inputs if graph.tensors[t].constant),
-                 ram_in_use_bytes=n, peak=n == max(used)) for i, (step, n) in enumerate(zip(graph.steps, used))]
+    return [
+        dict(
+            operator=i,
+            kind=step.kind,
+            output="x".join(map(str, graph.tensors[step.outputs[0]].shape[1:])),
+            macs=step.macs,
+            weights_bytes=sum(graph.tensors[t].nbytes for t in step.inputs if graph.tensors[t].constant),
+            ram_in_use_bytes=n,
+            peak=n == max(used),
+        )
+        for i, (step, n) in enumerate(zip(graph.steps, used))
+    ]

@@ -1,15 +1,21 @@
 "Small int8 graphs made by hand: every operator that `dans.tflite` knows, two inputs, two outputs, branches, equal sizes."
+
 import numpy as np
 
 
 def _layers():
     import keras
-    layers, normal = keras.layers, lambda: keras.initializers.RandomNormal(stddev=.3, seed=1)
+
+    layers, normal = keras.layers, lambda: keras.initializers.RandomNormal(stddev=0.3, seed=1)
+
     def conv(x, filters, size=3, stride=1, act="relu6"):
         return layers.Conv2D(filters, size, stride, padding="same", activation=act, kernel_initializer=normal())(x)
+
     def depthwise(x, size=3, stride=1, each=1):
-        return layers.DepthwiseConv2D(size, stride, padding="same", depth_multiplier=each, activation="relu6",
-                                      depthwise_initializer=normal())(x)
+        return layers.DepthwiseConv2D(
+            size, stride, padding="same", depth_multiplier=each, activation="relu6", depthwise_initializer=normal()
+        )(x)
+
     return layers, keras.Input, conv, depthwise
 
 
@@ -92,6 +98,7 @@ def convert(make, integer=True):
     "The graph as a `.tflite` file: int8 throughout, or with float ends."
     import keras, tensorflow as tf
     from tensorflow.python.framework import convert_to_constants as constants
+
     keras.utils.set_random_seed(0)
     inputs, outputs = make()
     model = keras.Model(inputs, outputs)
@@ -100,7 +107,9 @@ def convert(make, integer=True):
     frozen = constants.convert_variables_to_constants_v2(run.get_concrete_function())
     converter, rng = tf.lite.TFLiteConverter.from_concrete_functions([frozen]), np.random.default_rng(0)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([rng.uniform(-1, 1, s.shape).astype("float32") for s in shapes] for _ in range(20))
+    converter.representative_dataset = lambda: (
+        [rng.uniform(-1, 1, s.shape).astype("float32") for s in shapes] for _ in range(20)
+    )
     if integer:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8

@@ -1,4 +1,5 @@
 "Small images, folders, parquet files and a TFDS data set, written for the tests of sources and data."
+
 import io, json, os
 
 import numpy as np
@@ -11,9 +12,26 @@ from PIL import Image
 from dans.sources import Source, digest
 from dans.space import DansError
 
-LABELS = ("depiction", "body_part", "predominantly_female", "predominantly_male", "gender_unknown", "young",
-          "middle_age", "older", "age_unknown", "near", "medium_distance", "far", "dark", "normal_lighting",
-          "bright", "person_depiction", "non-person_depiction", "non-person_non-depiction")   # beside `person`
+LABELS = (
+    "depiction",
+    "body_part",
+    "predominantly_female",
+    "predominantly_male",
+    "gender_unknown",
+    "young",
+    "middle_age",
+    "older",
+    "age_unknown",
+    "near",
+    "medium_distance",
+    "far",
+    "dark",
+    "normal_lighting",
+    "bright",
+    "person_depiction",
+    "non-person_depiction",
+    "non-person_non-depiction",
+)  # beside `person`
 
 photos = pytest.mark.skipif("DANS_PHOTOS" not in os.environ, reason="DANS_PHOTOS names no folder of photographs")
 
@@ -55,8 +73,13 @@ def class_folder(path, classes=("cat", "dog"), n=10, width=40, height=32, first=
 def parquet_file(path, labels, first=0, label="label", names=None, columns=None, size=(40, 32)):
     "A parquet file as Hugging Face `datasets` writes it: one image for each of `labels`."
     images = [dict(bytes=encoded(first + i, *size), path=f"{i}.png") for i in range(len(labels))]
-    table = pa.table({"image": pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-                      label: pa.array(labels, pa.int64()), **(columns or {})})
+    table = pa.table(
+        {
+            "image": pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            label: pa.array(labels, pa.int64()),
+            **(columns or {}),
+        }
+    )
     if names:
         features = {"image": {"_type": "Image"}, label: {"names": list(names), "_type": "ClassLabel"}}
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
@@ -66,8 +89,10 @@ def parquet_file(path, labels, first=0, label="label", names=None, columns=None,
 
 def wake_vision_rows(n, first=0):
     "Labels of `n` images as in Wake Vision: person is 0, 1, 0, 1, ..., every seventh is -1."
-    rows = [dict.fromkeys(LABELS, i % 2) | dict(person=-1 if i % 7 == 6 else i % 2, filename=f"{first + i:05d}.jpg")
-            for i in range(n)]
+    rows = [
+        dict.fromkeys(LABELS, i % 2) | dict(person=-1 if i % 7 == 6 else i % 2, filename=f"{first + i:05d}.jpg")
+        for i in range(n)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -88,8 +113,12 @@ def wake_vision_tfds(data_dir, sizes):
 
         def _info(self):
             labels = {name: tfds.features.ClassLabel(names=["No", "Yes"]) for name in ("person", *LABELS)}
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(
-                dict(image=tfds.features.Image(shape=(None, None, 3)), filename=tfds.features.Text()) | labels))
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(
+                    dict(image=tfds.features.Image(shape=(None, None, 3)), filename=tfds.features.Text()) | labels
+                ),
+            )
 
         def _split_generators(self, dl_manager):
             return {split: self._examples(i, n) for i, (split, n) in enumerate(sizes.items())}
@@ -117,4 +146,5 @@ def drawn(sizes=None, side=32, classes=("a", "b"), fail_at=None, error=None):
                     raise error
                 yield split, f"{split} {i}", pixels(1000 * s + i, side, side), i % len(classes), dict(index=i)
                 number += 1
+
     return Source("drawn", classes, digest(repr((sizes, side)).encode()).hex(), sizes, side, rows)

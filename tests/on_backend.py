@@ -1,4 +1,5 @@
 "Train and score one small space on the backend that Keras runs on: `python on_backend.py FOLDER` writes FOLDER/BACKEND.npz."
+
 import sys
 import time
 from contextlib import suppress
@@ -17,12 +18,21 @@ from dans.supernet import Layout, Recipe, State, Supernet, as_rgb, train_alone, 
 SPACE = SearchSpace(resolutions=(16,), widths=(0.1, 0.2), max_depths=(2, 1, 0, 0, 0))
 RECIPE = Recipe(epochs=4, batch=16)
 DRAWS = 8
-SYSTEMS = [System(DataConfig(16, color), Architecture((*depths, 0, 0, 0), width))
-           for color, depths, width in (("rgb", (2, 1), 0.2), ("mono", (0, 0), 0.1), ("mono", (1, 0), 0.2), ("rgb", (1, 1), 0.1))]
+SYSTEMS = [
+    System(DataConfig(16, color), Architecture((*depths, 0, 0, 0), width))
+    for color, depths, width in (
+        ("rgb", (2, 1), 0.2),
+        ("mono", (0, 0), 0.1),
+        ("mono", (1, 0), 0.2),
+        ("rgb", (1, 1), 0.1),
+    )
+]
 
 
 def small_images(folder):
-    return prepare(wake_scenes(n_train=64, n_val=32, n_test=32, seed=0, native=32), SPACE.resolutions, Path(folder) / "cache")
+    return prepare(
+        wake_scenes(n_train=64, n_val=32, n_test=32, seed=0, native=32), SPACE.resolutions, Path(folder) / "cache"
+    )
 
 
 def bent(seed=0):
@@ -42,20 +52,26 @@ def compilations(train):
 
 def steps(net, prepared):
     "Gradients of some subnets at `DRAWS` weights, two updates from given gradients, seconds of a first call and of later steps."
-    train, found, labels = trainer(Layout(net.largest.arch, 2)), {}, prepared.labels("train")[:RECIPE.batch]
+    train, found, labels = trainer(Layout(net.largest.arch, 2)), {}, prepared.labels("train")[: RECIPE.batch]
     nets = [bent(seed) for seed in range(DRAWS)]
     for i, system in enumerate(SYSTEMS):
         images, results = as_rgb(prepared.view("train", system.data, RECIPE.batch).images), []
         for other in nets:
             train.load(other.weights)
             began = time.perf_counter()
-            results.append([np.array(v) for v in train.gradients(system, images, np.eye(2, dtype=np.float32)[labels], 0.5)])
+            results.append(
+                [np.array(v) for v in train.gradients(system, images, np.eye(2, dtype=np.float32)[labels], 0.5)]
+            )
             found.setdefault(f"first_seconds{i}", time.perf_counter() - began)
         found |= {f"{name}{i}": np.stack(values) for name, values in zip(("loss", "logits", "gradient"), zip(*results))}
         found[f"compilations{i}"] = compilations(train)
     train.load(net.weights)
     for seed in range(2):
-        train.update(keras.ops.convert_to_tensor(np.random.default_rng(seed).normal(size=train.vector.shape).astype("f")), 1e-2, 0.1)
+        train.update(
+            keras.ops.convert_to_tensor(np.random.default_rng(seed).normal(size=train.vector.shape).astype("f")),
+            1e-2,
+            0.1,
+        )
     found["updated"] = np.array(train.vector)
     seconds = []
     for _ in range(5):
@@ -72,7 +88,9 @@ def scores(net, prepared):
         calibration, val = (prepared.view(split, system.data, 32).images for split in ("train", "val"))
         weights = tensors(net.weights_for(system.data))
         found[f"alone{i}"] = np.array(subnet_logits(weights, system, val, calibrate(weights, system, calibration)))
-        found[f"tree{i}"] = tree_logits(net, system.data, system.arch.width, {system.arch.depths}, calibration, val)[system.arch.depths]
+        found[f"tree{i}"] = tree_logits(net, system.data, system.arch.width, {system.arch.depths}, calibration, val)[
+            system.arch.depths
+        ]
     return found | dict(scores=score_subnets(net, systems, prepared, calibration=32), labels=prepared.labels("val"))
 
 
@@ -88,17 +106,24 @@ def trainings(prepared, folder):
     "A training in one piece, the same interrupted after an epoch, and one with every option of a recipe."
     whole = trained(prepared)
     file = Path(folder) / f"{keras.backend.backend()}-checkpoint.npz"
+
     def stop(epoch):
         if epoch["epoch"] == 2:
             raise KeyboardInterrupt
+
     with suppress(KeyboardInterrupt):
         trained(prepared, checkpoint=file, on_epoch=stop)
     resumed_from = len(State.load(file)[0].history)
     resumed = trained(prepared, checkpoint=file)
-    options = replace(RECIPE, epochs=2, networks="largest", own_scale=True, decay=0.1, average=0.5, precision="bfloat16")
+    options = replace(
+        RECIPE, epochs=2, networks="largest", own_scale=True, decay=0.1, average=0.5, precision="bfloat16"
+    )
     all_options = trained(prepared, options, check_images=32)
-    found = {f"{kind}/{name}": value for kind, net in dict(whole=whole, resumed=resumed, options=all_options).items()
-             for name, value in net.weights.items()}
+    found = {
+        f"{kind}/{name}": value
+        for kind, net in dict(whole=whole, resumed=resumed, options=all_options).items()
+        for name, value in net.weights.items()
+    }
     return found | dict(losses=losses(whole), options_losses=losses(all_options), resumed_from=resumed_from)
 
 

@@ -1,4 +1,5 @@
 "The benchmarks: they run at a tiny size, count work rightly, and the page shows the committed results."
+
 import json
 import os
 import subprocess
@@ -21,7 +22,13 @@ SPACE = SearchSpace(resolutions=(16,), colors=("rgb",), widths=(0.2,))
 
 
 def bench(*words, **env):
-    return subprocess.run([sys.executable, "-m", "benchmarks", *words], cwd=ROOT, capture_output=True, text=True, env={**os.environ, **env})
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +77,14 @@ def test_a_schedule_keeps_the_order_and_takes_the_longest_first(workers, hours):
 
 def test_memory_is_measured_by_stage_and_along_evaluations(results):
     record = results["memory"]
-    assert [row["stage"] for row in record["rows"]] == ["preparation", "supernet", "scoring", "search", "standalone", "quantisation"]
+    assert [row["stage"] for row in record["rows"]] == [
+        "preparation",
+        "supernet",
+        "scoring",
+        "search",
+        "standalone",
+        "quantisation",
+    ]
     assert all(row["before_bytes"] > 0 and row["peak_bytes"] >= 0 for row in record["rows"])
     assert [curve["after"][-1] for curve in record["curves"]] == [100, 10, 4]
     for curve in record["curves"]:
@@ -78,13 +92,19 @@ def test_memory_is_measured_by_stage_and_along_evaluations(results):
 
 
 def test_memory_does_not_grow_with_evaluations_in_the_committed_results():
-    scored = next(c for c in json.loads((ROOT / "benchmarks/results.json").read_text())["memory"]["curves"] if c["evaluation"] == "scored")
+    scored = next(
+        c
+        for c in json.loads((ROOT / "benchmarks/results.json").read_text())["memory"]["curves"]
+        if c["evaluation"] == "scored"
+    )
     assert scored["after"][-1] == 2000 and abs(scored["resident_bytes"][-1] - scored["resident_bytes"][0]) < 32 * 2**20
 
 
 def test_cases_of_broken_input_are_counted(results):
     rows = results["fuzz"]["rows"]
-    assert len({row["input"] for row in rows}) == len(rows) >= 10 and all(row["cases"] >= 5 and not row["failed"] for row in rows)
+    assert len({row["input"] for row in rows}) == len(rows) >= 10 and all(
+        row["cases"] >= 5 and not row["failed"] for row in rows
+    )
 
 
 def test_a_contest_takes_turns():
@@ -106,6 +126,7 @@ def test_a_sample_stands_for_all():
 
 def test_work_is_counted_as_scoring_counts_it():
     from dans.score import list_macs, tree_macs
+
     systems = subnets(SPACE, DataConfig(16), 0.2)
     for some in (systems, systems[::7]):
         work = work_of(some)
@@ -114,9 +135,14 @@ def test_work_is_counted_as_scoring_counts_it():
     assert alone["list_macs"] == alone["tree_macs"]
 
 
-@pytest.mark.parametrize("words, said", [
-    (["--only", "speed"], "invalid choice: 'speed'"), (["--threads", "0"], "whole numbers from 1"),
-    (["--quick", "--out", "Makefile"], "delete it, or name another file: --out FILE")])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--only", "speed"], "invalid choice: 'speed'"),
+        (["--threads", "0"], "whole numbers from 1"),
+        (["--quick", "--out", "Makefile"], "delete it, or name another file: --out FILE"),
+    ],
+)
 def test_bad_input_is_refused_in_one_line(words, said):
     before = (ROOT / "Makefile").read_bytes()
     done = bench(*words)
@@ -131,5 +157,12 @@ def test_the_page_is_drawn_from_the_committed_results(name):
     NotebookClient(fresh, kernel_name="python3", resources={"metadata": {"path": ROOT / "nbs"}}).execute()
 
     def text(notebook):
-        return [o["data"].get("text/markdown") for c in notebook.cells if c.cell_type == "code" for o in c.outputs if "data" in o]
+        return [
+            o["data"].get("text/markdown")
+            for c in notebook.cells
+            if c.cell_type == "code"
+            for o in c.outputs
+            if "data" in o
+        ]
+
     assert text(fresh) == text(page), "run 'make bench ARGS=--page'"

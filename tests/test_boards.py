@@ -1,4 +1,5 @@
 "What boards promise: sources, limits, and estimates that are never without their error."
+
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from dans.boards import DEVICES, ROWS, Fit, board_named, holders, calibration, e
 from dans.hardware import Limits, footprint, operators
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
 
-SYSTEM = System(DataConfig(48, "rgb"), Architecture((1, 2, 0, 0, 0), .3))
+SYSTEM = System(DataConfig(48, "rgb"), Architecture((1, 2, 0, 0, 0), 0.3))
 
 
 def test_boards_state_their_numbers_and_sources():
@@ -44,26 +45,32 @@ def test_every_speed_rests_on_enough_rows_with_sources():
     assert len(speeds()) >= 5
     for s in speeds():
         own = [r for r in rows if (r["core"], r["kernels"]) == (s.core, s.kernels)]
-        assert len(own) == s.rows >= ROWS and {r["model"] for r in own} == set(s.errors) and all(r["source"] for r in own)
+        assert (
+            len(own) == s.rows >= ROWS and {r["model"] for r in own} == set(s.errors) and all(r["source"] for r in own)
+        )
         assert 0 < s.error < 1 and s.cycles_per_mac[1] > 0
         assert {r["board"] for r in own} == set(s.board.split(" and "))
 
 
 def test_a_network_is_judged_by_a_fit_that_has_not_seen_it(monkeypatch, tmp_path):
     import dans.boards as boards
+
     lines = ["core,kernels,board,clock_mhz,clock,model,macs,conv_macs,latency_ms,source"]
-    lines += [f"C,k,b,100,stated,m{i},{10**6 * (i + 1)},,{20. * (i + 1)},s" for i in range(7)]     # 2 cycles for each MAC
-    lines += ["C,k,b,100,stated,odd,1000000,,30,s"] * 4                                             # 3 cycles, measured four times
+    # 2 cycles for each MAC
+    lines += [f"C,k,b,100,stated,m{i},{10**6 * (i + 1)},,{20.0 * (i + 1)},s" for i in range(7)]
+    lines += ["C,k,b,100,stated,odd,1000000,,30,s"] * 4  # 3 cycles, measured four times
     path = tmp_path / "rows.csv"
     path.write_text("\n".join(lines))
     monkeypatch.setattr(boards, "_CALIBRATION", path)
-    s, = boards.speeds.__wrapped__()
-    assert s.rows == 11 and s.errors["odd"] == pytest.approx(2 / 3 - 1)     # its other rows did not help
+    (s,) = boards.speeds.__wrapped__()
+    assert s.rows == 11 and s.errors["odd"] == pytest.approx(2 / 3 - 1)  # its other rows did not help
     assert all(e > 0 for model, e in s.errors.items() if model != "odd") and s.error == pytest.approx(1 / 3)
 
 
 def test_latency_scales_with_clock_and_work():
-    fast, slow = (latency(SYSTEM, replace(DEVICES["nrf52840"], clock_mhz=mhz), "microtvm+cmsis-nn") for mhz in (128, 64))
+    fast, slow = (
+        latency(SYSTEM, replace(DEVICES["nrf52840"], clock_mhz=mhz), "microtvm+cmsis-nn") for mhz in (128, 64)
+    )
     assert slow.ms == pytest.approx(2 * fast.ms) and slow.low < slow.ms < slow.high and slow.error == fast.error > 0
     assert fast.ms == latency(operators(SYSTEM), replace(DEVICES["nrf52840"], clock_mhz=128), "microtvm+cmsis-nn").ms
     assert "4 networks" in str(slow) and "another board" in str(slow)
@@ -76,24 +83,40 @@ def test_energy_is_published_power_times_latency():
     board = DEVICES["stm32l4r5"]
     time = latency(SYSTEM, board, "x-cube-ai-7.3")
     found = energy(time, board)
-    assert found.low_mj == pytest.approx(time.low * board.power_mw[0] / 1000) and found.high_mj > found.low_mj and "X-CUBE-AI" in found.source
+    assert (
+        found.low_mj == pytest.approx(time.low * board.power_mw[0] / 1000)
+        and found.high_mj > found.low_mj
+        and "X-CUBE-AI" in found.source
+    )
 
 
 def test_what_fits():
     space = SearchSpace.preset("quick")
     rows = fits(space, {"all": Limits(), "none": Limits(ram_bytes=1), "some": Limits(ram_bytes=8192)})
-    assert sum(r["fitting"] for r in rows if r["board"] == "all") == len(space) == sum(r["systems"] for r in rows if r["board"] == "none")
+    assert (
+        sum(r["fitting"] for r in rows if r["board"] == "all")
+        == len(space)
+        == sum(r["systems"] for r in rows if r["board"] == "none")
+    )
     assert {r["widest"] for r in rows if r["board"] == "none"} == {None}
     some = {r["resolution"]: r for r in rows if r["board"] == "some"}
     assert np.all(np.diff([some[r]["fitting"] for r in space.resolutions]) <= 0)
 
 
 def test_a_board_is_found_by_any_of_its_names():
-    for name, key in (("nrf52840", "nrf52840"), ("NRF52840 dk", "nrf52840"), ("arduino-nano-33-ble-sense", "nrf52840"), ("STM32F446RE", "stm32f446"),
-                      ("Raspberry Pi Pico W", "rp2040"), ("Nicla Vision", None), ("OpenMV Cam H7 Plus", "stm32h743"), ("Portenta H7", None)):
+    for name, key in (
+        ("nrf52840", "nrf52840"),
+        ("NRF52840 dk", "nrf52840"),
+        ("arduino-nano-33-ble-sense", "nrf52840"),
+        ("STM32F446RE", "stm32f446"),
+        ("Raspberry Pi Pico W", "rp2040"),
+        ("Nicla Vision", None),
+        ("OpenMV Cam H7 Plus", "stm32h743"),
+        ("Portenta H7", None),
+    ):
         if key:
             assert board_named(name) == DEVICES[key]
-        else:   # a part of a name is a hint, not a board
+        else:  # a part of a name is a hint, not a board
             with pytest.raises(DansError, match="did you mean stm32h747"):
                 board_named(name)
     for name in ("", "toaster", "esp"):
@@ -109,7 +132,9 @@ def test_a_fit_says_what_is_left_or_what_is_missing():
     assert inside.lacks == {} and "leaves 56 KiB of RAM and 1000 KiB of flash" in str(inside)
     assert outside.lacks == dict(RAM=16, flash=1024**2) and "16 B too much RAM and 1 MiB too much flash" in str(outside)
     assert "nrf52840" in holders(200 * 1024, 24 * 1024) and "nrf52840" not in holders(256 * 1024 + 16, 1)
-    assert Fit(DEVICES["corstone300"], 1024, 10**9).lacks == {} and "not known" in str(Fit(DEVICES["corstone300"], 1024, 1))
+    assert Fit(DEVICES["corstone300"], 1024, 10**9).lacks == {} and "not known" in str(
+        Fit(DEVICES["corstone300"], 1024, 1)
+    )
     sizes = [DEVICES[name].block_bytes for name in holders(1, 1)]
     assert sizes == sorted(sizes)
 
@@ -117,6 +142,8 @@ def test_a_fit_says_what_is_left_or_what_is_missing():
 def test_limits_of_a_board_hold_for_the_arena_with_the_library_that_is_named():
     board = DEVICES["nrf52840"]
     assert board.limits().kernels == "reference" and board.limits(kernels="tflm+cmsis-nn").kernels == "cmsis-nn"
-    assert DEVICES["corstone300"].scratch("cmsis-nn") == "cmsis-nn-mve" and board.scratch("x-cube-ai-7.3") == "reference"
+    assert (
+        DEVICES["corstone300"].scratch("cmsis-nn") == "cmsis-nn-mve" and board.scratch("x-cube-ai-7.3") == "reference"
+    )
     with pytest.raises(DansError, match="kernels 'CMSISNN' are unknown"):
         board.limits(kernels="CMSISNN")

@@ -1,4 +1,5 @@
 "Data: one filter, crops, and a cache that is whole or not there."
+
 import errno, json, os, shutil, subprocess, sys
 from collections import Counter
 from dataclasses import replace
@@ -8,11 +9,23 @@ import pytest
 from PIL import Image
 
 import dans.data
-from dans.data import (ImageFile, Prepared, collage, crops, decode, draw_boxes, folder, key_of, parquet, prepare, reduce,
-                       source, wake_scenes)
+from dans.data import (
+    ImageFile,
+    Prepared,
+    collage,
+    crops,
+    decode,
+    draw_boxes,
+    folder,
+    key_of,
+    parquet,
+    prepare,
+    reduce,
+    source,
+    wake_scenes,
+)
 from dans.space import DansError, DataConfig
-from make_data import (class_folder, drawn, encoded, parquet_file, photos, pixels, refused,
-                       wake_vision_parquet)
+from make_data import class_folder, drawn, encoded, parquet_file, photos, pixels, refused, wake_vision_parquet
 
 
 def nothing_left(cache):
@@ -21,17 +34,18 @@ def nothing_left(cache):
 
 # --- the filter
 
+
 def test_mono_is_luma_of_the_reduced_colours():
     image = pixels(0, 96, 96)
-    luma = reduce(image, 32).astype(float) @ [.299, .587, .114]
+    luma = reduce(image, 32).astype(float) @ [0.299, 0.587, 0.114]
     assert reduce(image, 32, "mono").shape == (32, 32, 1)
-    assert np.abs(reduce(image, 32, "mono")[..., 0] - luma).max() <= .51
+    assert np.abs(reduce(image, 32, "mono")[..., 0] - luma).max() <= 0.51
 
 
 @pytest.mark.parametrize("angle", ["columns", "rows", "diagonal"])
 def test_texture_finer_than_the_grid_does_not_come_back(angle):
     y, x = np.mgrid[:128, :128]
-    phase = dict(columns=x, rows=y, diagonal=x + y)[angle] * 2 * np.pi / 2.9    # finest grid after reduction: 8 pixels
+    phase = dict(columns=x, rows=y, diagonal=x + y)[angle] * 2 * np.pi / 2.9  # finest grid after reduction: 8 pixels
     image = np.repeat((127.5 + 127.5 * np.sin(phase))[..., None], 3, -1).astype(np.uint8)
     small = reduce(image, 32)[2:-2, 2:-2]
     picked = image[2::4, 2::4][2:-2, 2:-2]
@@ -54,9 +68,10 @@ def test_reduce_takes_arrays_and_pillow_images_alike():
 
 # --- crops
 
+
 def test_a_crop_of_everything_is_what_evaluation_sees():
     images = np.stack([pixels(i, 48, 48) for i in range(6)])
-    whole, still = np.tile([0., 0., 48., 48.], (6, 1)), np.zeros(6, bool)
+    whole, still = np.tile([0.0, 0.0, 48.0, 48.0], (6, 1)), np.zeros(6, bool)
     for color in ("rgb", "mono"):
         for r in (8, 31, 48, 64):
             found = crops(images, whole, still, r, color)
@@ -80,14 +95,15 @@ def test_boxes_stay_inside_and_keep_area_and_aspect():
     assert (boxes == again).all()
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     assert boxes.min() >= 0 and boxes.max() <= 128
-    assert (w * h / 128**2).min() > .599 and (w * h / 128**2).max() <= 1
-    assert (w / h).min() > .749 and (w / h).max() < 1.334
-    assert .47 < flips.mean() < .53 and np.ptp(boxes[:, 0]) > 20
-    small, _ = draw_boxes(np.random.default_rng(0), 100, 128, area=(.1, .2))
-    assert (np.prod(small[:, 2:] - small[:, :2], axis=1) < .21 * 128**2).all()
+    assert (w * h / 128**2).min() > 0.599 and (w * h / 128**2).max() <= 1
+    assert (w / h).min() > 0.749 and (w / h).max() < 1.334
+    assert 0.47 < flips.mean() < 0.53 and np.ptp(boxes[:, 0]) > 20
+    small, _ = draw_boxes(np.random.default_rng(0), 100, 128, area=(0.1, 0.2))
+    assert (np.prod(small[:, 2:] - small[:, :2], axis=1) < 0.21 * 128**2).all()
 
 
 # --- preparing
+
 
 def test_prepared_rows_are_the_sources_rows(tmp_path):
     path = parquet_file(tmp_path / "x.parquet", [0, 1, 2] * 20, size=(40, 32))
@@ -96,14 +112,14 @@ def test_prepared_rows_are_the_sources_rows(tmp_path):
     assert prepared.native == 32 and prepared.sizes == found.sizes and prepared.classes == ("0", "1", "2")
     wanted = {split: Counter() for split in found.sizes}
     for split, name, content, label, _ in found.rows():
-        image = decode(content).crop((4, 0, 36, 32))            # the centre, at its own size
+        image = decode(content).crop((4, 0, 36, 32))  # the centre, at its own size
         wanted[split][np.asarray(image).tobytes(), label] += 1
     for split in found.sizes:
         rows = zip(prepared.images(split), prepared.labels(split).tolist())
         assert Counter((image.tobytes(), label) for image, label in rows) == wanted[split]
         assert prepared.attributes(split) is None
     order = [label for split, _, _, label, _ in found.rows() if split == "train"]
-    assert prepared.labels("train").tolist() != order           # shuffled
+    assert prepared.labels("train").tolist() != order  # shuffled
 
 
 def test_attributes_stay_with_their_images(tmp_path):
@@ -113,7 +129,9 @@ def test_attributes_stay_with_their_images(tmp_path):
     rows = prepared.attributes("train")
     assert len(rows) == 36 and rows.far.tolist() == prepared.labels("train").tolist()
     i = 5
-    assert (prepared.images("train")[i] == reduce(decode(encoded(int(rows.filename[i][:5]))), 32, box=(4, 0, 36, 32))).all()
+    assert (
+        prepared.images("train")[i] == reduce(decode(encoded(int(rows.filename[i][:5]))), 32, box=(4, 0, 36, 32))
+    ).all()
     some = prepared.view("train", DataConfig(16), n=7)
     assert len(some) == len(some.attributes) == len(some.images) == 7
     assert some.attributes.equals(rows[:7]) and (some.labels == prepared.labels("train")[:7]).all()
@@ -132,8 +150,9 @@ def test_squares(tmp_path, fit):
 def test_native_size(tmp_path):
     def native(resolutions, side=40, **options):
         return prepare(drawn(side=side), resolutions, tmp_path, **options).native
-    assert native([8, 16]) == 32                    # twice the largest
-    assert native([8, 24]) == 40                    # the shortest side
+
+    assert native([8, 16]) == 32  # twice the largest
+    assert native([8, 24]) == 40  # the shortest side
     assert native([8, 16], native=20) == 20
     assert native([64], upscale=True) == 64
     assert native([8, 16], native=64, upscale=True) == 64
@@ -151,8 +170,13 @@ def test_native_size(tmp_path):
 def test_the_smallest_image_is_named(tmp_path):
     class_folder(tmp_path / "photos", n=8, width=64, height=64)
     (tmp_path / "photos" / "dog" / "5.png").write_bytes(encoded(0, 64, 20))
-    refused(lambda: prepare(folder(tmp_path / "photos"), [32], tmp_path / "cache"),
-            "dog/5.png is 20 px on its short side, smaller than 32 px", "upscale=True", 'skip_bad="small"', "min_side=32")
+    refused(
+        lambda: prepare(folder(tmp_path / "photos"), [32], tmp_path / "cache"),
+        "dog/5.png is 20 px on its short side, smaller than 32 px",
+        "upscale=True",
+        'skip_bad="small"',
+        "min_side=32",
+    )
     assert nothing_left(tmp_path / "cache")
 
 
@@ -164,6 +188,7 @@ def test_second_call_neither_decodes_nor_writes(tmp_path, monkeypatch):
 
     def never(*args, **kwargs):
         raise AssertionError("decoded again")
+
     monkeypatch.setattr(dans.data, "decode", never)
     second = prepare(folder(tmp_path / "photos"), [8, 16], tmp_path / "cache")
     assert second == first and second.key == first.key
@@ -182,13 +207,18 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 def test_keys_tell_settings_apart(tmp_path):
     found = drawn()
-    keys = [prepare(found, [8], tmp_path).key, prepare(found, [16], tmp_path).key,
-            prepare(found, [16], tmp_path, fit="squash").key, prepare(drawn(dict(train=4, val=2, test=2)), [16], tmp_path).key]
+    keys = [
+        prepare(found, [8], tmp_path).key,
+        prepare(found, [16], tmp_path).key,
+        prepare(found, [16], tmp_path, fit="squash").key,
+        prepare(drawn(dict(train=4, val=2, test=2)), [16], tmp_path).key,
+    ]
     assert len(set(keys)) == 4
     assert keys[0] == prepare(found, [8], tmp_path, native=16).key
 
 
 # --- the cache is whole or not there
+
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("power"), DansError("row", "remedy")])
 def test_a_failure_in_the_middle_leaves_nothing(tmp_path, error):
@@ -201,7 +231,7 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path, error):
 def test_a_truncated_photograph_is_named_and_nothing_is_left(tmp_path):
     class_folder(tmp_path / "photos")
     whole = encoded(99, 200, 200, "JPEG")
-    (tmp_path / "photos" / "dog" / "7.jpg").write_bytes(whole[:len(whole) // 2])    # its header is fine
+    (tmp_path / "photos" / "dog" / "7.jpg").write_bytes(whole[: len(whole) // 2])  # its header is fine
     refused(lambda: prepare(folder(tmp_path / "photos"), [16], tmp_path / "cache"), "dog/7.jpg is not a readable image")
     assert nothing_left(tmp_path / "cache")
 
@@ -231,13 +261,16 @@ def test_a_killed_process_leaves_nothing_that_is_used(tmp_path):
     assert prepared.images("train")[150:].any()
 
 
-@pytest.mark.parametrize("harm", [
-    lambda f: (f / "meta.json").unlink(),
-    lambda f: (f / "meta.json").write_text('{"files": {'),
-    lambda f: (f / "train.npy").write_bytes((f / "train.npy").read_bytes()[:-1]),
-    lambda f: (f / "val-labels.npy").unlink(),
-    lambda f: [p.unlink() for p in f.iterdir()],
-])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda f: (f / "meta.json").unlink(),
+        lambda f: (f / "meta.json").write_text('{"files": {'),
+        lambda f: (f / "train.npy").write_bytes((f / "train.npy").read_bytes()[:-1]),
+        lambda f: (f / "val-labels.npy").unlink(),
+        lambda f: [p.unlink() for p in f.iterdir()],
+    ],
+)
 def test_a_torn_folder_is_made_anew(tmp_path, harm):
     first = prepare(drawn(), [16], tmp_path)
     wanted = (first.folder / "train.npy").read_bytes()
@@ -249,10 +282,11 @@ def test_a_torn_folder_is_made_anew(tmp_path, harm):
 def test_a_second_process_that_finishes_first_wins(tmp_path):
     found = drawn()
 
-    def rows():     # while these are read, the other process prepares the same source
+    def rows():  # while these are read, the other process prepares the same source
         yield from list(found.rows())[:-1]
         prepare(found, [16], tmp_path)
         yield list(found.rows())[-1]
+
     prepared = prepare(replace(found, rows=rows), [16], tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [prepared.folder.name]
     assert prepared.images("test").shape == (10, 32, 32, 3)
@@ -271,15 +305,21 @@ def test_temporary_folders_of_living_processes_stay(tmp_path):
 
 # --- disks
 
+
 def test_space_is_counted_before_anything_is_written(tmp_path, monkeypatch):
     usage = type(shutil.disk_usage(tmp_path))
     monkeypatch.setattr(dans.data.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 2 * 10**6, 2 * 10**6))
-    refused(lambda: prepare(drawn(dict(train=1000, val=10, test=10)), [16], tmp_path / "cache"),
-            "needs 3 MB, its disk has 2 MB free", "free some space")
+    refused(
+        lambda: prepare(drawn(dict(train=1000, val=10, test=10)), [16], tmp_path / "cache"),
+        "needs 3 MB, its disk has 2 MB free",
+        "free some space",
+    )
     assert nothing_left(tmp_path / "cache")
 
 
-@pytest.mark.parametrize("code,part", [(errno.ENOSPC, "is full"), (errno.EDQUOT, "is full"), (errno.EROFS, "cannot be written to")])
+@pytest.mark.parametrize(
+    "code,part", [(errno.ENOSPC, "is full"), (errno.EDQUOT, "is full"), (errno.EROFS, "cannot be written to")]
+)
 def test_a_disk_that_fills_up_in_the_middle(tmp_path, monkeypatch, code, part):
     plain, count = ImageFile.__setitem__, iter(range(100))
 
@@ -287,16 +327,19 @@ def test_a_disk_that_fills_up_in_the_middle(tmp_path, monkeypatch, code, part):
         if next(count) == 30:
             raise OSError(code, os.strerror(code))
         plain(self, i, pixels)
+
     monkeypatch.setattr(ImageFile, "__setitem__", fails)
     refused(lambda: prepare(drawn(), [16], tmp_path / "cache"), part, "choose another cache folder")
     assert nothing_left(tmp_path / "cache")
 
 
 def test_a_real_limit_on_the_size_of_files(tmp_path):
-    script = ("import resource, sys; from dans.data import prepare; from make_data import drawn\n"
-              "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-              "try: prepare(drawn(), [16], sys.argv[1])\n"
-              "except ValueError as e: print(type(e).__name__, e)")
+    script = (
+        "import resource, sys; from dans.data import prepare; from make_data import drawn\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "try: prepare(drawn(), [16], sys.argv[1])\n"
+        "except ValueError as e: print(type(e).__name__, e)"
+    )
     env = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
     out = subprocess.run([sys.executable, "-c", script, tmp_path / "cache"], env=env, capture_output=True, text=True)
     assert out.stdout.startswith("DansError") and "is full" in out.stdout, out.stderr
@@ -310,15 +353,20 @@ def test_a_cache_folder_that_cannot_be(tmp_path):
 
 # --- views
 
+
 def test_views_are_reduced_native_images(tmp_path):
     prepared = prepare(drawn(), [16, 24], tmp_path)
     for data in (DataConfig(16), DataConfig(24, "mono"), DataConfig(32, "mono"), DataConfig(32)):
         view = prepared.view("val", data)
-        assert view.images.shape == (10, data.resolution, data.resolution, data.channels) and view.images.dtype == np.uint8
-        assert all((a == reduce(b, data.resolution, data.color)).all() for a, b in zip(view.images, prepared.images("val")))
+        assert (
+            view.images.shape == (10, data.resolution, data.resolution, data.channels) and view.images.dtype == np.uint8
+        )
+        assert all(
+            (a == reduce(b, data.resolution, data.color)).all() for a, b in zip(view.images, prepared.images("val"))
+        )
         assert (view.labels == prepared.labels("val")).all()
     with pytest.raises(ValueError):
-        prepared.images("val")[0] = 0       # read only
+        prepared.images("val")[0] = 0  # read only
 
 
 def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -329,16 +377,19 @@ def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     plain = dans.data.reduce
     calls = []
     monkeypatch.setattr(dans.data, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
-    prepared.view("train", DataConfig(16), n=20)            # the whole view is there: its first rows
+    prepared.view("train", DataConfig(16), n=20)  # the whole view is there: its first rows
     prepared.view("train", DataConfig(16), n=10**6)
     assert not calls
     (prepared.folder / "views" / "train-16px-rgb-40.npy").unlink()
-    path.write_bytes(path.read_bytes()[:100])               # torn
-    assert (prepared.view("train", DataConfig(16), n=12).images == [plain(x, 16) for x in prepared.images("train")[:12]]).all()
+    path.write_bytes(path.read_bytes()[:100])  # torn
+    assert (
+        prepared.view("train", DataConfig(16), n=12).images == [plain(x, 16) for x in prepared.images("train")[:12]]
+    ).all()
     assert len(calls) == 12
 
     def stops(*args, **kwargs):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(dans.data, "reduce", stops)
     with pytest.raises(KeyboardInterrupt):
         prepared.view("val", DataConfig(16))
@@ -353,6 +404,7 @@ def test_views_do_not_enlarge_unless_asked(tmp_path):
 
 
 # --- sources
+
 
 def test_wake_scenes_by_seed(tmp_path):
     sizes = dict(n_train=24, n_val=8, n_test=8, native=32)
@@ -369,6 +421,7 @@ def test_wake_scenes_by_seed(tmp_path):
 def test_a_source_that_draws_one_image_twice_is_refused(tmp_path, monkeypatch):
     def stream(n, split, seed, native, far, label_noise):
         return ((np.full((native, native, 3), 7, np.uint8), i % 2, dict(far=0)) for i in range(n))
+
     monkeypatch.setattr(dans.data.scenes, "stream", stream)
     refused(lambda: prepare(wake_scenes(4, 4, 4, native=32), [16], tmp_path / "cache"), "the same image in two splits")
     assert nothing_left(tmp_path / "cache")
@@ -384,7 +437,7 @@ def test_a_source_that_gives_too_little(tmp_path):
 def test_sources_by_name(tmp_path):
     class_folder(tmp_path / "photos")
     parquet_file(tmp_path / "x.parquet", [0, 1] * 10)
-    assert source(tmp_path / "photos", val=.2).sizes["val"] == 4
+    assert source(tmp_path / "photos", val=0.2).sizes["val"] == 4
     assert source(str(tmp_path / "x.parquet")).name == "x"
     assert source(tmp_path, max_train=5).sizes["train"] == 5
     class_folder(tmp_path / "more:photos", n=30)
@@ -403,8 +456,10 @@ def test_a_prepared_set_says_what_it_holds(tmp_path):
     class_folder(tmp_path / "photos", ("cat", "dog"), n=20)
     prepared = prepare(folder(tmp_path / "photos"), [16], tmp_path / "cache")
     summary = prepared.summary()
-    assert summary.loc["cat"].tolist() == [14, 2, 4, .5]
-    assert all(part in repr(prepared) for part in ("photos: 40 images of 32 px", "dog", "cut from the images by content"))
+    assert summary.loc["cat"].tolist() == [14, 2, 4, 0.5]
+    assert all(
+        part in repr(prepared) for part in ("photos: 40 images of 32 px", "dog", "cut from the images by content")
+    )
     meta = json.loads((prepared.folder / "meta.json").read_text())
     assert meta["source_key"] == folder(tmp_path / "photos").key and "pillow" in meta["versions"]
     assert str(tmp_path) not in json.dumps(meta)

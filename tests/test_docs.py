@@ -23,7 +23,10 @@ def prose(path):
 
 def test_a_quotation_with_a_bold_title_becomes_an_admonition():
     said = "Before.\n\n> **Not as in the paper.** One\n> two:\n>\n> - a\n>   b\n\nAfter.\n"
-    assert docs.callouts(said) == 'Before.\n\n!!! note "Not as in the paper"\n\n    One\n    two:\n\n    - a\n      b\n\nAfter.\n'
+    assert (
+        docs.callouts(said)
+        == 'Before.\n\n!!! note "Not as in the paper"\n\n    One\n    two:\n\n    - a\n      b\n\nAfter.\n'
+    )
     plain = "# Title\n\n> one line\n\n> said *so*\n> **bold** later\n"
     assert docs.callouts(plain) == plain
 
@@ -32,7 +35,10 @@ def test_symbols_are_spelt_as_they_are_and_docstrings_end_as_they_begin():
     said = docs.symbol("---\n\n### Space.__iter__\n\n```python\nx\n```\n\n*One line, and*\nanother of `it`.\n\nMore.")
     page = Markdown(extensions=["attr_list", "toc"]).convert(said)
     assert 'Space.__iter__ <a id="space.__iter__"></a></h3>' in page
-    assert Markdown(extensions=["attr_list", "toc"]).convert(docs.symbol("### ram_bytes")) == '<h3 id="ram_bytes">ram_bytes</h3>'
+    assert (
+        Markdown(extensions=["attr_list", "toc"]).convert(docs.symbol("### ram_bytes"))
+        == '<h3 id="ram_bytes">ram_bytes</h3>'
+    )
     assert said.endswith("\n\n*One line, and another of `it`.*\n\nMore.")
     assert docs.symbol("*All of it.*\n\nMore.") == "*All of it.*\n\nMore."
 
@@ -51,8 +57,13 @@ def test_notebooks_hold_no_directives_of_quarto(path):
 
 
 def test_every_formula_becomes_mathml():
-    formulas = [found for path in NOTEBOOKS for text in prose(path) if "```" not in text
-                for found in re.findall(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", text, re.S)]
+    formulas = [
+        found
+        for path in NOTEBOOKS
+        for text in prose(path)
+        if "```" not in text
+        for found in re.findall(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", text, re.S)
+    ]
     assert len(formulas) > 20
     for display, inline in formulas:
         tag, tex = ("div", rf"\[{display}\]") if display else ("span", rf"\({inline}\)")

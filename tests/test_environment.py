@@ -22,6 +22,7 @@ from dans.space import DansError
 from dans.study import RESULT_VERSIONS, Study, key_of, versions
 from test_reproduce import FIGURE, GIVEN, LIST, RUN, command, notebook
 
+
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     root = tmp_path / "checkout"
@@ -41,15 +42,43 @@ def test_nothing_around_changes_rows(tmp_path):
     assert environments.rows_in(root, environments.FAULTS) == clean
 
 
-@pytest.mark.parametrize("name", ["PYTHONPATH", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "PYTHONOPTIMIZE", "TZ", "LD_PRELOAD",
-                                  "TQDM_ASCII", "JUPYTER_PATH", "A_VARIABLE_OF_TOMORROW", "PYTEST_ADDOPTS", "NVIDIA", "NVIDIA_TF32_OVERRIDE", "CONDA_PREFIX"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PYTHONPATH",
+        "OMP_NUM_THREADS",
+        "TF_XLA_FLAGS",
+        "XLA_FLAGS",
+        "TF_ENABLE_ONEDNN_OPTS",
+        "PYTHONOPTIMIZE",
+        "TZ",
+        "LD_PRELOAD",
+        "TQDM_ASCII",
+        "JUPYTER_PATH",
+        "A_VARIABLE_OF_TOMORROW",
+        "PYTEST_ADDOPTS",
+        "NVIDIA",
+        "NVIDIA_TF32_OVERRIDE",
+        "CONDA_PREFIX",
+    ],
+)
 def test_what_is_not_named_does_not_pass(name):
     assert passed({name: "1"}) == {}
 
 
 def test_what_a_machine_needs_passes(tmp_path):
-    kept = dict(PATH="/bin", HOME=str(tmp_path), CUDA_VISIBLE_DEVICES="1", NVIDIA_VISIBLE_DEVICES="all", RAY_ADDRESS="auto", https_proxy="http://p:1",
-                DANS_CACHE="/cache", LD_LIBRARY_PATH="/lib", TQDM_DISABLE="1", TF_CPP_MIN_LOG_LEVEL="0")
+    kept = dict(
+        PATH="/bin",
+        HOME=str(tmp_path),
+        CUDA_VISIBLE_DEVICES="1",
+        NVIDIA_VISIBLE_DEVICES="all",
+        RAY_ADDRESS="auto",
+        https_proxy="http://p:1",
+        DANS_CACHE="/cache",
+        LD_LIBRARY_PATH="/lib",
+        TQDM_DISABLE="1",
+        TF_CPP_MIN_LOG_LEVEL="0",
+    )
     assert passed(kept) == kept
     assert passed(dict(HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path / "none"))) == {}
 
@@ -62,8 +91,15 @@ def test_a_kernel_reads_no_ipython_settings_of_the_machine(tmp_path):
     found = f"import IPython.core.application as a\na.ENV_CONFIG_DIRS.append({str(startup.parent.parent)!r})\n"
     end = "from IPython.terminal.ipapp import launch_new_instance\nlaunch_new_instance(['--no-banner', '-c', 'print(6 * 7)'])\n"
     ours, last = room._LAUNCH.split("from ipykernel")
-    said = [subprocess.run([sys.executable, "-c", code], env=os.environ | dict(IPYTHONDIR=str(tmp_path / "ip")), capture_output=True, text=True)
-            for code in (found + end, found + ours + end)]
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | dict(IPYTHONDIR=str(tmp_path / "ip")),
+            capture_output=True,
+            text=True,
+        )
+        for code in (found + end, found + ours + end)
+    ]
     assert "startup file" in said[0].stdout + said[0].stderr or "ZeroDivisionError" in said[0].stdout + said[0].stderr
     assert said[1].stdout.split() == ["42"]
 
@@ -77,13 +113,21 @@ def test_settings_changed_by_hand_are_written_again(tmp_path):
 
 
 def test_the_kernel_imports_the_package_that_starts_it(tmp_path):
-    shutil.copytree(Path(room.__file__).parent, tmp_path / "elsewhere/dans", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(room.__file__).parent, tmp_path / "elsewhere/dans", ignore=shutil.ignore_patterns("__pycache__")
+    )
     code = """import subprocess, sys
 from dans.environment import kernel_environment
 env = kernel_environment(sys.argv[1])
 print(subprocess.run([sys.executable, "-c", "import os, dans.space; print(os.path.realpath(dans.space.__file__))"], env=env, capture_output=True, text=True).stdout)"""
     for place in ("", str(tmp_path / "elsewhere")):
-        done = subprocess.run([sys.executable, "-c", code, tmp_path / "kernel"], capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": place})
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "kernel"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": place},
+        )
         expected = Path(place) / "dans" if place else Path(room.__file__).parent
         assert Path(done.stdout.strip()).parent == expected.resolve(), done.stderr
 
@@ -103,12 +147,26 @@ def no_keras(monkeypatch, tmp_path):
 def test_keras_without_settings_is_what_we_want(no_keras):
     check_keras()
     assert backend() == "tensorflow" and keras_json() == no_keras / "keras.json"
-    for text in ("", "[]", '{"floatx": "float32", "image_data_format": "channels_last", "epsilon": 1e-07, "backend": "tensorflow"}'):
+    for text in (
+        "",
+        "[]",
+        '{"floatx": "float32", "image_data_format": "channels_last", "epsilon": 1e-07, "backend": "tensorflow"}',
+    ):
         keras_json().write_text(text)
         check_keras()
 
 
-@pytest.mark.parametrize("said", [dict(floatx="float16"), dict(floatx="bfloat16"), dict(image_data_format="channels_first"), dict(epsilon=1e-3), dict(backend="theano"), dict(backend="")])
+@pytest.mark.parametrize(
+    "said",
+    [
+        dict(floatx="float16"),
+        dict(floatx="bfloat16"),
+        dict(image_data_format="channels_first"),
+        dict(epsilon=1e-3),
+        dict(backend="theano"),
+        dict(backend=""),
+    ],
+)
 def test_keras_json_with_other_settings_is_named(no_keras, said):
     keras_json().write_text(json.dumps(said))
     with pytest.raises(DansError, match=r"keras\.json") as caught:
@@ -138,13 +196,19 @@ def test_a_backend_that_is_not_installed_is_named(no_keras, monkeypatch):
 
 def test_by_hand_the_first_import_says_it(tmp_path):
     (tmp_path / "keras.json").write_text('{"floatx": "float16"}')
-    for around, says in ((dict(KERAS_HOME=str(tmp_path)), r"floatx 'float16' \(.*keras\.json\)"), (dict(KERAS_BACKEND="torch"), "KERAS_BACKEND says 'torch'")):
-        done = subprocess.run([sys.executable, "-c", "import dans.supernet"], capture_output=True, text=True, env=os.environ | around)
+    for around, says in (
+        (dict(KERAS_HOME=str(tmp_path)), r"floatx 'float16' \(.*keras\.json\)"),
+        (dict(KERAS_BACKEND="torch"), "KERAS_BACKEND says 'torch'"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", "import dans.supernet"], capture_output=True, text=True, env=os.environ | around
+        )
         assert done.returncode and re.search("DansError: .*" + says, done.stderr) and "No module" not in done.stderr
 
 
 def test_settings_of_this_process_are_seen(monkeypatch):
     import keras
+
     check_keras()
     monkeypatch.setattr(keras.config, "floatx", lambda: "float16")
     with pytest.raises(DansError, match="keras.config.set_floatx"):
@@ -161,8 +225,13 @@ def listed(checkout, versions, programs="[]"):
     (checkout / "paper.yml").write_text(text)
 
 
-@pytest.mark.parametrize("name, versions, says", [("jax", "[search, deploy]", "KERAS_BACKEND is jax.*supernet, score, standalone.*KERAS_BACKEND=tensorflow"),
-                                                  ("torch", "[standalone]", "KERAS_BACKEND says 'torch'")])
+@pytest.mark.parametrize(
+    "name, versions, says",
+    [
+        ("jax", "[search, deploy]", "KERAS_BACKEND is jax.*supernet, score, standalone.*KERAS_BACKEND=tensorflow"),
+        ("torch", "[standalone]", "KERAS_BACKEND says 'torch'"),
+    ],
+)
 def test_what_cannot_end_does_not_begin(checkout, monkeypatch, no_keras, name, versions, says):
     listed(checkout, versions)
     monkeypatch.setenv("KERAS_BACKEND", name)
@@ -198,6 +267,7 @@ def test_rows_of_another_backend_are_not_current(checkout, monkeypatch, no_keras
     assert "backend" not in made
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     from dans.reproduce import _difference
+
     other = study.made_of(item)
     assert _difference(other, made) == _difference(made, other) == "Keras runs on another backend"
 
@@ -225,7 +295,9 @@ with alone_in(sys.argv[1], "runs/toy", sys.argv[2:] == ["shared"], lambda line: 
 
 
 def holder(folder, *words):
-    return subprocess.Popen([sys.executable, "-c", HOLD, folder, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.parametrize("how", ["end", "kill"])
@@ -233,7 +305,10 @@ def test_the_second_waits_and_says_for_whom(tmp_path, how):
     first = holder(tmp_path)
     assert first.stdout.readline() == "in\n"
     second = holder(tmp_path)
-    assert re.fullmatch(rf"runs/toy is in use by another command \(process {first.pid} on .*, since \d\d:\d\d:\d\d\).*\n", second.stdout.readline())
+    assert re.fullmatch(
+        rf"runs/toy is in use by another command \(process {first.pid} on .*, since \d\d:\d\d:\d\d\).*\n",
+        second.stdout.readline(),
+    )
     first.stdin.close() if how == "end" else first.kill()
     assert second.stdout.readline() == "in\n"
     second.stdin.close()
@@ -254,6 +329,7 @@ def test_shares_work_side_by_side_and_others_wait(tmp_path):
 def test_where_there_are_no_locks_it_says_so_and_goes_on(tmp_path, monkeypatch, fault):
     def flock(*_):
         raise fault
+
     monkeypatch.setattr(room.fcntl, "flock", flock)
     said = []
     with alone_in(tmp_path, "runs/toy", say=said.append):
@@ -267,7 +343,10 @@ def test_an_error_inside_is_the_callers(tmp_path):
 
 
 def test_two_commands_at_once(checkout):
-    both = [subprocess.Popen(command("run_toy"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(command("run_toy"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
     first, second = sorted((p.communicate()[0] for p in both), key=lambda text: "in use" in text)
     assert [p.returncode for p in both] == [0, 0]
     assert "1 done" in first and "in use by another command" in second and "1 current" in second
@@ -286,9 +365,12 @@ def test_list_does_not_wait(checkout):
 
 def test_prepared_images_go_beside_the_rows_where_the_checkout_cannot_be_written(checkout, tmp_path, monkeypatch):
     import dans.study
+
     assert Study(out_dir=tmp_path / "out").cache == checkout / "runs/cache"
     access = os.access
-    monkeypatch.setattr(dans.study.os, "access", lambda path, mode: access(path, mode) and not Path(path).is_relative_to(checkout))
+    monkeypatch.setattr(
+        dans.study.os, "access", lambda path, mode: access(path, mode) and not Path(path).is_relative_to(checkout)
+    )
     assert Study(out_dir=tmp_path / "out").cache == tmp_path / "out/cache"
     monkeypatch.setenv("DANS_CACHE", str(tmp_path / "c"))
     assert Study(out_dir=tmp_path / "out").cache == tmp_path / "c"

@@ -1,4 +1,5 @@
 "Pieces are computed where an executor says. What a cluster does to them: `nodes` in tests/test_bench.py."
+
 import pytest
 
 from dans.executor import Local, Ray, executor
@@ -28,7 +29,9 @@ def test_another_error_ends_them():
         list(Local()(lambda i: 1 / i, [1, 0]))
 
 
-@pytest.mark.parametrize("text", ["dask", "ray:cores=3", "ray:cpus=0", "ray:cpus=many", "ray:gpus=-1", "local:2", "", "ray:recycle=0"])
+@pytest.mark.parametrize(
+    "text", ["dask", "ray:cores=3", "ray:cpus=0", "ray:cpus=many", "ray:gpus=-1", "local:2", "", "ray:recycle=0"]
+)
 def test_executors_that_there_are_not(text):
     with pytest.raises(DansError):
         executor(text)

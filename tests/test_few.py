@@ -1,4 +1,5 @@
 "Few images: steps, what they can tell apart, folds of one pool, and fewer candidates."
+
 import pickle
 
 import numpy as np
@@ -20,22 +21,34 @@ MONO = DataConfig(12, "mono")
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    return prepare(wake_scenes(n_train=70, n_val=11, n_test=16, seed=3, native=32), SPACE.resolutions, tmp_path_factory.mktemp("cache"))
+    return prepare(
+        wake_scenes(n_train=70, n_val=11, n_test=16, seed=3, native=32),
+        SPACE.resolutions,
+        tmp_path_factory.mktemp("cache"),
+    )
 
 
 def drawn(sizes, numbers, label):
     "A source whose image i of a split shows the number `numbers[split][i]`, whose class is `label(number)`."
+
     def rows():
         for split, n in sizes.items():
             for i, number in enumerate(numbers[split]):
-                yield split, f"{split} {i}", np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8), label(number), {}
+                yield (
+                    split,
+                    f"{split} {i}",
+                    np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8),
+                    label(number),
+                    {},
+                )
+
     return Source("numbers", ("a", "b", "c"), str(numbers), sizes, 16, rows)
 
 
 # Steps
 
 
-@given(st.floats(.5, 30), st.integers(1, 10**5), st.sampled_from([16, 32, 64, 128]), st.integers(1, 3000))
+@given(st.floats(0.5, 30), st.integers(1, 10**5), st.sampled_from([16, 32, 64, 128]), st.integers(1, 3000))
 def test_passes_make_enough_steps_and_no_more_than_a_pass_too_many(epochs, images, batch, steps):
     found = enough(epochs, images, batch, steps)
     assert Recipe(epochs=found, batch=batch).steps(images) >= steps and found >= epochs
@@ -53,10 +66,14 @@ def test_450_images_train_as_long_as_many_do():
 
 def test_what_few_images_can_tell_apart_is_said_in_one_line():
     said = few_images(np.repeat([0, 1, 2], 15), ("cat", "dog", "owl"))
-    assert said.startswith("45 validation images: an accuracy is known to +-15 points (95 %), and two systems are told apart from 16 points on")
+    assert said.startswith(
+        "45 validation images: an accuracy is known to +-15 points (95 %), and two systems are told apart from 16 points on"
+    )
     assert "of them;" not in said and "\n" not in said
     assert "'person' has 2 of them" in few_images(np.repeat([0, 1], [43, 2]), ("background", "person"))
-    assert few_images(np.zeros(360, int), "a", "images in folds").startswith("360 images in folds: an accuracy is known to +-5 points (95 %), and two systems are told apart from 6")
+    assert few_images(np.zeros(360, int), "a", "images in folds").startswith(
+        "360 images in folds: an accuracy is known to +-5 points (95 %), and two systems are told apart from 6"
+    )
     assert few_images(np.zeros(1, int), "a").startswith("1 validation images: an accuracy is known to +-98 points")
     assert few_images(np.zeros(FEW, int), "a") == few_images([], "a") == ""
 
@@ -66,10 +83,10 @@ def test_the_two_numbers_cover_95_of_100_trials(n):
     "Accuracy of a coin, and the difference of two equal systems that are right alone on 15 of 100 images each."
     rng, said = np.random.default_rng(0), few_images(np.zeros(n, int), "a")
     one, two = (int(said.split(word)[1].split()[0]) / 100 for word in ("+-", "told apart from "))
-    accuracy = rng.binomial(n, .5, 4000) / n
-    alone = rng.multinomial(n, (.15, .15, .7), 4000)
-    assert .93 <= (np.abs(accuracy - .5) <= one).mean() <= .985
-    assert .93 <= (np.abs(alone[:, 0] - alone[:, 1]) / n <= two).mean() <= .985
+    accuracy = rng.binomial(n, 0.5, 4000) / n
+    alone = rng.multinomial(n, (0.15, 0.15, 0.7), 4000)
+    assert 0.93 <= (np.abs(accuracy - 0.5) <= one).mean() <= 0.985
+    assert 0.93 <= (np.abs(alone[:, 0] - alone[:, 1]) / n <= two).mean() <= 0.985
 
 
 # Folds
@@ -83,16 +100,25 @@ def test_each_image_of_the_pool_judges_once_and_teaches_otherwise(prepared, k):
     assert (np.ptp(counts, 0) <= 1).all() and np.ptp(counts.sum(1)) <= 1
     for part in parts:
         assert not set(part.rows["train"]) & set(part.rows["val"])
-        assert part.sizes == dict(train=len(part.rows["train"]), val=len(part.rows["val"]), test=16) and sum(part.sizes.values()) == 97
-    assert len({prepared.key, *(part.key for part in parts), *(part.key for part in folds(prepared, k + 1))}) == 2 * k + 2
+        assert (
+            part.sizes == dict(train=len(part.rows["train"]), val=len(part.rows["val"]), test=16)
+            and sum(part.sizes.values()) == 97
+        )
+    assert (
+        len({prepared.key, *(part.key for part in parts), *(part.key for part in folds(prepared, k + 1))}) == 2 * k + 2
+    )
 
 
 def test_a_fold_shows_the_images_themselves(prepared):
     part = folds(prepared, 3)[1]
     for split in ("train", "val"):
         rows = part.rows[split]
-        for of, shown in ((lambda p, s: p.images(s), part.images(split)[:]), (lambda p, s: p.labels(s), part.labels(split)),
-                          (lambda p, s: p.view(s, MONO).images, part.view(split, MONO).images), (lambda p, s: p.view(s, MONO).labels, part.view(split, MONO).labels)):
+        for of, shown in (
+            (lambda p, s: p.images(s), part.images(split)[:]),
+            (lambda p, s: p.labels(s), part.labels(split)),
+            (lambda p, s: p.view(s, MONO).images, part.view(split, MONO).images),
+            (lambda p, s: p.view(s, MONO).labels, part.view(split, MONO).labels),
+        ):
             np.testing.assert_array_equal(shown, np.concatenate([of(prepared, "train"), of(prepared, "val")])[rows])
         np.testing.assert_array_equal(part.images(split)[5], part.images(split)[:][5])
         np.testing.assert_array_equal(part.view(split, MONO, 4).images, part.view(split, MONO).images[:4])
@@ -109,7 +135,9 @@ def test_the_same_images_are_dealt_out_alike_whatever_split_they_came_in(tmp_pat
     turned = dict(train=list(range(59, 19, -1)), val=list(range(19, -1, -1)), test=[900, 901, 902])
     found = []
     for i, each in enumerate((numbers, turned)):
-        images = prepare(drawn({split: len(of) for split, of in each.items()}, each, lambda n: n % 3), [16], tmp_path / str(i))
+        images = prepare(
+            drawn({split: len(of) for split, of in each.items()}, each, lambda n: n % 3), [16], tmp_path / str(i)
+        )
         found.append([{image.tobytes() for image in part.images("val")[:]} for part in folds(images, 4)])
     assert found[0] == found[1]
 
@@ -117,7 +145,9 @@ def test_the_same_images_are_dealt_out_alike_whatever_split_they_came_in(tmp_pat
 def test_equal_images_are_in_one_fold_even_where_they_have_two_classes(tmp_path):
     numbers = dict(train=[n // 4 for n in range(48)], val=list(range(100, 112)), test=[900])
     calls = iter(range(1000))
-    images = prepare(drawn({split: len(of) for split, of in numbers.items()}, numbers, lambda n: next(calls) % 3), [16], tmp_path)
+    images = prepare(
+        drawn({split: len(of) for split, of in numbers.items()}, numbers, lambda n: next(calls) % 3), [16], tmp_path
+    )
     held = [{image.tobytes() for image in part.images("val")[:]} for part in folds(images, 4)]
     assert sum(map(len, held)) == len(set.union(*held)) == 24
     with pytest.raises(DansError, match="25 folds of 24 different images are not possible"):
@@ -136,7 +166,11 @@ def test_a_fold_trains_and_scores_as_prepared_images_do(prepared, tmp_path, monk
     some = [SPACE[0], SPACE[5], SPACE[-1]]
     outputs = subnet_outputs(net, some, part)
     assert outputs.shape == (3, part.sizes["val"], 2)
-    assert Scorer(net, part)(some).tolist() == score_subnets(net, some, part).tolist() == [METRICS["accuracy"](part.labels("val"), each) for each in outputs]
+    assert (
+        Scorer(net, part)(some).tolist()
+        == score_subnets(net, some, part).tolist()
+        == [METRICS["accuracy"](part.labels("val"), each) for each in outputs]
+    )
     with pytest.raises(DansError, match="data differ"):
         Supernet(SPACE).train(folds(prepared, 3)[1], SHORT, tmp_path / "net.npz", check_images=0)
     model, _ = train_alone(SPACE[0], pool(prepared), SHORT, check_images=0)
@@ -145,9 +179,11 @@ def test_a_fold_trains_and_scores_as_prepared_images_do(prepared, tmp_path, monk
 
 def _only(part, name, original):
     "Native images of the pool may be mapped, never those of the test split."
+
     def watched(self, split):
         assert split != "test"
         return original(self, split)
+
     return watched
 
 
@@ -164,12 +200,14 @@ def test_a_pooled_score_is_the_metric_over_all_images(prepared, metric):
     outputs = [rng.normal(size=(5, part.sizes["val"], 2)) for part in parts]
     labels = np.concatenate([part.labels("val") for part in parts])
     found = pooled_scores(outputs, parts, metric)
-    if metric == "auc":     # values of different networks do not compare: the mean of the folds
+    if metric == "auc":  # values of different networks do not compare: the mean of the folds
         each = [[METRICS[metric](part.labels("val"), out[i]) for i in range(5)] for part, out in zip(parts, outputs)]
         np.testing.assert_allclose(found, np.average(each, axis=0, weights=[part.sizes["val"] for part in parts]))
     else:
-        assert found.tolist() == [METRICS[metric](labels, np.concatenate([part[i] for part in outputs])) for i in range(5)]
-    again = pooled_scores([part.tolist() for part in outputs], parts, metric)     # as JSON gives them back
+        assert found.tolist() == [
+            METRICS[metric](labels, np.concatenate([part[i] for part in outputs])) for i in range(5)
+        ]
+    again = pooled_scores([part.tolist() for part in outputs], parts, metric)  # as JSON gives them back
     assert again.tolist() == found.tolist()
     for wrong in (outputs[:2], outputs[::-1] if len({p.shape for p in outputs}) > 1 else outputs[1:]):
         with pytest.raises(DansError, match="do not fit the folds"):
@@ -185,9 +223,11 @@ def test_candidates_are_within_limits_and_spread(prepared):
     assert len(set(some)) == 80 and some == candidates(space, limit, 80, seed=1) != candidates(space, limit, 80, seed=2)
     assert all(limit.admits(footprint(system)) for system in some)
     admitted = [system for system in space if limit.admits(footprint(system))]
-    assert {s.data for s in some} == {s.data for s in admitted} and {s.arch.width for s in some} == {s.arch.width for s in admitted}
+    assert {s.data for s in some} == {s.data for s in admitted} and {s.arch.width for s in some} == {
+        s.arch.width for s in admitted
+    }
     assert {s.arch.ending for s in some} == {s.arch.ending for s in admitted}
-    low, high = np.quantile([macs(s) for s in admitted], (.1, .9))
+    low, high = np.quantile([macs(s) for s in admitted], (0.1, 0.9))
     assert min(map(macs, some)) < low and max(map(macs, some)) > high
 
 

@@ -1,4 +1,5 @@
 "What footprints, plans, limits and boards guarantee."
+
 from itertools import combinations
 
 import numpy as np
@@ -6,8 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dans.hardware import (KERNELS, Buffer, Footprint, Limits, buffers, check_limits, flash_bytes, footprint, layers, layout, macs,
-                           operators, plan, ram_bytes, records_of, show_bytes, show_macs, whole_arena)
+from dans.hardware import (
+    KERNELS,
+    Buffer,
+    Footprint,
+    Limits,
+    buffers,
+    check_limits,
+    flash_bytes,
+    footprint,
+    layers,
+    layout,
+    macs,
+    operators,
+    plan,
+    ram_bytes,
+    records_of,
+    show_bytes,
+    show_macs,
+    whole_arena,
+)
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System, network
 
 
@@ -18,8 +37,9 @@ def system(resolution, depths, width, color="rgb", rounding="even"):
 def live_bytes(live, alignment=16):
     "Largest sum of the buffers that live at one time."
     end = max(b.last for b in live)
-    return max(sum(-(-b.nbytes // alignment) * alignment for b in live if b.first <= t <= b.last)
-               for t in range(end + 1))
+    return max(
+        sum(-(-b.nbytes // alignment) * alignment for b in live if b.first <= t <= b.last) for t in range(end + 1)
+    )
 
 
 def slow_plan(live, alignment=16):
@@ -28,16 +48,26 @@ def slow_plan(live, alignment=16):
     offsets = {}
     for i in sorted(range(len(live)), key=lambda i: (-sizes[i], -i)):
         rivals = [j for j in offsets if live[j].first <= live[i].last and live[i].first <= live[j].last]
-        offsets[i] = next(o for o in range(0, sum(sizes) + 1, alignment)
-                          if all(o + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= o for j in rivals))
+        offsets[i] = next(
+            o
+            for o in range(0, sum(sizes) + 1, alignment)
+            if all(o + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= o for j in rivals)
+        )
     return [offsets[i] for i in range(len(live))]
 
 
 lives = st.lists(st.tuples(st.integers(1, 500), st.integers(0, 12), st.integers(0, 4)), min_size=1, max_size=14).map(
-    lambda rows: [Buffer(str(i), n, first, first + span) for i, (n, first, span) in enumerate(rows)])
+    lambda rows: [Buffer(str(i), n, first, first + span) for i, (n, first, span) in enumerate(rows)]
+)
 depths = st.sampled_from(SearchSpace.preset("paper").depths)
-systems = st.builds(system, st.integers(8, 240), depths, st.sampled_from([.1, .2, .3, .35, .5, .8, 1.]),
-                    st.sampled_from(["rgb", "mono"]), st.sampled_from(["even", "eight", "expansion"]))
+systems = st.builds(
+    system,
+    st.integers(8, 240),
+    depths,
+    st.sampled_from([0.1, 0.2, 0.3, 0.35, 0.5, 0.8, 1.0]),
+    st.sampled_from(["rgb", "mono"]),
+    st.sampled_from(["even", "eight", "expansion"]),
+)
 
 
 @given(lives)
@@ -66,7 +96,7 @@ def test_operators_follow_the_network(s):
     assert [op.kind for op in ops[-3:]] == ["MEAN", "FULLY_CONNECTED", "SOFTMAX"]
     assert sum(op.kind == "DEPTHWISE_CONV_2D" for op in ops) == len(net.blocks)
     assert sum(op.kind == "ADD" for op in ops) == sum(b.residual for b in net.blocks)
-    assert all(t <= i for i, op in enumerate(ops) for t in op.inputs)      # reads only what is written
+    assert all(t <= i for i, op in enumerate(ops) for t in op.inputs)  # reads only what is written
     assert ops[-3].channels == net.features and ops[-1].channels == 5
     assert ops[0].height == (s.data.resolution + 1) // 2
     cost = footprint(s, 5)
@@ -75,39 +105,58 @@ def test_operators_follow_the_network(s):
 
 
 def test_macs_and_weights_of_a_network_by_hand():
-    s = system(16, (0, 0, 0, 0, 0), .5, "mono")     # stem 16, blocks 16-16-8, 8-48-12, 12-72-12
+    s = system(16, (0, 0, 0, 0, 0), 0.5, "mono")  # stem 16, blocks 16-16-8, 8-48-12, 12-72-12
     assert network(s.arch).stem == 16
-    conv = 8*8 * 9*1*16 + 8*8 * (9*16 + 16*8) + 8*8 * 8*48 + 4*4 * (9*48 + 48*12) + 4*4 * (12*72 + 9*72 + 72*12)
+    conv = (
+        8 * 8 * 9 * 1 * 16
+        + 8 * 8 * (9 * 16 + 16 * 8)
+        + 8 * 8 * 8 * 48
+        + 4 * 4 * (9 * 48 + 48 * 12)
+        + 4 * 4 * (12 * 72 + 9 * 72 + 72 * 12)
+    )
     assert macs(s, 3) == conv + 12 * 3
-    weights = 9*16 + 9*16 + 16*8 + 8*48 + 9*48 + 48*12 + 12*72 + 9*72 + 72*12 + 12*3
+    weights = 9 * 16 + 9 * 16 + 16 * 8 + 8 * 48 + 9 * 48 + 48 * 12 + 12 * 72 + 9 * 72 + 72 * 12 + 12 * 3
     assert sum(op.weights for op in operators(s, 3)) == weights
 
 
-@pytest.mark.parametrize("resolution, depths, width, color, classes, expected", [    # printed by tflite-micro
-    (8, "14320", .7, "mono", 100, 1456), (16, "31310", .4, "mono", 10, 2880), (24, "34000", .7, "rgb", 2, 12960),
-    (33, "23000", .2, "rgb", 2, 8896), (48, "34300", 1., "rgb", 10, 69120), (75, "33221", .9, "mono", 2, 151632),
-    (192, "24210", .4, "rgb", 10, 414720)])
+@pytest.mark.parametrize(
+    "resolution, depths, width, color, classes, expected",
+    [  # printed by tflite-micro
+        (8, "14320", 0.7, "mono", 100, 1456),
+        (16, "31310", 0.4, "mono", 10, 2880),
+        (24, "34000", 0.7, "rgb", 2, 12960),
+        (33, "23000", 0.2, "rgb", 2, 8896),
+        (48, "34300", 1.0, "rgb", 10, 69120),
+        (75, "33221", 0.9, "mono", 2, 151632),
+        (192, "24210", 0.4, "rgb", 10, 414720),
+    ],
+)
 def test_golden_heads(resolution, depths, width, color, classes, expected):
     assert ram_bytes(system(resolution, depths, width, color), classes) == expected
 
 
 def test_footprint_grows_along_each_axis():
-    base = system(48, (1, 1, 1, 0, 0), .3)
-    for larger in (system(64, (1, 1, 1, 0, 0), .3), system(48, (1, 1, 1, 0, 0), .4)):
+    base = system(48, (1, 1, 1, 0, 0), 0.3)
+    for larger in (system(64, (1, 1, 1, 0, 0), 0.3), system(48, (1, 1, 1, 0, 0), 0.4)):
         assert ram_bytes(larger) > ram_bytes(base) and macs(larger) > macs(base)
-    deeper = system(48, (1, 1, 2, 0, 0), .3)
+    deeper = system(48, (1, 1, 2, 0, 0), 0.3)
     assert flash_bytes(deeper) > flash_bytes(base) and macs(deeper) > macs(base)
-    mono = system(48, (1, 1, 1, 0, 0), .3, "mono")
+    mono = system(48, (1, 1, 1, 0, 0), 0.3, "mono")
     assert ram_bytes(mono) == ram_bytes(base) and macs(mono) < macs(base) and flash_bytes(mono) < flash_bytes(base)
 
 
 def test_check_limits_gives_the_smallest_of_the_space():
-    space = SearchSpace((32, 48), widths=(.1, .3), max_depths=(2, 2, 1, 1, 1))
+    space = SearchSpace((32, 48), widths=(0.1, 0.3), max_depths=(2, 2, 1, 1, 1))
     costs = [footprint(s, 3) for s in space]
     least = check_limits(space, Limits(), 3)
     assert least == Footprint(**{a: min(getattr(c, a) for c in costs) for a in vars(least)})
     assert check_limits(space, Limits(**vars(least)), 3) == least
-    for axis, name in (("arena_bytes", "RAM"), ("flash_bytes", "flash"), ("macs", "MACs"), ("ram_bytes", "activations")):
+    for axis, name in (
+        ("arena_bytes", "RAM"),
+        ("flash_bytes", "flash"),
+        ("macs", "MACs"),
+        ("ram_bytes", "activations"),
+    ):
         with pytest.raises(DansError, match=f"meets the {name} limit.*smallest needs.*{getattr(least, axis):,}"):
             check_limits(space, Limits(**{axis: getattr(least, axis) - 1}), 3)
 
@@ -149,11 +198,14 @@ def test_units():
 
 def test_layout_says_where_and_when():
     rows = layout([Buffer("a", 32, 0, 1), Buffer("b", 64, 1, 2)])
-    assert rows == [dict(name="a", nbytes=32, first=0, last=1, offset=64), dict(name="b", nbytes=64, first=1, last=2, offset=0)]
+    assert rows == [
+        dict(name="a", nbytes=32, first=0, last=1, offset=64),
+        dict(name="b", nbytes=64, first=1, last=2, offset=0),
+    ]
 
 
 def test_layers_add_up():
-    s = system(32, (1, 1, 1, 0, 0), .3)
+    s = system(32, (1, 1, 1, 0, 0), 0.3)
     ops = operators(s)
     rows = layers(ops, 32 * 32 * 3)
     assert sum(r["macs"] for r in rows) == macs(s) and len(rows) == len(ops)
@@ -167,9 +219,20 @@ def test_no_two_systems_of_the_quick_space_cost_the_same():
     assert len({c.ram_bytes for c in costs}) >= 8 and len({(c.flash_bytes, c.macs) for c in costs}) == len(space)
 
 
-@pytest.mark.parametrize("resolution, color, depths, width, smallest", [    # bytes, by halving the arena of tflite-micro on 64 bits
-    (16, "rgb", "10000", .1, 7584), (16, "mono", "20000", .1, 9376), (16, "rgb", "34331", .1, 39632), (32, "rgb", "34331", .2, 51632),
-    (16, "rgb", "11111", 1., 80160), (16, "rgb", "34331", .5, 93872), (24, "mono", "11100", .6, 27584), (64, "rgb", "21000", .1, 24112)])
+# bytes, by halving the arena of tflite-micro on 64 bits
+@pytest.mark.parametrize(
+    "resolution, color, depths, width, smallest",
+    [
+        (16, "rgb", "10000", 0.1, 7584),
+        (16, "mono", "20000", 0.1, 9376),
+        (16, "rgb", "34331", 0.1, 39632),
+        (32, "rgb", "34331", 0.2, 51632),
+        (16, "rgb", "11111", 1.0, 80160),
+        (16, "rgb", "34331", 0.5, 93872),
+        (24, "mono", "11100", 0.6, 27584),
+        (64, "rgb", "21000", 0.1, 24112),
+    ],
+)
 def test_golden_arenas(resolution, color, depths, width, smallest):
     "Small systems need more while they are loaded than head and tail; 64-bit pointers can be measured here."
     s = system(resolution, tuple(map(int, depths)), width, color)
@@ -183,12 +246,12 @@ def test_an_arena_holds_head_and_tail_of_each_library(s, kernels):
     cost, ops = footprint(s, 3, kernels), operators(s, 3, kernels)
     head, needs = plan(buffers(ops, s.data.resolution**2 * s.data.channels))[1], records_of(ops)
     assert cost.arena_bytes >= head + needs.tail + 80 and cost.arena_bytes % 16 == 0
-    assert cost.ram_bytes == ram_bytes(s, 3) <= head        # the paper's measure knows no library
+    assert cost.ram_bytes == ram_bytes(s, 3) <= head  # the paper's measure knows no library
     assert cost.arena_bytes >= footprint(s, 3).arena_bytes
     assert records_of(ops, 64).tail > needs.tail
 
 
 def test_unknown_kernels_are_refused():
-    for call in (lambda: Limits(kernels="fast"), lambda: footprint(system(16, (1, 0, 0, 0, 0), .1), kernels="fast")):
+    for call in (lambda: Limits(kernels="fast"), lambda: footprint(system(16, (1, 0, 0, 0, 0), 0.1), kernels="fast")):
         with pytest.raises(DansError, match="use one of reference, cmsis-nn, cmsis-nn-mve"):
             call()

@@ -1,4 +1,5 @@
 "The same training and scoring on JAX, in a process of its own, against TensorFlow in this one."
+
 import os
 import subprocess
 import sys
@@ -21,8 +22,12 @@ def found(tmp_path_factory):
     prepared, net = on_backend.small_images(folder), on_backend.bent()
     tensorflow = on_backend.steps(net, prepared) | on_backend.scores(net, prepared)
     tensorflow["losses"] = on_backend.losses(on_backend.trained(prepared))
-    done = subprocess.run([sys.executable, on_backend.__file__, folder], capture_output=True, text=True,
-                          env=os.environ | dict(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu"))
+    done = subprocess.run(
+        [sys.executable, on_backend.__file__, folder],
+        capture_output=True,
+        text=True,
+        env=os.environ | dict(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu"),
+    )
     assert not done.returncode, done.stderr[-2000:]
     with np.load(Path(folder) / "jax.npz") as jax:
         return tensorflow, dict(jax)

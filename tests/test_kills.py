@@ -1,4 +1,5 @@
 "The kill harness: it catches a stage that is not safe, and counts only kills that struck. What it finds in the package is in test_bench.py."
+
 import subprocess
 import sys
 import time
@@ -63,15 +64,17 @@ COMMAND = sys.executable, "-c", SCRIPT
 @pytest.fixture
 def one_kill(monkeypatch):
     "A trial of a stage above, killed once before one of its file operations, at `place` in [0, 1) of them."
+
     def run(stage, place):
         monkeypatch.setattr(harness, "chain", lambda *_: [("operation", place)])
         [(_, done)] = trials(stage, 1, COMMAND)
         return done[0]
+
     return run
 
 
 def test_what_a_torn_file_changes_is_named(monkeypatch):
-    monkeypatch.setattr(harness, "chain", lambda *_: [("operation", .5)])
+    monkeypatch.setattr(harness, "chain", lambda *_: [("operation", 0.5)])
     monkeypatch.setattr(harness, "trials", partial(trials, command=COMMAND))
     found = list(harness.kills(SimpleNamespace(kills=dict(torn=1))))
     (record, said), (last, _) = found
@@ -81,18 +84,18 @@ def test_what_a_torn_file_changes_is_named(monkeypatch):
 
 
 def test_a_file_written_aside_is_the_same(one_kill):
-    done = one_kill("whole", .99)       # before the file takes its name
+    done = one_kill("whole", 0.99)  # before the file takes its name
     assert done.kills == ["operation"] and not done.differences
 
 
 def test_what_stays_behind_is_told(one_kill):
-    done = one_kill("untidy", .7)       # before the first of two files is removed
+    done = one_kill("untidy", 0.7)  # before the first of two files is removed
     [left] = done.differences
     assert left.startswith("temporary .aside") and done.useless_files == 1
 
 
 def test_a_run_that_cannot_go_on_is_told(one_kill):
-    assert one_kill("stuck", .99).differences == ["the run that goes on fails: it was begun before"]
+    assert one_kill("stuck", 0.99).differences == ["the run that goes on fails: it was begun before"]
 
 
 def test_a_stage_that_fails_by_itself_stops_the_benchmark(tmp_path):
@@ -106,8 +109,10 @@ def test_only_kills_that_strike_count(tmp_path):
     assert Run("whole", tmp_path / "operation", COMMAND)(before=3)
     assert [p.name for p in (tmp_path / "operation").iterdir()] == [".aside"]
     assert not Run("whole", tmp_path / "late", COMMAND)(at=60, before=100)
-    whole = Undisturbed(Run("whole", tmp_path / "late", COMMAND).found()["result"], operations=1000, seconds=600., work=600., files=0)
-    late = trial("whole", 0, whole, tmp_path / "trial", command=COMMAND)    # its first kill would come after minutes
+    whole = Undisturbed(
+        Run("whole", tmp_path / "late", COMMAND).found()["result"], operations=1000, seconds=600.0, work=600.0, files=0
+    )
+    late = trial("whole", 0, whole, tmp_path / "trial", command=COMMAND)  # its first kill would come after minutes
     assert late.kills == late.differences == []
 
 
@@ -117,10 +122,10 @@ def test_helpers_of_a_killed_run_are_found_and_ended():
     killed = subprocess.Popen(["sh", "-c", "sleep 60 & kill -9 $$"], start_new_session=True)
     assert killed.wait() == -9
     assert end_session(killed.pid) == 1
-    for _ in range(100):    # until the system has ended it, too
+    for _ in range(100):  # until the system has ended it, too
         if not end_session(killed.pid):
             break
-        time.sleep(.05)
+        time.sleep(0.05)
     else:
         pytest.fail("the helper runs on")
 
@@ -130,7 +135,9 @@ def test_a_chain_is_that_of_its_seed():
     assert [len(plan) for plan in plans] == [3, 2, 1] * 2
     kinds = [kind for plan in plans for kind, _ in plan]
     assert kinds == ["moment", "operation"] * 6
-    assert plans == [chain([1, number], number, 3) for number in range(6)] and plans != [chain([2, number], number, 3) for number in range(6)]
+    assert plans == [chain([1, number], number, 3) for number in range(6)] and plans != [
+        chain([2, number], number, 3) for number in range(6)
+    ]
     assert all(0 <= place < 1 for plan in plans for _, place in plan) and len(chain([1, 0], 0, 2)) == 2
 
 

@@ -42,9 +42,7 @@ GOOD = {
 
 def written(tmp_path, content):
     path = tmp_path / "paper.yml"
-    path.write_text(
-        content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
-    )
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
     return path
 
 
@@ -53,9 +51,7 @@ def test_a_good_list(tmp_path):
     assert list(items)[0] == "run_a" and set(items) == set(GOOD["items"])
     assert items["tab_a"].presets == ("cpu",) and items["fig_a"].presets == tuple(PRESETS)
     names = {i: {str(p) for p in item.files(Path("o"))} for i, item in items.items()}
-    assert names["run_a"] == {
-        f"o/results/a/{n}.{e}" for n in ("log", "end") for e in ("csv", "json")
-    }
+    assert names["run_a"] == {f"o/results/a/{n}.{e}" for n in ("log", "end") for e in ("csv", "json")}
     assert names["fig_a"] == {f"o/figures/fig_a.{e}" for e in ("png", "pdf", "csv", "json")}
     assert names["tab_a"] == {f"o/figures/tab_a.{e}" for e in ("csv", "md", "tex", "json")}
 
@@ -210,10 +206,7 @@ def test_the_given_parameters_must_be_there(tmp_path):
 
 def test_code_hash_follows_what_is_computed(tmp_path):
     first = code_hash(notebook(tmp_path / "a.ipynb", CELL, "x = 1"))
-    assert (
-        code_hash(notebook(tmp_path / "a.ipynb", CELL + "\nnew:int = 3", "x  =  1   # a comment"))
-        == first
-    )
+    assert code_hash(notebook(tmp_path / "a.ipynb", CELL + "\nnew:int = 3", "x  =  1   # a comment")) == first
     assert code_hash(notebook(tmp_path / "a.ipynb", CELL, "x = 2")) != first
     assert code_hash(notebook(tmp_path / "a.ipynb", CELL, "%timeit x")) != first
 
@@ -228,7 +221,9 @@ def test_each_notebook_takes_its_parameters_at_every_preset(item):
     path, known = ROOT / item.notebook, parameters_of(ROOT / item.notebook)
     for preset in item.presets:
         check_parameters(path, item.parameters.get(preset, {}), f"{item.id} at {preset}")
-    assert len(set(known) - {"executor"}) <= 15, "a parameters cell has at most fifteen lines, besides the one that says where pieces are computed"
+    assert len(set(known) - {"executor"}) <= 15, (
+        "a parameters cell has at most fifteen lines, besides the one that says where pieces are computed"
+    )
     cell = next(
         "".join(c["source"])
         for c in json.loads(path.read_text())["cells"]
@@ -251,6 +246,4 @@ def test_paper_notebooks_export_nothing_and_are_all_listed(item):
 def test_figures_and_tables_import_no_backend(item):
     text = (ROOT / item.notebook).read_text()
     for word in ("tensorflow", "keras", "jax", "dans.supernet", "dans.score", "dans.deploy"):
-        assert (
-            f"import {word}" not in text and f"from {word}" not in text
-        ), f"{item.id} imports {word}"
+        assert f"import {word}" not in text and f"from {word}" not in text, f"{item.id} imports {word}"

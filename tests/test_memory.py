@@ -1,4 +1,5 @@
 "Memory: prepared data may be larger than it."
+
 import json
 import os
 import subprocess

@@ -1,4 +1,5 @@
 "Metrics: every number against scikit-learn, and what happens where a class has no image."
+
 import json
 import warnings
 
@@ -8,7 +9,21 @@ from hypothesis import given, settings, strategies as st
 from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
 
-from dans.metrics import METRICS, auc, balanced_accuracy, class_weights, confusion, macro_f1, metric_named, precision, recall, report, report_line, report_row, report_table
+from dans.metrics import (
+    METRICS,
+    auc,
+    balanced_accuracy,
+    class_weights,
+    confusion,
+    macro_f1,
+    metric_named,
+    precision,
+    recall,
+    report,
+    report_line,
+    report_row,
+    report_table,
+)
 from dans.space import DansError
 
 
@@ -17,8 +32,12 @@ def answered(draw, least=2):
     "Labels and outputs with many ties, of unequal classes: int8 or float."
     classes, n, seed = draw(st.integers(least, 5)), draw(st.integers(1, 60)), draw(st.integers(0, 10**6))
     rng = np.random.default_rng(seed)
-    labels = rng.choice(classes, n, p=rng.dirichlet(np.full(classes, .5)))
-    outputs = rng.integers(-128, 128, (n, classes)).astype(np.int8) if draw(st.booleans()) else rng.integers(-3, 4, (n, classes)) / 2
+    labels = rng.choice(classes, n, p=rng.dirichlet(np.full(classes, 0.5)))
+    outputs = (
+        rng.integers(-128, 128, (n, classes)).astype(np.int8)
+        if draw(st.booleans())
+        else rng.integers(-3, 4, (n, classes)) / 2
+    )
     return labels, outputs
 
 
@@ -29,7 +48,7 @@ def test_all_numbers_are_those_of_scikit_learn(case):
     classes, predicted = outputs.shape[1], outputs.argmax(1)
     names = range(classes)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")     # of classes without an image
+        warnings.simplefilter("ignore")  # of classes without an image
         assert METRICS["accuracy"](labels, outputs) == pytest.approx(sk.accuracy_score(labels, predicted))
         assert balanced_accuracy(labels, outputs) == pytest.approx(sk.balanced_accuracy_score(labels, predicted))
         assert macro_f1(labels, outputs) == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
@@ -59,20 +78,31 @@ def test_the_differences_of_int8_outputs_do_not_wrap():
 
 
 def test_a_saturated_softmax_hides_no_order():
-    logits = np.array([[0, 40], [0, 60]], np.float32)       # both 1.0 as float32 probabilities
+    logits = np.array([[0, 40], [0, 60]], np.float32)  # both 1.0 as float32 probabilities
     assert auc([0, 1], logits) == 1
 
 
 def test_always_answering_the_larger_class_is_seen_through():
     labels, outputs = np.repeat([0, 1], [285, 15]), np.tile([90, -90], (300, 1)).astype(np.int8)
     found = report(labels, outputs, ("background", "person"))
-    assert (found["accuracy"], found["majority"], found["balanced_accuracy"], found["auc"]) == (.95, .95, .5, .5)
-    assert found["recall"] == [1, 0] and found["precision"] == [.95, None] and found["confusion"] == [[285, 0], [15, 0]]
-    assert "no better than always answering 'background' (0.950)" in report_line(found) and "person 0.000" in report_line(found)
+    assert (found["accuracy"], found["majority"], found["balanced_accuracy"], found["auc"]) == (0.95, 0.95, 0.5, 0.5)
+    assert (
+        found["recall"] == [1, 0] and found["precision"] == [0.95, None] and found["confusion"] == [[285, 0], [15, 0]]
+    )
+    assert "no better than always answering 'background' (0.950)" in report_line(
+        found
+    ) and "person 0.000" in report_line(found)
     assert "| person | 15 | 0 | 0.000 |" in report_table(found)
     assert json.loads(json.dumps(found)) == found
-    assert report_row(found, "int8_") == {"int8_accuracy": .95, "int8_balanced_accuracy": .5, "int8_macro_f1": found["macro_f1"], "int8_auc": .5,
-                                          "int8_majority": .95, "int8_majority_class": "background", "int8_recall": "background 1.000, person 0.000"}
+    assert report_row(found, "int8_") == {
+        "int8_accuracy": 0.95,
+        "int8_balanced_accuracy": 0.5,
+        "int8_macro_f1": found["macro_f1"],
+        "int8_auc": 0.5,
+        "int8_majority": 0.95,
+        "int8_majority_class": "background",
+        "int8_recall": "background 1.000, person 0.000",
+    }
 
 
 def test_a_class_without_an_image_has_no_recall_and_counts_nowhere():
@@ -81,7 +111,7 @@ def test_a_class_without_an_image_has_no_recall_and_counts_nowhere():
     assert found["recall"] == [1, 1, None] and found["precision"] == [1, 1, None] and found["auc"] is None
     assert found["balanced_accuracy"] == found["macro_f1"] == 1
     assert "none" in report_table(found) and "c none" not in report_line(found)
-    assert report(np.zeros(3, int), np.eye(2)[[0, 0, 1]], "ab")["auc"] is None    # one class alone: None, not NaN
+    assert report(np.zeros(3, int), np.eye(2)[[0, 0, 1]], "ab")["auc"] is None  # one class alone: None, not NaN
 
 
 def test_many_classes_are_told_by_those_found_least():
@@ -99,18 +129,22 @@ def test_a_metric_is_found_however_it_is_written(name):
     assert metric_named(name) == "macro_f1"
 
 
-@pytest.mark.parametrize("ask, said", [
-    (lambda: metric_named("f2"), "metric 'f2' is unknown: use one of accuracy, balanced_accuracy, macro_f1, auc"),
-    (lambda: metric_named(None), "metric None is unknown"),
-    (lambda: metric_named("auc", classes=3), "for two classes, and there are 3"),
-    (lambda: metric_named("AUC", labels=[1, 1]), "one class has none here"),
-    (lambda: auc([0, 1], np.zeros((2, 3))), "no area under ROC"),
-    (lambda: confusion([], [], 2), "give one label and one prediction"),
-    (lambda: confusion([0, 1], [0], 2), "give one label and one prediction"),
-    (lambda: confusion([0, 2], [0, 1], 2), "labels are not class numbers from 0 to 1"),
-    (lambda: confusion([0, 1], [0, -1], 2), "predictions are not class numbers"),
-    (lambda: confusion([0., 1.], [0, 1], 2), "labels are not class numbers"),
-    (lambda: report([0, 1], np.eye(2), "abc"), "outputs of shape (2, 2) for 3 classes")])
+@pytest.mark.parametrize(
+    "ask, said",
+    [
+        (lambda: metric_named("f2"), "metric 'f2' is unknown: use one of accuracy, balanced_accuracy, macro_f1, auc"),
+        (lambda: metric_named(None), "metric None is unknown"),
+        (lambda: metric_named("auc", classes=3), "for two classes, and there are 3"),
+        (lambda: metric_named("AUC", labels=[1, 1]), "one class has none here"),
+        (lambda: auc([0, 1], np.zeros((2, 3))), "no area under ROC"),
+        (lambda: confusion([], [], 2), "give one label and one prediction"),
+        (lambda: confusion([0, 1], [0], 2), "give one label and one prediction"),
+        (lambda: confusion([0, 2], [0, 1], 2), "labels are not class numbers from 0 to 1"),
+        (lambda: confusion([0, 1], [0, -1], 2), "predictions are not class numbers"),
+        (lambda: confusion([0.0, 1.0], [0, 1], 2), "labels are not class numbers"),
+        (lambda: report([0, 1], np.eye(2), "abc"), "outputs of shape (2, 2) for 3 classes"),
+    ],
+)
 def test_what_does_not_fit_is_refused_in_one_line(ask, said):
     with pytest.raises(DansError) as error:
         ask()

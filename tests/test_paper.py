@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 ITEMS = load_manifest(ROOT / "paper.yml")
 DRAWN = [item for item in ITEMS.values() if item.kind != "run"]
 
+
 def contents(*folders):
     return {path: path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -39,7 +40,16 @@ def run(clone, *words):
 @pytest.mark.parametrize("item", DRAWN, ids=lambda item: item.id)
 def test_papermill_with_no_parameters_draws_the_committed_rows(clone, item):
     committed = contents(clone / "results", clone / "figures")
-    done = run(clone, "-m", "papermill", f"{Path(item.notebook).name}", f"../../{item.id}.ipynb", "-k", "python3", "--no-progress-bar")
+    done = run(
+        clone,
+        "-m",
+        "papermill",
+        f"{Path(item.notebook).name}",
+        f"../../{item.id}.ipynb",
+        "-k",
+        "python3",
+        "--no-progress-bar",
+    )
     assert not done.returncode, done.stderr[-3000:]
     assert contents(clone / "results", clone / "figures") == committed
     for ending in WRITES[item.kind]:

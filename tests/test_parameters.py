@@ -126,11 +126,17 @@ def test_what_a_parameter_cannot_be_is_one_line_with_both_ways(known, name, text
         check_values(known, filled(known, {name: text}), "-p")
     said = str(err.value)
     assert "\n" not in said
-    if name != "board":     # has a line of its own
-        assert f"-p: parameter {name} is " in said and (f": -p {name}=" in said or f": -p '{name}=" in said) and f"(papermill: -{'r' if known[name].kind == 'str' else 'y'} " in said
+    if name != "board":  # has a line of its own
+        assert (
+            f"-p: parameter {name} is " in said
+            and (f": -p {name}=" in said or f": -p '{name}=" in said)
+            and f"(papermill: -{'r' if known[name].kind == 'str' else 'y'} " in said
+        )
 
 
-@pytest.mark.parametrize("spec", ["wake_scenes", "collage", "collage:2024", "collage:2024:cat,dog", "wake_vision:2024", "2024", "nbs"])
+@pytest.mark.parametrize(
+    "spec", ["wake_scenes", "collage", "collage:2024", "collage:2024:cat,dog", "wake_vision:2024", "2024", "nbs"]
+)
 def test_every_form_of_data_passes_where_its_path_exists(known, spec):
     check_values(known, {"data": spec})
 
@@ -147,7 +153,11 @@ def test_the_examples_of_the_rules_hold_and_each_notebook_s_defaults_and_presets
 def test_no_run_has_a_number_or_list_without_a_rule():
     for item in load_manifest(ROOT / "paper.yml").values():
         for name, p in described(ROOT / item.notebook).items():
-            assert p.kind not in ("int", "float", "list") or (name, p.kind) in RULES or name in ("data", "positive", "recipes"), (item.id, name)
+            assert (
+                p.kind not in ("int", "float", "list")
+                or (name, p.kind) in RULES
+                or name in ("data", "positive", "recipes")
+            ), (item.id, name)
 
 
 # The command
@@ -167,7 +177,9 @@ def test_no_run_has_a_number_or_list_without_a_rule():
 def test_the_command_refuses_before_any_kernel(checkout, changes, says):
     with pytest.raises(DansError, match=says) as err:
         reproduce(["run_toy"], changes=changes)
-    assert "\n" not in str(err.value) and not (checkout / "kernel_started").exists() and not (checkout / "runs").exists()
+    assert (
+        "\n" not in str(err.value) and not (checkout / "kernel_started").exists() and not (checkout / "runs").exists()
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +188,10 @@ def test_the_command_refuses_before_any_kernel(checkout, changes, says):
         ({"data": "2024", "source.imgae": "img"}, "source 2024 has no option 'imgae': it has"),
         ({"data": "2024", "source.val": "much"}, "val='much' is not a number"),
         ({"data": "2024", "source.fit": "pad"}, "fit='pad' is not possible: use crop or squash"),
-        ({"data": "2024", "source.native": "8", "resolutions": "16,24"}, "native size 8 px is below the largest resolution, 24 px"),
+        (
+            {"data": "2024", "source.native": "8", "resolutions": "16,24"},
+            "native size 8 px is below the largest resolution, 24 px",
+        ),
         ({"source.native": "8", "resolutions": "24"}, "native size 8 px is below"),
         ({"data": "2024", "source.native": "8"}, "native size 8 px is below the largest resolution, 64 px"),
         ({"data": "collage"}, "collage needs photographs"),
@@ -190,7 +205,9 @@ def test_the_source_and_its_options_are_refused_before_any_kernel(checkout, monk
         (checkout / "photos" / name).mkdir(parents=True)
     with pytest.raises(DansError, match=says) as err:
         reproduce(["run_toy"], changes=changes)
-    assert "\n" not in str(err.value) and not (checkout / "kernel_started").exists() and not (checkout / "runs").exists()
+    assert (
+        "\n" not in str(err.value) and not (checkout / "kernel_started").exists() and not (checkout / "runs").exists()
+    )
 
 
 def test_paths_of_images_start_from_the_checkout_and_a_folder_may_forbid_to_look(checkout, known, monkeypatch):
@@ -198,8 +215,10 @@ def test_paths_of_images_start_from_the_checkout_and_a_folder_may_forbid_to_look
     monkeypatch.chdir(checkout / "elsewhere")
     check_values(known, {"data": "2024"}, folder=checkout)
     assert check_source("2024", {}, folder=checkout)[1] == (checkout / "2024",)
+
     def forbidden(path):
         raise PermissionError
+
     monkeypatch.setattr(Path, "exists", forbidden)
     for spec in ("2024/cats", "collage:2024/cats", "wake_vision:2024/cats"):
         with pytest.raises(DansError, match="there is no permission"):
@@ -210,7 +229,7 @@ def test_entries_are_added_to_what_the_list_says(checkout, capsys):
     assert reproduce(["run_toy"], "own", changes={"source.image": "img", "data": "2024"}, parameters=True) == 0
     said = capsys.readouterr().out
     assert reproduce(["run_toy"], "own", changes={"image": "img", "data": "2024"}, parameters=True) == 0
-    assert capsys.readouterr().out == said      # an option of the images is known without `source.`, too
+    assert capsys.readouterr().out == said  # an option of the images is known without `source.`, too
     assert "{'fit': 'squash', 'image': 'img'}" in said and "str    '2024'" in said and "# or ours" in said
     assert f"KEY one of {', '.join(image_options())}" in said and {"image", "label", "upscale"} <= set(image_options())
     assert not (checkout / "runs").exists()
@@ -239,15 +258,26 @@ def test_the_command_ends_with_the_systems(checkout, capsys):
     nbformat.write(new_notebook(cells=cells), checkout / "nbs/tab.ipynb")
     (checkout / "paper.yml").write_text("items:\n  tab_systems: {notebook: nbs/tab.ipynb, title: The systems}\n")
     assert reproduce() == 0
-    assert capsys.readouterr().out.endswith("limit      0.30\nRAM (KiB)  15.0\nfigures and tables are in runs/quick/figures/\n")
+    assert capsys.readouterr().out.endswith(
+        "limit      0.30\nRAM (KiB)  15.0\nfigures and tables are in runs/quick/figures/\n"
+    )
 
 
-@pytest.mark.parametrize("name, value, says", [("epochs", [0, 0], "-p 'epochs=[8,10]' (papermill: -y 'epochs: [8, 10]')"), ("data", ["x"], "-p 'data=["),
-                                               ("seed", -1, "-p seed=0 (papermill: -y 'seed: 0')")])
+@pytest.mark.parametrize(
+    "name, value, says",
+    [
+        ("epochs", [0, 0], "-p 'epochs=[8,10]' (papermill: -y 'epochs: [8, 10]')"),
+        ("data", ["x"], "-p 'data=["),
+        ("seed", -1, "-p seed=0 (papermill: -y 'seed: 0')"),
+    ],
+)
 def test_a_shell_takes_a_remedy_as_it_stands(known, name, value, says):
     with pytest.raises(DansError) as err:
         check_values(known, {name: value})
-    assert says in str(err.value) and shlex.split(str(err.value).partition("papermill: ")[2].rstrip(")"))[0] in ("-y", "-r")
+    assert says in str(err.value) and shlex.split(str(err.value).partition("papermill: ")[2].rstrip(")"))[0] in (
+        "-y",
+        "-r",
+    )
 
 
 def test_a_metric_may_be_written_as_it_is_read():
@@ -258,7 +288,9 @@ def test_a_metric_may_be_written_as_it_is_read():
 
 
 def test_options_of_images_are_listed_only_where_there_are_images(checkout, capsys):
-    cells = [new_code_cell(CELL.replace("source_options:dict = {}", "others:dict = {}"), metadata={"tags": ["parameters"]})]
+    cells = [
+        new_code_cell(CELL.replace("source_options:dict = {}", "others:dict = {}"), metadata={"tags": ["parameters"]})
+    ]
     nbformat.write(new_notebook(cells=cells), checkout / "nbs/run_toy.ipynb")
     assert reproduce(["run_toy"], parameters=True) == 0
     assert capsys.readouterr().out.endswith("change one: -p NAME=VALUE\n")
@@ -271,7 +303,11 @@ def kernel(cell=CELL, injected="", **values):
     names = {}
     for source in (cell, injected):
         exec(source, names)
-    return {**names, **values, "In": ["", cell, *([f"# Parameters\n{injected}"] if injected else []), "from dans.study import Study"]}
+    return {
+        **names,
+        **values,
+        "In": ["", cell, *([f"# Parameters\n{injected}"] if injected else []), "from dans.study import Study"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -309,8 +345,22 @@ def test_a_kernel_takes_the_cell_that_ran_last_and_no_name_that_code_has_taken_o
 def test_papermill_by_hand_is_refused_before_any_work(checkout):
     env = {name: value for name, value in os.environ.items() if not name.startswith("DANS_")}
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", "nbs/run_toy.ipynb", "out.ipynb", "-k", "python3", "--no-progress-bar", "-p", "presett", "smoke"],
-        env=env, capture_output=True, text=True,
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            "nbs/run_toy.ipynb",
+            "out.ipynb",
+            "-k",
+            "python3",
+            "--no-progress-bar",
+            "-p",
+            "presett",
+            "smoke",
+        ],
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode and "DansError: parameter 'presett' is unknown: did you mean preset?" in done.stderr
     assert (checkout / "kernel_started").exists() and not (checkout / "work_began").exists()

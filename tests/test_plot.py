@@ -122,7 +122,10 @@ def makers():
 
 def biases():
     rows = [("shared", 10, 0.01), ("shared", 9, -0.02), ("macs", 9, 0.03), ("shared", 2, 0.0)]
-    return pd.DataFrame([(m, "bias", f"ending={e}", b, b - 0.01, b + 0.01) for m, e, b in rows], columns=["maker", "statistic", "at", "value", "low", "high"])
+    return pd.DataFrame(
+        [(m, "bias", f"ending={e}", b, b - 0.01, b + 0.01) for m, e, b in rows],
+        columns=["maker", "statistic", "at", "value", "low", "high"],
+    )
 
 
 def bias_by_ending(df, ax=None):
@@ -147,9 +150,7 @@ def test_progress_is_the_median_of_steps_on_the_union_of_costs():
     line = ax.lines[0]
     assert line.get_drawstyle() == "steps-post"
     at = dict(zip(np.round(line.get_xdata(), 2), line.get_ydata()))
-    assert math.isclose(at[1.02], 83) and math.isclose(
-        at[3.02], 85
-    )  # all three seeds have begun: 81, 83, 85
+    assert math.isclose(at[1.02], 83) and math.isclose(at[3.02], 85)  # all three seeds have begun: 81, 83, 85
     assert min(at) == 1.02, "nothing is drawn before every seed has a score"
 
 
@@ -160,9 +161,7 @@ def test_progress_of_one_seed_has_no_band():
 def test_limits_name_the_choices_of_the_arm_in_front_only():
     texts = [t.get_text() for t in plot_limits(limits()).texts]
     assert texts == ["32/48 px", "48/64 px", "32px-rgb", "data-aware"]
-    assert "48/64 px\nrgb/mono" in [
-        t.get_text() for t in plot_limits(limits(("rgb", "mono"))).texts
-    ]
+    assert "48/64 px\nrgb/mono" in [t.get_text() for t in plot_limits(limits(("rgb", "mono"))).texts]
 
 
 def test_limits_are_drawn_one_at_a_time():
@@ -213,7 +212,11 @@ def test_variants_of_a_maker_share_its_line_and_are_told_apart():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["shared"]
     raw, corrected = ax.lines
     assert (raw.get_label(), corrected.get_label()) == ("raw", "corrected")
-    assert raw.get_xdata() == [0.8] and corrected.get_xdata() == [0.5] and raw.get_ydata()[0] < 0 < corrected.get_ydata()[0]
+    assert (
+        raw.get_xdata() == [0.8]
+        and corrected.get_xdata() == [0.5]
+        and raw.get_ydata()[0] < 0 < corrected.get_ydata()[0]
+    )
     assert raw.get_color() != corrected.get_color() and raw.get_marker() != corrected.get_marker()
     assert ax.get_legend() and plot_makers(two, legend=False).get_legend() is None
 
@@ -286,11 +289,7 @@ def test_spread_keeps_order_and_distance(places, gap):
 
 def test_end_labels_do_not_overlap():
     df = pd.DataFrame(
-        [
-            {"resolution": r, "distance": f"group {i}", "accuracy": 0.8 + i / 5000}
-            for i in range(6)
-            for r in (32, 64)
-        ]
+        [{"resolution": r, "distance": f"group {i}", "accuracy": 0.8 + i / 5000} for i in range(6) for r in (32, 64)]
     )
     ax = plot_slopes(df)
     ax.figure.draw_without_rendering()
@@ -314,9 +313,7 @@ def test_lines_differ_without_colour_and_colours_for_the_colour_blind():
 def test_a_figure_is_four_files_equal_from_time_to_time(tmp_path):
     def draw(name):
         ax = plot_slopes(slopes())
-        save_figure(
-            ax.figure, slopes(), tmp_path / name, {"preset": "quick"}, stamp="too small to judge"
-        )
+        save_figure(ax.figure, slopes(), tmp_path / name, {"preset": "quick"}, stamp="too small to judge")
         return [(tmp_path / f"{name}.{e}").read_bytes() for e in ("png", "pdf", "csv", "json")]
 
     assert draw("a") == draw("b")
@@ -418,10 +415,7 @@ def test_a_table_is_one_frame(tmp_path):
         "int8 test accuracy (%)",
         "seed",
     ]
-    assert (
-        shown.iloc[0].tolist() == ["64px_rgb", "36", "1.23", "81.2", "0"]
-        and shown.iloc[1, 3] == "-"
-    )
+    assert shown.iloc[0].tolist() == ["64px_rgb", "36", "1.23", "81.2", "0"] and shown.iloc[1, 3] == "-"
     assert pd.read_csv(tmp_path / "tab_a.csv").ram_bytes.tolist() == [36864, 2048]
     md, tex = (tmp_path / "tab_a.md").read_text(), (tmp_path / "tab_a.tex").read_text()
     assert "| 64px_rgb" in md and "81.2" in md and "*drawn from stale rows*" in md
@@ -431,6 +425,8 @@ def test_a_table_is_one_frame(tmp_path):
 
 def test_each_quantity_has_a_unit_or_needs_none():
     for name, (label, factor, digits) in QUANTITIES.items():
-        assert "(" in label or name in ("width", "step", "images", "tau", "matched_tau", "spearman", "ending"), f"{name} is shown without a unit"
+        assert "(" in label or name in ("width", "step", "images", "tau", "matched_tau", "spearman", "ending"), (
+            f"{name} is shown without a unit"
+        )
         assert factor > 0 and digits >= 0
     assert show_table(pd.DataFrame({"far_share": [0.3]})).columns[0] == "far share"

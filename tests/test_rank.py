@@ -158,7 +158,9 @@ def test_one_score_for_each_draw_is_judged_draw_by_draw():
     scores = np.random.default_rng(1).random((3, 40))
     found = statistics(scores, judged.truth, judged.rows, [1e6], draws) | bias(scores, judged.truth, judged.rows, draws)
     for d in range(3):
-        one = statistics(scores[d], judged.truth, judged.rows, [1e6], draws[d:d + 1]) | bias(scores[d], judged.truth, judged.rows, draws[d:d + 1])
+        one = statistics(scores[d], judged.truth, judged.rows, [1e6], draws[d : d + 1]) | bias(
+            scores[d], judged.truth, judged.rows, draws[d : d + 1]
+        )
         assert {k: v[0] for k, v in one.items()} == pytest.approx({k: v[d] for k, v in found.items()}, nan_ok=True)
 
 
@@ -208,7 +210,10 @@ def test_rows_survive_csv():
     ],
 )
 def test_bad_rows_are_one_line(truth, scores, said):
-    with pytest.raises(DansError, match=said.replace("trainings have", "rows of trainings have").replace("scores have", "rows of scores have")):
+    with pytest.raises(
+        DansError,
+        match=said.replace("trainings have", "rows of trainings have").replace("scores have", "rows of scores have"),
+    ):
         judge(truth, scores)
 
 
@@ -269,7 +274,8 @@ def test_components_find_the_variances_that_were_put_in():
     n, k = 400, 3
     cost = np.geomspace(1e5, 1e7, n)
     true = 0.05 * np.log10(cost) + rng.normal(0, 0.02, n)
-    scores = true + rng.normal(0, 0.03, (4, n)) + np.array([[0], [1], [2], [3]])  # a shift of a whole supernet is no noise
+    # a shift of a whole supernet is no noise
+    scores = true + rng.normal(0, 0.03, (4, n)) + np.array([[0], [1], [2], [3]])
     truth = true[:, None] + rng.normal(0, 0.01, (n, k))
     rows = pd.DataFrame({"macs": cost, "ram_bytes": 4096})
     found = components(Judged((None,) * n, rows, truth, {"shared": scores, "macs": cost[None]}, 0.0))
@@ -310,8 +316,15 @@ def test_plateau_compares_the_same_systems_only():
     rows = pd.concat([TRUTH, longer])
     found = plateau(rows, draws=50).set_index("maker")
     assert found.loc["trained longer", "value"] == 1 and found.loc["the same again", "value"] < 1
-    quiet = rows.assign(test=rows.test.where((rows["set"] != "judging") | rows.index.isin(longer.index), rows.groupby(KEYS).test.transform("mean")))
-    assert plateau(quiet, draws=50).set_index("maker").loc["the same again", "value"] > found.loc["the same again", "value"], "noise is that of all"
+    quiet = rows.assign(
+        test=rows.test.where(
+            (rows["set"] != "judging") | rows.index.isin(longer.index), rows.groupby(KEYS).test.transform("mean")
+        )
+    )
+    assert (
+        plateau(quiet, draws=50).set_index("maker").loc["the same again", "value"]
+        > found.loc["the same again", "value"]
+    ), "noise is that of all"
     turned = plateau(pd.concat([TRUTH, longer.assign(test=1 - longer.test)]), draws=50)
     assert turned.set_index("maker").loc["trained longer", "value"] == -1
 
@@ -329,7 +342,9 @@ def test_a_plateau_of_few_systems_leaves_all_else_as_it_is(systems):
 
 def models(slope, seed):
     fitted, judged = judge(*study(seed, slope), of="choosing", accuracy="val"), judge(*study(seed, slope))
-    return kendalltau(judged.scores["shared"][0], judged.truth)[0], kendalltau(corrected(fitted, judged, "shared")[0], judged.truth)[0]
+    return kendalltau(judged.scores["shared"][0], judged.truth)[0], kendalltau(
+        corrected(fitted, judged, "shared")[0], judged.truth
+    )[0]
 
 
 def test_correction_raises_tau_where_there_is_a_bias_and_costs_little_where_there_is_none():
@@ -434,6 +449,7 @@ def test_fewer_fitted_systems_widen_the_interval_of_a_corrected_score():
         truth = TRUTH[(TRUTH["set"] != "choosing") | TRUTH.depths.isin(name)]
         table = summary(truth, SCORES[SCORES["maker"] == "shared"], draws=200).statistics
         return table[(table["maker"] == "shared, corrected") & (table.statistic == "tau")].eval("high - low").iloc[0]
+
     few = TRUTH[TRUTH["set"] == "choosing"].depths.unique()
     assert width(few[:5]) > width(few)
 
@@ -444,7 +460,11 @@ def test_corrections_on_several_sets_are_fitted_costed_and_judged_apart():
     found = summary(pd.concat([TRUTH, short]), SCORES, fitted_on=both, draws=20)
     alone = summary(TRUTH, SCORES, draws=20)
     value, other = (f.statistics.set_index(["maker", "statistic", "at"])["value"] for f in (found, alone))
-    assert value["shared, corrected", "tau", ""] == other["shared, corrected", "tau", ""] != value["shared, corrected cheaply", "tau", ""]
+    assert (
+        value["shared, corrected", "tau", ""]
+        == other["shared, corrected", "tau", ""]
+        != value["shared, corrected cheaply", "tau", ""]
+    )
     assert (found.costs["no score, corrected"], found.costs["no score, corrected cheaply"]) == (320, 32)
     assert len(found.targets) - len(alone.targets) == 6 and found.targets.maker.str.contains("cheaply").sum() == 6
     assert "shared, corrected - shared, corrected cheaply" in set(found.statistics["maker"])
@@ -457,8 +477,9 @@ def test_what_is_left_uncorrected_is_judged_as_it_is():
 
 def test_costs_add_networks_tuning_and_fitted_trainings():
     rows = SCORES[SCORES["maker"].isin(["shared", "largest_only"])].assign(
-        net=lambda df: np.where(df["maker"] == "shared", "all", df.resolution.astype(str)), cost_macs=100.0,
-        tuning_macs=lambda df: np.where(df["maker"] == "shared", 0, 1)
+        net=lambda df: np.where(df["maker"] == "shared", "all", df.resolution.astype(str)),
+        cost_macs=100.0,
+        tuning_macs=lambda df: np.where(df["maker"] == "shared", 0, 1),
     )
     found = summary(TRUTH, rows, draws=20)
     nets = rows.resolution.nunique()
@@ -485,7 +506,9 @@ def test_the_proxy_is_the_determinant_of_shared_bits(tmp_path):
         if f"{layer.name}/kernel" in weights and not layer.name.startswith("head"):
             layer.set_weights([weights[f"{layer.name}/kernel"]])
     codes = keras.Model(model.input, [layer.output for layer in model.layers if layer.name.endswith("_relu6")])
-    on = np.concatenate([np.asarray(out).reshape(8, -1) > 0 for out in codes(batch.astype("float32") / 127.5 - 1, training=True)], 1)
+    on = np.concatenate(
+        [np.asarray(out).reshape(8, -1) > 0 for out in codes(batch.astype("float32") / 127.5 - 1, training=True)], 1
+    )
     kernel = np.array([[(a == b).sum() for b in on] for a in on])
     assert proxy(system, batch) == pytest.approx(np.linalg.slogdet(kernel)[1], rel=1e-3)
     assert proxy(system, batch, seed=1) != proxy(system, batch)
@@ -500,7 +523,9 @@ def test_importing_the_room_loads_no_backend():
 
 
 def test_summary_has_every_maker_raw_and_corrected_and_every_verdict():
-    guess = SCORES[(SCORES["maker"] == "shared") & (SCORES.supernet == 0)].assign(maker="proxy", score=lambda df: 1 / df.width)
+    guess = SCORES[(SCORES["maker"] == "shared") & (SCORES.supernet == 0)].assign(
+        maker="proxy", score=lambda df: 1 / df.width
+    )
     rows = pd.concat([TRUTH, TRUTH[TRUTH["set"] == "judging"].iloc[:20].assign(set="long")])
     found = summary(rows, pd.concat([SCORES, guess]), limits=[1e6], draws=100)
     makers = set(found.points["maker"])
@@ -508,11 +533,19 @@ def test_summary_has_every_maker_raw_and_corrected_and_every_verdict():
     assert makers == modes | {f"{m}, corrected" for m in modes} | {"macs", "parameters", "proxy", "no score, corrected"}
     assert set(found.statistics["at"]) >= {"", "macs<=1000000", "ending=2", "resolution=32", "width=0.1"}
     assert found.targets.set_index("maker")["met"].drop("the same again").notna().all() and len(found.targets) == 14
-    assert found.costs["no score, corrected"] == 16 * 2 * 10 and np.isnan(found.costs["shared"]) and found.costs["macs"] == 0
+    assert (
+        found.costs["no score, corrected"] == 16 * 2 * 10
+        and np.isnan(found.costs["shared"])
+        and found.costs["macs"] == 0
+    )
     value = found.statistics.set_index(["maker", "statistic", "at"])["value"]
-    assert value["shared, corrected - macs", "tau", ""] == pytest.approx(value["shared, corrected", "tau", ""] - value["macs", "tau", ""])
+    assert value["shared, corrected - macs", "tau", ""] == pytest.approx(
+        value["shared, corrected", "tau", ""] - value["macs", "tau", ""]
+    )
     assert (found.statistics.dropna()["low"] <= found.statistics.dropna()["high"]).all()
-    assert len(found.points) == len(makers) * 40 and set(found.components["of"]) == modes | {"accuracy"} | {f"{m}, corrected" for m in modes}
+    assert len(found.points) == len(makers) * 40 and set(found.components["of"]) == modes | {"accuracy"} | {
+        f"{m}, corrected" for m in modes
+    }
     table = rank_table(found.statistics)
     assert set(table["maker"]) == makers | {"ceiling"} and table.shape[1] == 6
 

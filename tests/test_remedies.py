@@ -16,8 +16,8 @@ from dans.reproduce import _parser
 
 ROOT = Path(__file__).parent.parent
 MODULES = [p.stem for p in sorted((ROOT / "dans").glob("*.py")) if not p.stem.startswith("_")]
-FOREIGN = {"--head", "--data_dir", "KERAS_BACKEND"}     # of Ray, tfds and Keras
-HOLE = "…"                                              # what an f-string fills in
+FOREIGN = {"--head", "--data_dir", "KERAS_BACKEND"}  # of Ray, tfds and Keras
+HOLE = "…"  # what an f-string fills in
 
 
 def flat(node):
@@ -40,20 +40,28 @@ def flat(node):
 def errors(tree):
     "Names of `DansError` and of what derives from it."
     made = {"DansError", "Diverged"}
-    return made | {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and {ast.unparse(b) for b in n.bases} & made}
+    return made | {
+        n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and {ast.unparse(b) for b in n.bases} & made
+    }
 
 
 def remedies(source):
     "(line, text) of the remedies in Python code."
     tree = ast.parse(source)
-    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func).split(".")[-1] in errors(tree)]
+    calls = [
+        n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func).split(".")[-1] in errors(tree)
+    ]
     return [(n.lineno, flat(n.args[1])) for n in calls if len(n.args) > 1]
 
 
 @cache
 def told():
     "(place, text) of all remedies of the package and of the paper's notebooks."
-    found = [(f"dans/{m}.py:{line}", text) for m in MODULES for line, text in remedies((ROOT / f"dans/{m}.py").read_text(encoding="utf-8"))]
+    found = [
+        (f"dans/{m}.py:{line}", text)
+        for m in MODULES
+        for line, text in remedies((ROOT / f"dans/{m}.py").read_text(encoding="utf-8"))
+    ]
     for path in sorted((ROOT / "nbs/paper").glob("*.ipynb")):
         cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
         found += [(path.name, text) for c in cells for _, text in remedies("".join(c["source"]))]
@@ -72,7 +80,7 @@ def symbols():
                 names.add(node.id)
             if isinstance(node, ast.arg):
                 keywords.add(node.arg)
-            if isinstance(node, ast.ClassDef):      # fields of dataclasses
+            if isinstance(node, ast.ClassDef):  # fields of dataclasses
                 keywords |= {s.target.id for s in node.body if isinstance(s, ast.AnnAssign)}
     return names, keywords
 
@@ -121,22 +129,35 @@ def missing(text):
     lost = []
     for name in re.findall(r"-p ([a-z_.]+)=", text):
         first, _, key = name.partition(".")
-        lost += [f"-p {name}="] * (key not in image_options() if first == "source" and key else name not in known_parameters())
+        lost += [f"-p {name}="] * (
+            key not in image_options() if first == "source" and key else name not in known_parameters()
+        )
     for name in re.findall(r"papermill: -[pry] '?([a-z_]+)", text):
         lost += [f"papermill: {name}"] * (name not in known_parameters())
     lost += [o for o in re.findall(r"(?<![\w-])--[a-z][a-z_-]*", text) if o not in options()]
     lost += [v for v in re.findall(r"\b(?:DANS|KERAS|TF|MPL|RAY)_[A-Z_]+\b", text) if v not in variables()]
-    lost += [f"make {t}" for t in re.findall(r"\bmake ([a-z-]+)(?= [A-Z]+=|`)", text) if not re.search(rf"^{t}:", makefile, re.M)]
-    lost += [v for v in re.findall(r"(?<!-p )(?<!\.)\b([A-Z]{3,})=", text) if not re.search(rf"^{v} +\?=", makefile, re.M)]
+    lost += [
+        f"make {t}"
+        for t in re.findall(r"\bmake ([a-z-]+)(?= [A-Z]+=|`)", text)
+        if not re.search(rf"^{t}:", makefile, re.M)
+    ]
+    lost += [
+        v for v in re.findall(r"(?<!-p )(?<!\.)\b([A-Z]{3,})=", text) if not re.search(rf"^{v} +\?=", makefile, re.M)
+    ]
     lost += [d for d in re.findall(r"\bdans\.[a-z_]+(?:\.\w+)*", text) if not leads_to(d)]
     lost += [c for c in re.findall(r"\bdans-[a-z]+\b", text) if not re.search(rf"\b{c} *=", settings)]
-    lost += [f"dans[{e}]" for e in re.findall(r"dans\[([a-z]+)\]", text) if not re.search(rf"^{e}_requirements", settings, re.M)]
+    lost += [
+        f"dans[{e}]"
+        for e in re.findall(r"dans\[([a-z]+)\]", text)
+        if not re.search(rf"^{e}_requirements", settings, re.M)
+    ]
     lost += [b for b in re.findall(r"`([A-Za-z_]\w*)`", text) if b not in names | keywords]
     plain = re.sub(r"-p \S+|--\S+|ray:\S+|'[^']*'", "", text)
     for name in re.findall(r"(?<![\w.…-])([a-z_][a-z_0-9]*)=", plain):
         lost += [f"{name}="] * (name not in keywords | known_parameters())
         lost += [f"{name}= alone, which no command takes: say -p source.{name}= too"] * (
-            name in image_options() and name not in ("seed",) and f"-p source.{name}=" not in text)
+            name in image_options() and name not in ("seed",) and f"-p source.{name}=" not in text
+        )
     return lost
 
 
@@ -174,7 +195,16 @@ def test_remedies_of_all_forms_are_collected():
     assert remedies(code) == [(2, "use …=x y fit=1 (on the command line: -p source.fit=1)"), (3, "b"), (4, "c")]
 
 
-@pytest.mark.parametrize("text", ["-p data=FOLDER (papermill: -r data FOLDER)", "make reproduce PRESET=cpu ONLY=fig_time", "set DANS_PHOTOS",
-                                  "fit='squash' (on the command line: -p source.fit=squash)", "see dans.boards.Device", "--device NAME"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-p data=FOLDER (papermill: -r data FOLDER)",
+        "make reproduce PRESET=cpu ONLY=fig_time",
+        "set DANS_PHOTOS",
+        "fit='squash' (on the command line: -p source.fit=squash)",
+        "see dans.boards.Device",
+        "--device NAME",
+    ],
+)
 def test_a_right_remedy_passes(text):
     assert missing(text) == []

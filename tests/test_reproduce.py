@@ -106,21 +106,14 @@ def test_a_damaged_signature_is_told(checkout, made):
 def test_first_run_computes_second_skips_change_recomputes(checkout, capsys, monkeypatch):
     assert reproduce() == 0
     said = capsys.readouterr().out
-    assert (
-        "[1/2] run_toy: A toy search (2 s expected; runs/quick/results/toy/log.csv is missing)"
-        in said
-    )
+    assert "[1/2] run_toy: A toy search (2 s expected; runs/quick/results/toy/log.csv is missing)" in said
     assert re.search(r"run_toy: done in \d+ s \(2 s expected\), some 3 s left", said)
     assert said.endswith("figures and tables are in runs/quick/figures/\n")
     assert steps("runs/quick/results/toy/log.csv") == 5  # the preset's parameter, not the default
 
     assert reproduce() == 0
     said = capsys.readouterr().out
-    assert (
-        "run_toy: current, skipped" in said
-        and "fig_toy: current, skipped" in said
-        and "2 current" in said
-    )
+    assert "run_toy: current, skipped" in said and "fig_toy: current, skipped" in said and "2 current" in said
 
     # a comment and a new text cell change nothing; code does, and only downwards
     notebook(checkout, "run_toy", GIVEN + "steps:int = 3", "# a comment\n" + RUN)
@@ -151,9 +144,7 @@ def test_signature_says_what_it_was_made_of(checkout):
     rows = json.loads(Path("runs/quick/results/toy/log.json").read_text())
     assert rows["item"] == "run_toy" and rows["preset"] == "quick" and rows["seconds"] >= 0
     assert rows["made_of"]["parameters"] == {"preset": "quick", "seed": 0, "steps": 5}
-    assert rows["result_versions"] == {"search": RESULT_VERSIONS["search"]} and rows["data"] == {
-        "name": "none"
-    }
+    assert rows["result_versions"] == {"search": RESULT_VERSIONS["search"]} and rows["data"] == {"name": "none"}
     figure = json.loads(Path("runs/quick/figures/fig_toy.json").read_text())
     assert figure["rows"]["toy/log"]["sha256"] == figure["made_of"]["rows"]["toy/log"]
     assert str(checkout) not in json.dumps([rows, figure])
@@ -172,11 +163,7 @@ def test_committed_rows_that_are_stale_are_kept_reported_and_marked(checkout, ca
     before = Path("results/toy/log.csv").stat().st_mtime_ns
     assert reproduce(preset="cpu") == 0
     said = capsys.readouterr().out
-    assert (
-        "run_toy: STALE, its notebook has changed" in said
-        and "--force" in said
-        and "1 stale" in said
-    )
+    assert "run_toy: STALE, its notebook has changed" in said and "--force" in said and "1 stale" in said
     assert Path("results/toy/log.csv").stat().st_mtime_ns == before
     assert json.loads(Path("figures/fig_toy.json").read_text())["stamp"] == "drawn from stale rows"
 
@@ -187,9 +174,7 @@ def test_committed_rows_that_are_stale_are_kept_reported_and_marked(checkout, ca
 
 def test_redraw_never_computes_rows(checkout, capsys):
     assert reproduce(redraw=True) == 0
-    assert (
-        "fig_toy: no rows yet, runs/quick/results/toy/log.csv is missing" in capsys.readouterr().out
-    )
+    assert "fig_toy: no rows yet, runs/quick/results/toy/log.csv is missing" in capsys.readouterr().out
     assert reproduce(["fig_toy"], redraw=True) == 1  # asked for by name, and not to be had
     with pytest.raises(DansError, match="--redraw only draws"):
         reproduce(["run_toy"], redraw=True)
@@ -218,9 +203,7 @@ def test_redraw_never_computes_rows(checkout, capsys):
     ],
 )
 def test_a_failing_notebook_is_one_line_and_is_not_taken_for_finished(checkout, code, says):
-    notebook(
-        checkout, "run_toy", GIVEN + "steps:int = 3", *([RUN] if code != "x = 1" else []), code
-    )
+    notebook(checkout, "run_toy", GIVEN + "steps:int = 3", *([RUN] if code != "x = 1" else []), code)
     with pytest.raises(DansError, match=says) as err:
         reproduce()
     assert "\n" not in str(err.value) and Path("runs/quick/notebooks/run_toy.ipynb").exists()
@@ -249,9 +232,7 @@ def test_bad_input_is_one_line_before_any_work(checkout, asked, says):
 
 def test_a_wrong_parameter_in_the_list_is_one_line_before_any_work(checkout):
     (checkout / "paper.yml").write_text(LIST.replace("{steps: 5}", "{stpes: 5}"))
-    with pytest.raises(
-        DansError, match="paper.yml: run_toy: parameter 'stpes' is unknown: did you mean steps"
-    ):
+    with pytest.raises(DansError, match="paper.yml: run_toy: parameter 'stpes' is unknown: did you mean steps"):
         reproduce()
     assert not Path("runs").exists()
 
@@ -308,9 +289,7 @@ from tqdm""",
         ),
     )
     master, terminal = pty.openpty()
-    running = subprocess.Popen(
-        command("run_toy", "-p", "steps=8", "--out", "o"), stdout=terminal, stderr=terminal
-    )
+    running = subprocess.Popen(command("run_toy", "-p", "steps=8", "--out", "o"), stdout=terminal, stderr=terminal)
     os.close(terminal)
     seen, pieces = b"", []
     while True:
@@ -324,9 +303,7 @@ from tqdm""",
         seen += piece
         pieces += [time.monotonic()] if b"searching" in piece else []
     assert running.wait() == 0
-    assert seen.count(b"\rsearching") >= 3 and re.search(
-        rb"searching: +\d+%.*<00:0\d", seen
-    )  # with time left
+    assert seen.count(b"\rsearching") >= 3 and re.search(rb"searching: +\d+%.*<00:0\d", seen)  # with time left
     assert pieces[-1] - pieces[0] > 1, "the bar came in one lump"
     assert b"WARNING" not in seen and b"Traceback" not in seen
 
@@ -348,17 +325,11 @@ def test_interrupted_it_says_what_is_kept_and_goes_on_from_there(checkout, how):
     running.send_signal(how)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130 and time.monotonic() - begin < 20
-    assert (
-        "stopped. Finished and kept: run_toy;" in out
-        and "The same command goes on from there." in out
-    )
+    assert "stopped. Finished and kept: run_toy;" in out and "The same command goes on from there." in out
     assert "Traceback" not in err
     kernel = int(Path("pid").read_text())
     for _ in range(100):  # and its kernel is gone
-        if (
-            not Path(f"/proc/{kernel}").exists()
-            or "zombie" in Path(f"/proc/{kernel}/status").read_text()
-        ):
+        if not Path(f"/proc/{kernel}").exists() or "zombie" in Path(f"/proc/{kernel}/status").read_text():
             break
         time.sleep(0.1)
     else:
@@ -368,7 +339,12 @@ def test_interrupted_it_says_what_is_kept_and_goes_on_from_there(checkout, how):
 
 
 def test_where_pieces_are_computed_reaches_the_notebook_and_decides_nothing(checkout):
-    notebook(checkout, "run_toy", GIVEN + 'steps:int = 3\nexecutor:str = "local"', RUN.replace("Study(preset, out_dir)", "Study(preset, out_dir, executor=executor)"))
+    notebook(
+        checkout,
+        "run_toy",
+        GIVEN + 'steps:int = 3\nexecutor:str = "local"',
+        RUN.replace("Study(preset, out_dir)", "Study(preset, out_dir, executor=executor)"),
+    )
     assert reproduce(["run_toy"]) == 0
     moved = Reproduction("quick", root=checkout, executor="ray:cpus=2")
     assert moved.parameters(moved.items["run_toy"])["executor"] == "ray:cpus=2"

@@ -1,4 +1,5 @@
 "What dans.scenes guarantees: the same bytes, disjoint assets, true attributes, no shortcut."
+
 import hashlib
 import io
 import subprocess
@@ -38,6 +39,7 @@ def small():
 
 # the same bytes
 
+
 @pytest.mark.parametrize("case", GOLDEN)
 def test_golden(case):
     assert VERSION == 1, "a new version needs new hashes"
@@ -45,8 +47,10 @@ def test_golden(case):
 
 
 def test_same_bytes_in_another_process():
-    code = ("import hashlib; from dans.scenes import draw;"
-            "print(hashlib.sha256(draw(0, 'val', 5)[0].tobytes()).hexdigest()[:16])")
+    code = (
+        "import hashlib; from dans.scenes import draw;"
+        "print(hashlib.sha256(draw(0, 'val', 5)[0].tobytes()).hexdigest()[:16])"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == digest(0, "val", 5)
 
@@ -60,7 +64,7 @@ def test_same_bytes_for_any_n_and_workers():
 
 
 def test_same_bytes_beside_a_backend(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", sys)    # processes are spawned, not forked
+    monkeypatch.setitem(sys.modules, "torch", sys)  # processes are spawned, not forked
     spawned = make(400, "test", native=8, workers=2)[0]
     assert np.array_equal(spawned, make(400, "test", native=8, workers=1)[0])
 
@@ -80,12 +84,15 @@ def test_another_native_size_shows_the_same_scene():
 
 # assets
 
+
 def test_assets_of_splits_are_disjoint(monkeypatch):
     "Every numbered generator that a split's scenes ask for lies in the pool of that split."
     make_rng, seen = np.random.default_rng, []
+
     def spy(seed):
         seen.append(seed)
         return make_rng(seed)
+
     monkeypatch.setattr(np.random, "default_rng", spy)
     used = {}
     for split in SPLITS:
@@ -107,9 +114,10 @@ def test_pools_are_disjoint_and_nonempty():
 
 # labels and attributes
 
+
 def test_attributes_agree(small):
     images, labels, a = small
-    assert np.array_equal(labels, a["person"]) and abs(labels.mean() - .5) < .08
+    assert np.array_equal(labels, a["person"]) and abs(labels.mean() - 0.5) < 0.08
     assert np.array_equal(a["near"] + a["medium_distance"] + a["far"], a["person"])
     assert (a["dark"] + a["normal_lighting"] + a["bright"] == 1).all()
     assert np.array_equal(a["person_depiction"] + a["non-person_depiction"], a["depiction"])
@@ -125,17 +133,17 @@ def test_everything_occurs(small):
     assert set(a["background"]) == set(BACKGROUNDS) and len(BACKGROUNDS) >= 4
     assert set(a["subject"][labels == 0]) == set(KINDS) and len(KINDS) >= 8
     for name in ("dark", "bright", "person_depiction", "non-person_depiction"):
-        assert 0 < a[name].mean() < .25
+        assert 0 < a[name].mean() < 0.25
 
 
 def test_lighting_is_that_of_the_picture(small):
     images, _, a = small
-    grey = images.mean(axis=(1, 2)) @ (.299, .587, .114)
+    grey = images.mean(axis=(1, 2)) @ (0.299, 0.587, 0.114)
     assert np.array_equal(a["dark"] == 1, grey < 85)
     assert np.array_equal(a["bright"] == 1, grey >= 170)
 
 
-@pytest.mark.parametrize("far, low, high", [(0, 0, 0), (.6, .5, .7), (1, 1, 1)])
+@pytest.mark.parametrize("far, low, high", [(0, 0, 0), (0.6, 0.5, 0.7), (1, 1, 1)])
 def test_share_of_far_subjects(far, low, high):
     _, labels, a = make(300, "test", native=8, far=far, workers=1)
     assert low <= a["far"][labels == 1].mean() <= high
@@ -143,15 +151,21 @@ def test_share_of_far_subjects(far, low, high):
 
 
 def test_label_noise_is_in_train_and_val_only():
-    for split, share in (("train", .2), ("val", .2), ("test", 0)):
-        _, labels, a = make(500, split, native=8, label_noise=.2, workers=1)
-        assert abs((labels != a["person"]).mean() - share) < (.07 if share else 1e-9)
+    for split, share in (("train", 0.2), ("val", 0.2), ("test", 0)):
+        _, labels, a = make(500, split, native=8, label_noise=0.2, workers=1)
+        assert abs((labels != a["person"]).mean() - share) < (0.07 if share else 1e-9)
 
 
-@pytest.mark.parametrize("options, words", [
-    (dict(split="holdout"), "train, val, test"), (dict(native=4), "native size 4"),
-    (dict(far=1.5), "from 0 to 1"), (dict(label_noise=.7), "label noise 0.7"),
-    (dict(n=0), "at least 1")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(split="holdout"), "train, val, test"),
+        (dict(native=4), "native size 4"),
+        (dict(far=1.5), "from 0 to 1"),
+        (dict(label_noise=0.7), "label noise 0.7"),
+        (dict(n=0), "at least 1"),
+    ],
+)
 def test_bad_arguments(options, words):
     with pytest.raises(DansError, match=words):
         make(**{"n": 10, "split": "train", **options})
@@ -159,17 +173,22 @@ def test_bad_arguments(options, words):
 
 # shortcuts
 
+
 def features(images):
     "16 px pixels, colours, edges and file size, one row per image."
+
     def size(image):
         Image.fromarray(image).save(data := io.BytesIO(), "PNG")
         return data.tell()
+
     bins = (images >> 6) @ np.array([16, 4, 1], np.uint8)
     grey = images.mean(-1)
-    return {"pixels": np.array([shrink(i, 16).ravel() for i in images]),
-            "colours": np.sqrt([np.bincount(b.ravel(), minlength=64) for b in bins]),
-            "edges": np.stack([np.abs(np.diff(grey, axis=a)).mean((1, 2)) for a in (1, 2)], 1),
-            "file": np.array([[size(i)] for i in images], float)}
+    return {
+        "pixels": np.array([shrink(i, 16).ravel() for i in images]),
+        "colours": np.sqrt([np.bincount(b.ravel(), minlength=64) for b in bins]),
+        "edges": np.stack([np.abs(np.diff(grey, axis=a)).mean((1, 2)) for a in (1, 2)], 1),
+        "file": np.array([[size(i)] for i in images], float),
+    }
 
 
 def shortcut(name, a, labels_a, b, labels_b):
@@ -178,6 +197,7 @@ def shortcut(name, a, labels_a, b, labels_b):
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1e-2)).fit(a[name], labels_a)
     return balanced_accuracy_score(labels_b, model.predict(b[name]))
 
@@ -188,15 +208,16 @@ def test_shortcuts_stay_near_chance():
     a, labels_a, _ = make(1200, "train", native=64, label_noise=0)
     b, labels_b, _ = make(800, "test", native=64)
     fa, fb = features(a), features(b)
-    assert all(shortcut(name, fa, labels_a, fb, labels_b) < .635 for name in fa)
-    a[labels_a == 1] //= 2    # the audit does see a shortcut where there is one
+    assert all(shortcut(name, fa, labels_a, fb, labels_b) < 0.635 for name in fa)
+    a[labels_a == 1] //= 2  # the audit does see a shortcut where there is one
     b[labels_b == 1] //= 2
     fa, fb = features(a), features(b)
     seen = [shortcut(name, fa, labels_a, fb, labels_b) for name in ("pixels", "colours", "file")]
-    assert min(seen) > .7
+    assert min(seen) > 0.7
 
 
 # collages
+
 
 @pytest.fixture(scope="module")
 def photos():
@@ -225,20 +246,22 @@ def test_seed_split_and_index_make_another_collage(photos):
 
 def test_another_native_size_shows_the_same_collage(photos):
     for i in range(12):
-        (a, label_a, row_a), (b, label_b, row_b) = (draw_collage(photos, photos[0], 0, "train", i, n) for n in (64, 192))
+        (a, label_a, row_a), (b, label_b, row_b) = (
+            draw_collage(photos, photos[0], 0, "train", i, n) for n in (64, 192)
+        )
         assert label_a == label_b and all(row_a[k] == row_b[k] for k in ("near", "medium_distance", "far", "side"))
         assert np.abs(shrink(a, 16) - shrink(b, 16)).mean() < 12
 
 
 def test_collage_attributes_agree(photos):
     _, labels, a = canvases(photos, 600, native=8)
-    assert np.array_equal(labels, a["present"]) and abs(labels.mean() - .5) < .08
+    assert np.array_equal(labels, a["present"]) and abs(labels.mean() - 0.5) < 0.08
     assert np.array_equal(a["near"] + a["medium_distance"] + a["far"], labels)
     assert (a["dark"] + a["normal_lighting"] + a["bright"] == 1).all()
     for name, (low, high) in SIDES.items():
         inside = (a["side"] >= low) & (a["side"] < high)
         assert np.array_equal(inside & (labels == 1), a[name] == 1)
-        assert abs(inside[labels == 1].mean() - inside[labels == 0].mean()) < .12   # one distribution of scales
+        assert abs(inside[labels == 1].mean() - inside[labels == 0].mean()) < 0.12  # one distribution of scales
     far = canvases(photos, 200, native=8, far=1)[2]
     assert (far["side"] < SIDES["far"][1]).all()
 
@@ -261,12 +284,19 @@ def test_the_subject_stays_visible():
         stripes[::2] = 255
         image = np.asarray(scenes.mount(np.random.default_rng(i), stripes, side, grey, 128), float)
         rough = np.abs(np.diff(image.mean(-1), axis=0))[:, :-1] + np.abs(np.diff(image.mean(-1), axis=1))[:-1]
-        assert (shrink((rough > 4).astype(np.uint8) * 255, 32) > 60).mean() > .4 * side**2
+        assert (shrink((rough > 4).astype(np.uint8) * 255, 32) > 60).mean() > 0.4 * side**2
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(split="holdout"), "train, val, test"), (dict(native=4), "native size 4"), (dict(far=-1), "from 0 to 1"),
-    (dict(subjects=([], [])), "lacks photographs"), (dict(clutter=[]), "lacks photographs")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(split="holdout"), "train, val, test"),
+        (dict(native=4), "native size 4"),
+        (dict(far=-1), "from 0 to 1"),
+        (dict(subjects=([], [])), "lacks photographs"),
+        (dict(clutter=[]), "lacks photographs"),
+    ],
+)
 def test_bad_collages(photos, change, words):
     with pytest.raises(DansError, match=words):
         draw_collage(**{"subjects": photos, "clutter": photos[0], "seed": 0, "split": "train", "index": 0, **change})
@@ -275,8 +305,10 @@ def test_bad_collages(photos, change, words):
 def test_pasting_gives_no_label_away(photos):
     "With one list for both labels nothing is learned; with two kinds of texture it is."
     pytest.importorskip("sklearn")
-    for lists, low, high in (((photos[0], photos[0]), .4, .58), (photos, .7, 1)):
-        (a, labels_a, _), (b, labels_b, _) = (canvases(lists, n, split, 64) for n, split in ((800, "train"), (800, "test")))
+    for lists, low, high in (((photos[0], photos[0]), 0.4, 0.58), (photos, 0.7, 1)):
+        (a, labels_a, _), (b, labels_b, _) = (
+            canvases(lists, n, split, 64) for n, split in ((800, "train"), (800, "test"))
+        )
         fa, fb = features(a), features(b)
         found = [shortcut(name, fa, labels_a, fb, labels_b) for name in fa]
         assert low < max(found) < high, found
@@ -285,16 +317,24 @@ def test_pasting_gives_no_label_away(photos):
 def test_matched_photographs_have_one_ratio_of_edges():
     "Upright stripes are common among one list and rare among the other; matched, they are equally common."
     rng = np.random.default_rng(0)
+
     def some(n, share):
         noise = rng.integers(0, 256, (n, 32, 32, 3)) // 2
         stripes = np.where(np.arange(32) % 4 < 2, 100, 0)[:, None]
         turned = [p + (stripes if rng.random() < share else stripes[:, 0][:, None, None]) for p in noise]
         return [p.astype(np.uint8) for p in turned]
+
     def upright(photos):
-        return np.mean([np.abs(np.diff(p.astype(int), axis=1)).sum() > np.abs(np.diff(p.astype(int), axis=0)).sum() for p in photos])
-    lists = some(400, .8), some(300, .3)
+        return np.mean(
+            [
+                np.abs(np.diff(p.astype(int), axis=1)).sum() > np.abs(np.diff(p.astype(int), axis=0)).sum()
+                for p in photos
+            ]
+        )
+
+    lists = some(400, 0.8), some(300, 0.3)
     a, b = matched(*lists)
-    assert abs(upright(lists[0]) - upright(lists[1])) > .4 and abs(upright(a) - upright(b)) < .06
+    assert abs(upright(lists[0]) - upright(lists[1])) > 0.4 and abs(upright(a) - upright(b)) < 0.06
     assert len(a) == len(b) > 150
     for part, whole in zip((a, b), lists):
         assert len({id(p) for p in part}) == len(part) and {id(p) for p in part} <= {id(p) for p in whole}

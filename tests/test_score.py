@@ -176,9 +176,7 @@ def test_the_supernet_is_never_written_to(net, prepared):
 # Which images decide
 
 
-def test_only_validation_images_score_and_only_training_images_calibrate(
-    net, prepared, monkeypatch
-):
+def test_only_validation_images_score_and_only_training_images_calibrate(net, prepared, monkeypatch):
     asked = []
     view = type(prepared).view
 
@@ -341,9 +339,11 @@ def test_scorer_is_what_a_search_takes(net, prepared):
 
 def test_the_progress_bar_ends_full(net, prepared, capsys, monkeypatch):
     systems, bars = [SPACE[0], SPACE[5], SPACE[-1]], []
-    def kept(*args, **options):     # a bar is gone when its work has ended, so the last count is looked at here
+
+    def kept(*args, **options):  # a bar is gone when its work has ended, so the last count is looked at here
         bars.append(progress_bar(*args, **options))
         return bars[-1]
+
     monkeypatch.setattr(dans.score, "progress_bar", kept)
     score_subnets(net, systems, prepared, calibration=64, chunk=40, progress=True)
     shown = capsys.readouterr().err

@@ -1,4 +1,5 @@
 "Searches: limits and budgets hold, nothing is scored twice, a seed decides all, exact is exact."
+
 import itertools, math
 from types import SimpleNamespace
 
@@ -14,13 +15,14 @@ from dans.study import Store
 
 SEARCHES = [random_search, evolution]
 SPACE = SearchSpace.preset("quick")
-SMALL = SearchSpace((16, 24), widths=(.1,), max_depths=(2, 1, 0, 0, 0))     # 4 x 5 = 20 systems
+SMALL = SearchSpace((16, 24), widths=(0.1,), max_depths=(2, 1, 0, 0, 0))  # 4 x 5 = 20 systems
 NO_LIMITS = Limits()
 both = pytest.mark.parametrize("search", SEARCHES)
 
 
 class Smooth:
     "A score with one peak inside the space; keeps the batches that it was asked for."
+
     def __init__(self):
         self.batches = []
 
@@ -29,13 +31,16 @@ class Smooth:
         return np.array([self.one(s) for s in systems])
 
     def one(self, s):
-        distance = (abs(np.log2(s.data.resolution / 48)) + (s.data.color == "rgb") * .5
-                    + 4 * abs(s.arch.width - .2)
-                    + sum(abs(a - b) for a,b in zip(s.arch.depths, (2, 3, 2, 1, 0))) / 4)
+        distance = (
+            abs(np.log2(s.data.resolution / 48))
+            + (s.data.color == "rgb") * 0.5
+            + 4 * abs(s.arch.width - 0.2)
+            + sum(abs(a - b) for a, b in zip(s.arch.depths, (2, 3, 2, 1, 0))) / 4
+        )
         return 1 / (1 + distance)
 
     def cost(self, s):
-        return 100. * footprint(s).macs
+        return 100.0 * footprint(s).macs
 
     @property
     def asked(self):
@@ -44,6 +49,7 @@ class Smooth:
 
 def systems(log):
     return [System.from_dict(row) for row in log.to_dict("records")]
+
 
 def without_times(log):
     return log.drop(columns="seconds")
@@ -56,12 +62,13 @@ def test_the_log_says_what_was_scored(search):
     assert len(log) == 33 and list(log.step) == list(range(33))
     assert systems(log) == score.asked
     assert np.array_equal(log.score, [score.one(s) for s in score.asked])
-    for row,s in zip(log.itertuples(), systems(log)):
-        assert all(getattr(row, axis) == cost for axis,cost in vars(footprint(s)).items())
+    for row, s in zip(log.itertuples(), systems(log)):
+        assert all(getattr(row, axis) == cost for axis, cost in vars(footprint(s)).items())
     assert np.array_equal(log.best_score, log.score.cummax())
     assert np.allclose(log.cost_macs, np.cumsum([score.cost(s) for s in score.asked]))
     assert log.seconds.is_monotonic_increasing
     assert list(log.columns[:3]) == ["step", "generation", "operator"]
+
 
 @both
 def test_the_log_survives_csv(search, tmp_path):
@@ -69,10 +76,18 @@ def test_the_log_survives_csv(search, tmp_path):
     log.to_csv(tmp_path / "log.csv", index=False)
     assert systems(pd.read_csv(tmp_path / "log.csv")) == systems(log)
 
+
 @both
-@pytest.mark.parametrize("limits", [
-    Limits(arena_bytes=30_000), Limits(ram_bytes=30_000), Limits(flash_bytes=60_000), Limits(macs=600_000),
-    Limits(arena_bytes=40_000, flash_bytes=120_000, macs=1_500_000)])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(arena_bytes=30_000),
+        Limits(ram_bytes=30_000),
+        Limits(flash_bytes=60_000),
+        Limits(macs=600_000),
+        Limits(arena_bytes=40_000, flash_bytes=120_000, macs=1_500_000),
+    ],
+)
 def test_limits_are_checked_before_scoring(search, limits):
     score = Smooth()
     log = search(SPACE, score, limits, Budget(evaluations=50), seed=2)
@@ -81,6 +96,7 @@ def test_limits_are_checked_before_scoring(search, limits):
     assert log.over_limits.sum() > 0
     assert search(SPACE, score, NO_LIMITS, Budget(evaluations=50), seed=2).over_limits.sum() == 0
 
+
 @both
 def test_limits_count_the_classes(search):
     limits = Limits(flash_bytes=45_000)
@@ -88,11 +104,13 @@ def test_limits_count_the_classes(search):
     assert all(limits.admits(footprint(s, 100)) for s in systems(log))
     assert log.flash_bytes.tolist() == [footprint(s, 100).flash_bytes for s in systems(log)]
 
+
 @both
 def test_nothing_is_scored_twice_and_an_exhausted_space_ends_the_search(search):
     score = Smooth()
     log = search(SMALL, score, NO_LIMITS, Budget(evaluations=1_000))
     assert sorted(score.asked) == sorted(SMALL) and len(log) == len(SMALL)
+
 
 @both
 def test_a_space_exhausted_by_limits_ends_the_search(search):
@@ -101,10 +119,12 @@ def test_a_space_exhausted_by_limits_ends_the_search(search):
     log = search(SPACE, Smooth(), Limits(macs=cheap), Budget(evaluations=1_000))
     assert sorted(systems(log)) == sorted(inside)
 
+
 @both
 def test_a_space_of_one_system(search):
-    one = SearchSpace(32, "rgb", .1, (0, 0, 0, 0, 0))
+    one = SearchSpace(32, "rgb", 0.1, (0, 0, 0, 0, 0))
     assert systems(search(one, Smooth(), NO_LIMITS, Budget(evaluations=5))) == [one[0]]
+
 
 @both
 def test_limits_that_nothing_meets(search):
@@ -113,7 +133,9 @@ def test_limits_that_nothing_meets(search):
         search(SPACE, score, Limits(arena_bytes=100), Budget(evaluations=5))
     assert score.batches == []
 
+
 # -- budget ----------------------------------------------------------------------------------------
+
 
 @both
 @pytest.mark.parametrize("n", [1, 9, 10, 11, 27])
@@ -121,50 +143,58 @@ def test_budget_in_evaluations(search, n):
     score = Smooth()
     assert len(search(SPACE, score, NO_LIMITS, Budget(evaluations=n))) == len(score.asked) == n
 
+
 @both
-@pytest.mark.parametrize("setup", [0., 4e9])
+@pytest.mark.parametrize("setup", [0.0, 4e9])
 def test_budget_in_cost(search, setup):
     budget = Budget(cost=5e9 + setup, evaluations=500)
     log = search(SPACE, Smooth(), NO_LIMITS, budget, seed=3, setup_cost=setup)
     assert setup < log.cost_macs.iloc[0]
     assert log.cost_macs.iloc[-1] <= budget.cost
-    longer = search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=len(log) + 1), seed=3,
-                    setup_cost=setup)
-    assert longer.cost_macs.iloc[-1] > budget.cost        # one more would have been too many
-    assert without_times(longer)[:len(log)].equals(without_times(log))
+    longer = search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=len(log) + 1), seed=3, setup_cost=setup)
+    assert longer.cost_macs.iloc[-1] > budget.cost  # one more would have been too many
+    assert without_times(longer)[: len(log)].equals(without_times(log))
+
 
 @both
 def test_budget_in_seconds(search, monkeypatch):
-    now = [0.]
+    now = [0.0]
     monkeypatch.setattr("dans.search.time.perf_counter", lambda: now[0])
+
     class Slow(Smooth):
         def __call__(self, systems):
             now[0] += len(systems)
             return super().__call__(systems)
+
     log = search(SPACE, Slow(), NO_LIMITS, Budget(seconds=25), setup_seconds=3)
     ends = log.seconds.unique().tolist()
     assert ends[0] == 13 and len(ends) >= 2
-    assert ends[-2] < 25 <= ends[-1]        # the batch that has begun is finished, no other begins
+    assert ends[-2] < 25 <= ends[-1]  # the batch that has begun is finished, no other begins
+
 
 @both
 def test_the_first_bound_reached_binds(search):
     budget = Budget(evaluations=7, cost=1e15, seconds=1e6)
     assert len(search(SPACE, Smooth(), NO_LIMITS, budget)) == 7
 
+
 @both
-@pytest.mark.parametrize("budget,kwargs", [
-    (Budget(cost=1e9), dict(setup_cost=1e9)), (Budget(cost=1.), {}),
-    (Budget(seconds=5.), dict(setup_seconds=5.))])
+@pytest.mark.parametrize(
+    "budget,kwargs",
+    [(Budget(cost=1e9), dict(setup_cost=1e9)), (Budget(cost=1.0), {}), (Budget(seconds=5.0), dict(setup_seconds=5.0))],
+)
 def test_a_budget_spent_before_the_first_evaluation(search, budget, kwargs):
     score = Smooth()
     with pytest.raises(DansError, match="spent before"):
         search(SPACE, score, NO_LIMITS, budget, **kwargs)
     assert score.batches == []
 
+
 def test_bad_budgets():
-    for kwargs in ({}, dict(evaluations=0), dict(cost=-1.), dict(seconds=float("nan"))):
+    for kwargs in ({}, dict(evaluations=0), dict(cost=-1.0), dict(seconds=float("nan"))):
         with pytest.raises(DansError):
             Budget(**kwargs)
+
 
 @both
 def test_cost_needs_a_cost(search):
@@ -175,66 +205,75 @@ def test_cost_needs_a_cost(search):
     log = search(SPACE, plain, NO_LIMITS, Budget(evaluations=12))
     assert log.cost_macs.isna().all() and len(score.asked) == 12
 
+
 # -- determinism -----------------------------------------------------------------------------------
+
 
 @both
 def test_the_seed_decides_everything(search):
-    logs = [search(SPACE, Smooth(), Limits(macs=2_000_000), Budget(evaluations=40), seed=s)
-            for s in (5, 5, 6)]
+    logs = [search(SPACE, Smooth(), Limits(macs=2_000_000), Budget(evaluations=40), seed=s) for s in (5, 5, 6)]
     assert without_times(logs[0]).equals(without_times(logs[1]))
     assert systems(logs[0]) != systems(logs[2])
+
 
 @both
 def test_replay_from_the_log(search):
     log = search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=40), seed=7)
     known = dict(zip(systems(log), log.score))
-    again = search(SPACE, lambda asked: [known[s] for s in asked], NO_LIMITS,
-                   Budget(evaluations=40), seed=7)
+    again = search(SPACE, lambda asked: [known[s] for s in asked], NO_LIMITS, Budget(evaluations=40), seed=7)
     spent = ["seconds", "cost_macs"]
     assert again.drop(columns=spent).equals(log.drop(columns=spent))
+
 
 def test_scores_steer_evolution_and_not_random_search():
     class Other(Smooth):
         def one(self, s):
             return -super().one(s)
-    for search,same in ((random_search, True), (evolution, False)):
-        a,b = (search(SPACE, score, NO_LIMITS, Budget(evaluations=40))
-               for score in (Smooth(), Other()))
+
+    for search, same in ((random_search, True), (evolution, False)):
+        a, b = (search(SPACE, score, NO_LIMITS, Budget(evaluations=40)) for score in (Smooth(), Other()))
         assert (systems(a) == systems(b)) == same
         assert systems(a)[:10] == systems(b)[:10]
 
+
 def test_random_search_does_not_depend_on_the_batch():
-    logs = [random_search(SPACE, Smooth(), Limits(macs=2_000_000), Budget(evaluations=25), batch=b)
-            for b in (1, 7, 25)]
+    logs = [random_search(SPACE, Smooth(), Limits(macs=2_000_000), Budget(evaluations=25), batch=b) for b in (1, 7, 25)]
     assert all(without_times(log).equals(without_times(logs[0])) for log in logs)
+
 
 @both
 def test_rows_are_handed_over_batch_by_batch(search):
     rows = []
+
     class Fails(Smooth):
         def __call__(self, systems):
-            assert len(rows) == len(self.asked)     # all earlier batches are stored
+            assert len(rows) == len(self.asked)  # all earlier batches are stored
             if len(self.batches) == 3:
                 raise KeyboardInterrupt
             return super().__call__(systems)
+
     score = Fails()
     with pytest.raises(KeyboardInterrupt):
         search(SPACE, score, NO_LIMITS, Budget(evaluations=100), on_row=rows.append)
     assert [System.from_dict(r) for r in rows] == score.asked and len(rows) >= 20
     full = search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=100))
-    assert without_times(pd.DataFrame(rows)).equals(without_times(full)[:len(rows)])
+    assert without_times(pd.DataFrame(rows)).equals(without_times(full)[: len(rows)])
+
 
 # -- winners ---------------------------------------------------------------------------------------
+
 
 @both
 def test_nan_never_wins(search):
     class Diverges(Smooth):
         def one(self, s):
             return math.nan if s.data.color == "mono" else super().one(s)
+
     log = search(SPACE, Diverges(), NO_LIMITS, Budget(evaluations=60), seed=1)
     assert log.score.isna().any() and winner(log).color == "rgb"
     assert not log.is_best[log.score.isna()].any()
     assert winner(log).score == log.score.max() == log.best_score.iloc[-1]
+
 
 @both
 def test_only_nan(search):
@@ -243,45 +282,58 @@ def test_only_nan(search):
     with pytest.raises(DansError, match="none of the 30"):
         winner(log)
 
+
 @both
 def test_ties_go_to_the_smaller_footprint(search):
-    log = search(SPACE, lambda s: [.5] * len(s), NO_LIMITS, Budget(evaluations=40), seed=4)
+    log = search(SPACE, lambda s: [0.5] * len(s), NO_LIMITS, Budget(evaluations=40), seed=4)
     w = winner(log)
     smallest = log.sort_values(["arena_bytes", "flash_bytes", "macs"], kind="stable").iloc[0]
     assert w.step == smallest.step
-    assert log.step[log.is_best].iloc[-1] == w.step     # the last new best is the winner
+    assert log.step[log.is_best].iloc[-1] == w.step  # the last new best is the winner
+
 
 def test_the_winner_of_a_log_with_any_index():
     log = random_search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20))
     shuffled = log.sample(frac=1, random_state=0)
     assert winner(shuffled).step == winner(log).step == log.score.idxmax()
 
+
 @both
 def test_a_score_of_the_wrong_length(search):
     with pytest.raises(DansError, match="one number for each"):
-        search(SPACE, lambda s: [.5], NO_LIMITS, Budget(evaluations=20))
+        search(SPACE, lambda s: [0.5], NO_LIMITS, Budget(evaluations=20))
+
 
 # -- evolution -------------------------------------------------------------------------------------
+
 
 def test_generations_of_the_paper():
     log = evolution(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=60))
     assert log.generation.value_counts().sort_index().tolist() == [10] + [5] * 10
-    first,later = log[log.generation == 0],log[log.generation > 0]
+    first, later = log[log.generation == 0], log[log.generation > 0]
     assert (first.operator == "random").all()
     operators = later.groupby("generation").operator.apply(list)
     assert operators.tolist() == [["mutate"] * 4 + ["crossover"]] * 10
 
+
 def test_mutants_are_neighbours_of_survivors():
     log = evolution(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=60), seed=3)
-    for g,children in log[log.operator == "mutate"].groupby("generation"):
+    for g, children in log[log.operator == "mutate"].groupby("generation"):
         before = set(systems(log[log.generation < g]))
         assert all(before & set(SPACE.neighbours(s)) for s in systems(children))
 
+
 def test_evolution_beats_random_search():
     "The peak is one of 4,824 systems; 24 paired seeds, sign test: 20 of 24 has p = 0.0008."
-    pairs = [[winner(search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=100), seed=s)).score
-              for search in (evolution, random_search)] for s in range(24)]
-    assert sum(e > r for e,r in pairs) >= 20
+    pairs = [
+        [
+            winner(search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=100), seed=s)).score
+            for search in (evolution, random_search)
+        ]
+        for s in range(24)
+    ]
+    assert sum(e > r for e, r in pairs) >= 20
+
 
 @both
 def test_a_fixed_data_configuration_stays_fixed(search):
@@ -289,23 +341,25 @@ def test_a_fixed_data_configuration_stays_fixed(search):
     log = search(SPACE.fix(data), Smooth(), Limits(macs=2_000_000), Budget(evaluations=50))
     assert len(log) == 50 and {s.data for s in systems(log)} == {data}
 
-@pytest.mark.parametrize("kwargs", [
-    dict(tournaments=0), dict(tournaments=10), dict(crossovers=6), dict(crossovers=-1),
-    dict(population=1)])
+
+@pytest.mark.parametrize(
+    "kwargs", [dict(tournaments=0), dict(tournaments=10), dict(crossovers=6), dict(crossovers=-1), dict(population=1)]
+)
 def test_numbers_that_leave_no_child(kwargs):
     with pytest.raises(DansError, match="population"):
         evolution(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20), **kwargs)
 
+
 def test_other_numbers():
-    log = evolution(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=23), population=7,
-                    tournaments=3, crossovers=2)
+    log = evolution(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=23), population=7, tournaments=3, crossovers=2)
     assert log.generation.value_counts().sort_index().tolist() == [7] + [4] * 4
     assert list(log.operator[log.generation == 1]) == ["mutate"] * 2 + ["crossover"] * 2
 
+
 def test_the_winner_of_two_logs():
-    logs = [random_search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20), seed=s)
-            for s in range(2)]
+    logs = [random_search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20), seed=s) for s in range(2)]
     assert winner(pd.concat(logs)).score == max(log.score.max() for log in logs)
+
 
 @both
 def test_rows_are_plain_values(search):
@@ -313,30 +367,39 @@ def test_rows_are_plain_values(search):
     search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20), on_row=rows.append)
     assert {type(v) for row in rows for v in row.values()} == {int, float, str, bool}
 
+
 # -- every system ----------------------------------------------------------------------------------
 
 AXES = ["arena_bytes", "flash_bytes", "macs"]
 
+
 class Coarse(Smooth):
     "Scores with many ties, and no order that footprints have."
+
     def one(self, s):
         return int(np.random.default_rng(SMOKE.index(s)).integers(12)) / 12
 
+
 SMOKE = SearchSpace.preset("smoke")
+
 
 def some_limits(n, seed=0, space=SMOKE):
     "Limits that cut at random systems of the space, some axes left open."
     rng = np.random.default_rng(seed)
     for _ in range(n):
         cost = footprint(space[rng.integers(len(space))])
-        yield Limits(**{axis: getattr(cost, axis) for axis in AXES if rng.random() < .6})
+        yield Limits(**{axis: getattr(cost, axis) for axis in AXES if rng.random() < 0.6})
+
 
 def by_merit(systems, score):
     "Sorted by the words of the notebook: score, then less RAM, less flash, fewer MACs."
+
     def merit(s):
         cost = footprint(s)
         return -score.one(s), cost.arena_bytes, cost.flash_bytes, cost.macs
+
     return sorted(systems, key=merit)
+
 
 def brute_front(log):
     "Every row against every other."
@@ -344,6 +407,7 @@ def brute_front(log):
     no_worse = (values[:, None] <= values[None]).all(-1)
     better = (values[:, None] < values[None]).any(-1)
     return set(log.index[~(no_worse & better).any(0)])
+
 
 def made_up(n, seed, levels):
     "A log of `n` rows with few different values, so that equal ones are common."
@@ -363,12 +427,14 @@ def test_an_exhaustive_log_holds_every_system_in_the_form_of_other_searches():
     assert np.allclose(log.cost_macs, np.cumsum([score.cost(s) for s in SMOKE]))
     assert System.from_dict(winner(log)) == by_merit(SMOKE, score)[0]
 
+
 def test_one_call_for_one_data_configuration_and_width():
     score = Smooth()
     ExhaustiveSearch(SMOKE, score)
     groups = [{(s.data, s.arch.width) for s in batch} for batch in score.batches]
     assert all(len(g) == 1 for g in groups)
     assert len(groups) == len(set.union(*groups)) == len(SMOKE.data_configs) * len(SMOKE.widths)
+
 
 @pytest.mark.parametrize("score", [Smooth(), Coarse()])
 def test_the_best_for_any_limits(score):
@@ -378,17 +444,20 @@ def test_the_best_for_any_limits(score):
         assert systems(search.best(limits, 7)) == fits[:7]
         assert len(search.best(limits, 10_000)) == len(fits)
 
+
 def test_the_best_rows_are_rows_of_the_log():
     search = ExhaustiveSearch(SMOKE, Coarse())
     best = search.best(n=20)
     assert best.equals(search.log.loc[best.index])
 
+
 def test_only_what_a_limit_admits_is_scored():
-    a,b = Limits(macs=60_000),Limits(ram_bytes=1_100)
+    a, b = Limits(macs=60_000), Limits(ram_bytes=1_100)
     score = Smooth()
     log = ExhaustiveSearch(SMOKE, score, [a, b]).log
     inside = [s for s in SMOKE if a.admits(footprint(s)) or b.admits(footprint(s))]
     assert systems(log) == score.asked == inside and len(inside) < len(SMOKE)
+
 
 def test_limits_count_the_classes_of_an_exhaustive_search():
     limits = Limits(flash_bytes=30_000)
@@ -396,15 +465,16 @@ def test_limits_count_the_classes_of_an_exhaustive_search():
     assert systems(log) == [s for s in SMOKE if limits.admits(footprint(s, 100))]
     assert log.flash_bytes.tolist() == [footprint(s, 100).flash_bytes for s in systems(log)]
 
+
 def test_limits_within_those_of_the_search_are_answered_and_others_are_not():
     whole = ExhaustiveSearch(SMOKE, Coarse())
     search = ExhaustiveSearch(SMOKE, Coarse(), [Limits(macs=60_000), Limits(ram_bytes=1_100)])
-    for within in (Limits(macs=60_000), Limits(macs=50_000, flash_bytes=20_000),
-                   Limits(ram_bytes=1_100, macs=10**9)):
+    for within in (Limits(macs=60_000), Limits(macs=50_000, flash_bytes=20_000), Limits(ram_bytes=1_100, macs=10**9)):
         assert systems(search.best(within, 5)) == systems(whole.best(within, 5))
     for wider in (Limits(), Limits(macs=60_001), Limits(flash_bytes=20_000)):
         with pytest.raises(DansError, match="not scored"):
             search.best(wider)
+
 
 def test_limits_on_the_arena_and_on_activations_are_two_things():
     "24 KiB of activations let systems through whose arena takes more; both hold where both are set."
@@ -421,6 +491,7 @@ def test_limits_on_the_arena_and_on_activations_are_two_things():
     assert len(found) < len(ExhaustiveSearch(SMOKE, Smooth(), within).log)
     assert found.arena_bytes.tolist() == [footprint(s, kernels="cmsis-nn-mve").arena_bytes for s in systems(found)]
 
+
 def test_limits_that_nothing_meets_are_known_before_scoring():
     score = Smooth()
     with pytest.raises(DansError, match="RAM.*smallest"):
@@ -434,22 +505,26 @@ def test_limits_that_nothing_meets_are_known_before_scoring():
     with pytest.raises(DansError, match="n=0"):
         search.best(n=0)
 
+
 def test_what_is_shared_is_counted_once():
     class Shares(Smooth):
         def shared_cost(self, systems):
             return max(self.cost(s) for s in systems)
+
     score = Shares()
     log = ExhaustiveSearch(SMOKE, score, setup_cost=1e9).log
-    assert np.isclose(log.cost_macs.iloc[-1],
-                      1e9 + sum(score.shared_cost(batch) for batch in score.batches))
+    assert np.isclose(log.cost_macs.iloc[-1], 1e9 + sum(score.shared_cost(batch) for batch in score.batches))
     plain = ExhaustiveSearch(SMOKE, lambda systems: score(systems)).log
     assert plain.cost_macs.isna().all()
 
+
 def test_a_scorer_is_charged_for_its_trees(tmp_path):
     prepared = SimpleNamespace(sizes=dict(train=100, val=50), key="images")
+
     class Counted(Scorer):
         def __call__(self, systems):
             return np.array([Smooth().one(s) for s in systems])
+
     score = Counted(SimpleNamespace(classes=2, what={}), prepared, calibration=64)
     paid = ExhaustiveSearch(SMOKE, score).log.cost_macs.iloc[-1]
     assert np.isclose(paid, score.shared_cost(list(SMOKE))) and paid < sum(map(score.cost, SMOKE)) / 2
@@ -457,9 +532,14 @@ def test_a_scorer_is_charged_for_its_trees(tmp_path):
     assert kept.cost_macs.iloc[-1] == paid
     half = CorrectedScorer(score, HALF)
     halved = ExhaustiveSearch(SMOKE, half).log
-    assert halved.cost_macs.iloc[-1] == paid and np.allclose(halved.score, score(list(SMOKE))[[list(SMOKE).index(System.from_dict(row)) for row in halved.to_dict("records")]] / 2)
+    assert halved.cost_macs.iloc[-1] == paid and np.allclose(
+        halved.score,
+        score(list(SMOKE))[[list(SMOKE).index(System.from_dict(row)) for row in halved.to_dict("records")]] / 2,
+    )
 
-HALF = SimpleNamespace(predict=lambda systems, scores: scores / 2, to_dict=lambda: dict(factor=.5))
+
+HALF = SimpleNamespace(predict=lambda systems, scores: scores / 2, to_dict=lambda: dict(factor=0.5))
+
 
 def test_a_corrected_score_is_no_more_than_the_score(tmp_path):
     with pytest.raises(DansError, match="what determines"):
@@ -469,27 +549,33 @@ def test_a_corrected_score_is_no_more_than_the_score(tmp_path):
     half = CorrectedScorer(score, HALF)
     assert not hasattr(half, "shared_cost") and half.cost(some[0]) == score.cost(some[0])
     raw = Kept(score, store)(some)
-    assert np.allclose(Kept(half, store)(some), raw / 2) and np.array_equal(Kept(score, store)(some), raw), "each under its own key"
-    score.one = lambda system: np.nan if system == some[1] else 1.
-    assert np.array_equal(half(some), [.5, np.nan, .5, .5], equal_nan=True)
+    assert np.allclose(Kept(half, store)(some), raw / 2) and np.array_equal(Kept(score, store)(some), raw), (
+        "each under its own key"
+    )
+    score.one = lambda system: np.nan if system == some[1] else 1.0
+    assert np.array_equal(half(some), [0.5, np.nan, 0.5, 0.5], equal_nan=True)
+
 
 def test_a_search_that_was_stopped_goes_on():
     rows = []
+
     class Fails(Smooth):
         def __call__(self, systems):
             if len(self.batches) == 3:
                 raise KeyboardInterrupt
             return super().__call__(systems)
+
     with pytest.raises(KeyboardInterrupt):
         ExhaustiveSearch(SMOKE, Fails(), on_row=rows.append)
     assert len(rows) == 3 * len(SMOKE.depths)
     known = {System.from_dict(row): row["score"] for row in rows}
-    score,more = Smooth(),[]
+    score, more = Smooth(), []
     log = ExhaustiveSearch(SMOKE, score, known=known, on_row=more.append).log
     full = ExhaustiveSearch(SMOKE, Smooth()).log
     assert without_times(log).equals(without_times(full))
     assert without_times(pd.DataFrame(rows + more)).equals(without_times(full))
     assert known.keys().isdisjoint(score.asked) and len(known) + len(score.asked) == len(SMOKE)
+
 
 def test_known_scores_need_no_group_and_no_score():
     some = {s: Smooth().one(s) for s in list(SMOKE)[::3]}
@@ -499,7 +585,9 @@ def test_known_scores_need_no_group_and_no_score():
     again = ExhaustiveSearch(SMOKE, None, known=dict(zip(SMOKE, log.score))).log
     assert again.score.equals(log.score)
 
+
 # -- the front -------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_front_against_every_pair(seed):
@@ -509,6 +597,7 @@ def test_the_front_against_every_pair(seed):
     assert found.score.is_monotonic_decreasing
     shuffled = front(log.sample(frac=1, random_state=seed))
     assert set(shuffled.index) == set(found.index)
+
 
 @pytest.mark.parametrize("score", [Smooth(), Coarse()])
 def test_the_front_holds_the_answer_to_any_limits(score):
@@ -520,42 +609,52 @@ def test_the_front_holds_the_answer_to_any_limits(score):
         narrow = ExhaustiveSearch(SMOKE, score, limits).front()
         assert systems(narrow) == [s for s in systems(every) if limits.admits(footprint(s))]
 
+
 def test_rows_that_are_equal_stay_together():
-    log = pd.DataFrame(dict(score=[.5, .7, .5, .7, .5], arena_bytes=1, flash_bytes=1,
-                            macs=[1, 2, 1, 2, 3]))
+    log = pd.DataFrame(dict(score=[0.5, 0.7, 0.5, 0.7, 0.5], arena_bytes=1, flash_bytes=1, macs=[1, 2, 1, 2, 3]))
     assert front(log).index.tolist() == [1, 3, 0, 2]
+
 
 def test_all_on_the_front():
     log = pd.DataFrame({name: np.arange(1, 2_001) for name in ("score", *AXES)})
     assert len(front(log)) == 2_000
 
+
 def test_a_system_without_a_score_is_nowhere():
     class Diverges(Smooth):
         def one(self, s):
             value = super().one(s)
-            return {"mono": math.nan, "rgb": value}[s.data.color] if s.arch.width < .2 else math.inf
+            return {"mono": math.nan, "rgb": value}[s.data.color] if s.arch.width < 0.2 else math.inf
+
     search = ExhaustiveSearch(SMOKE, Diverges())
     for rows in (search.best(n=10_000), search.front(), search.select(Limits(), Smooth(), 4_000)):
-        assert set(rows.color) == {"rgb"} and set(rows.width) == {.1}
+        assert set(rows.color) == {"rgb"} and set(rows.width) == {0.1}
     nothing = ExhaustiveSearch(SMOKE, lambda s: [math.nan] * len(s))
-    for ask in (nothing.best, nothing.front, lambda: winner(nothing.log),
-                lambda: nothing.select(Limits(), Smooth(), 4_000)):
+    for ask in (
+        nothing.best,
+        nothing.front,
+        lambda: winner(nothing.log),
+        lambda: nothing.select(Limits(), Smooth(), 4_000),
+    ):
         with pytest.raises(DansError, match="has a score"):
             ask()
 
+
 # -- two stages ------------------------------------------------------------------------------------
+
 
 def plain(frame):
     "Without what depends on the other finalists of the call."
     return frame.drop(columns=["limit", "cost_macs", "seconds"]).reset_index(drop=True)
 
+
 def test_the_finalists_of_each_limit_are_rescored_once():
-    search,rescore = ExhaustiveSearch(SMOKE, Coarse()),Smooth()
+    search, rescore = ExhaustiveSearch(SMOKE, Coarse()), Smooth()
     limits = [*some_limits(4, seed=2), Limits()]
     finals = search.select(limits, rescore, images=4_000, finalists=30)
     assert len(rescore.asked) == len(set(rescore.asked))
     assert set(rescore.asked) == set(systems(finals))
-    for i,each in enumerate(limits):
+    for i, each in enumerate(limits):
         rows = finals[finals.limit == i]
         assert set(rows.step) == set(search.best(each, 30).step)
         assert rows.is_winner.sum() == 1 and rows.rescore.is_monotonic_decreasing
@@ -563,17 +662,20 @@ def test_the_finalists_of_each_limit_are_rescored_once():
     assert [search.log.score[step] for step in finals.step] == finals.score.tolist()
     assert [rescore.one(s) for s in systems(finals)] == finals.rescore.tolist()
     assert finals.cost_macs.min() > search.log.cost_macs.iloc[-1]
-    assert np.isclose(finals.cost_macs.max(), search.log.cost_macs.iloc[-1]
-                      + sum(rescore.cost(s) for s in rescore.asked))
+    assert np.isclose(
+        finals.cost_macs.max(), search.log.cost_macs.iloc[-1] + sum(rescore.cost(s) for s in rescore.asked)
+    )
     assert finals.seconds.min() >= search.log.seconds.iloc[-1]
+
 
 def test_other_limits_change_nothing():
     search = ExhaustiveSearch(SMOKE, Coarse())
     limits = list(some_limits(4, seed=3))
     together = search.select(limits, Smooth(), images=1_000)
-    for i,each in enumerate(limits):
+    for i, each in enumerate(limits):
         alone = search.select(each, Smooth(), images=1_000)
         assert plain(alone).equals(plain(together[together.limit == i]))
+
 
 def test_the_smallest_within_one_standard_error_wins():
     search = ExhaustiveSearch(SMOKE, Coarse())
@@ -588,37 +690,50 @@ def test_the_smallest_within_one_standard_error_wins():
         assert not smaller.any()
         share = limits.bounds()
         if share:
-            used = lambda row: max(row[axis] / bound for axis,bound in share.items())
-            assert used(chosen) == min(used(row) for _,row in tied.iterrows())
+            used = lambda row: max(row[axis] / bound for axis, bound in share.items())
+            assert used(chosen) == min(used(row) for _, row in tied.iterrows())
+
 
 def test_what_was_limited_decides_between_ties():
     "The smaller in RAM is not the smaller in MACs: each limit has its own winner."
     costs = {s: footprint(s) for s in SMOKE}
-    a,b = next((a, b) for a,b in itertools.permutations(SMOKE, 2) if costs[b].arena_bytes > costs[a].arena_bytes
-               and costs[b].macs < costs[a].macs and costs[b].flash_bytes < costs[a].flash_bytes)
+    a, b = next(
+        (a, b)
+        for a, b in itertools.permutations(SMOKE, 2)
+        if costs[b].arena_bytes > costs[a].arena_bytes
+        and costs[b].macs < costs[a].macs
+        and costs[b].flash_bytes < costs[a].flash_bytes
+    )
     search = ExhaustiveSearch(SMOKE, lambda asked: [float(s in (a, b)) for s in asked])
-    ram,macs = footprint(b).arena_bytes,footprint(a).macs
+    ram, macs = footprint(b).arena_bytes, footprint(a).macs
+
     def chosen(limits):
-        finals = search.select(limits, lambda asked: [.9] * len(asked), images=100, finalists=2)
+        finals = search.select(limits, lambda asked: [0.9] * len(asked), images=100, finalists=2)
         return System.from_dict(finals[finals.is_winner].iloc[0])
+
     assert chosen(Limits()) == chosen(Limits(arena_bytes=ram)) == a
     assert chosen(Limits(macs=macs)) == chosen(Limits(flash_bytes=10**6)) == b
-    assert chosen(Limits(arena_bytes=10 * ram, macs=macs)) == b       # RAM is loose
-    assert chosen(Limits(arena_bytes=ram, macs=10 * macs)) == a       # MACs are loose
+    assert chosen(Limits(arena_bytes=10 * ram, macs=macs)) == b  # RAM is loose
+    assert chosen(Limits(arena_bytes=ram, macs=10 * macs)) == a  # MACs are loose
+
 
 def test_standard_errors():
     search = ExhaustiveSearch(SMOKE, Smooth())
-    finals = search.select(Limits(), lambda s: [.9] * len(s), images=3_600)
-    assert np.allclose(finals.rescore_error, .005) and finals.is_tied.all()
+    finals = search.select(Limits(), lambda s: [0.9] * len(s), images=3_600)
+    assert np.allclose(finals.rescore_error, 0.005) and finals.is_tied.all()
+
     class Knows(Smooth):
         images = 400
+
     known = search.select(Limits(), Knows())
     assert np.allclose(known.rescore_error, np.sqrt(known.rescore * (1 - known.rescore) / 400))
+
 
 def test_a_finalist_without_a_rescore_does_not_win():
     class Diverges(Smooth):
         def one(self, s):
             return math.nan if s.arch.ending > 4 else super().one(s)
+
     search = ExhaustiveSearch(SMOKE, Coarse())
     finals = search.select(Limits(), Diverges(), images=4_000)
     assert finals.rescore.isna().any() and not finals.is_tied[finals.rescore.isna()].any()
@@ -626,33 +741,39 @@ def test_a_finalist_without_a_rescore_does_not_win():
     with pytest.raises(DansError, match="has a rescore"):
         search.select(Limits(), lambda s: [math.nan] * len(s), images=4_000)
 
+
 def test_what_a_second_stage_needs():
-    search,rescore = ExhaustiveSearch(SMOKE, Smooth(), Limits(macs=100_000)),Smooth()
-    for images in (None, 0, .5):
+    search, rescore = ExhaustiveSearch(SMOKE, Smooth(), Limits(macs=100_000)), Smooth()
+    for images in (None, 0, 0.5):
         with pytest.raises(DansError, match="images"):
             search.select(Limits(macs=100_000), rescore, images)
-    for limits,message in (([], "empty"), (Limits(), "not scored"), (Limits(macs=100), "smallest")):
+    for limits, message in (([], "empty"), (Limits(), "not scored"), (Limits(macs=100), "smallest")):
         with pytest.raises(DansError, match=message):
             search.select(limits, rescore, 4_000)
     with pytest.raises(DansError, match="n=0"):
         search.select(Limits(macs=100_000), rescore, 4_000, finalists=0)
     assert rescore.batches == []
     with pytest.raises(DansError, match="outside"):
-        search.select(Limits(macs=100_000), lambda s: [90.] * len(s), 4_000)
+        search.select(Limits(macs=100_000), lambda s: [90.0] * len(s), 4_000)
     with pytest.raises(DansError, match="one number for each"):
-        search.select(Limits(macs=100_000), lambda s: [.9], 4_000)
+        search.select(Limits(macs=100_000), lambda s: [0.9], 4_000)
+
 
 def test_two_stages_are_less_optimistic_than_one():
     "Twelve paired draws; all twelve agree with p = 0.0002 where there is no difference."
-    truth = {s: .7 + .2 * Smooth().one(s) for s in SMOKE}
+    truth = {s: 0.7 + 0.2 * Smooth().one(s) for s in SMOKE}
+
     class Seen:
         def __init__(self, images, seed):
             right = np.random.default_rng(seed).binomial(images, list(truth.values()))
-            self.images,self.values = images,dict(zip(truth, right / images))
+            self.images, self.values = images, dict(zip(truth, right / images))
+
         def __call__(self, asked):
             return [self.values[s] for s in asked]
+
     def optimism(row, seen):
         return seen - truth[System.from_dict(row)]
+
     for seed in range(12):
         search = ExhaustiveSearch(SMOKE, Seen(1_000, [seed, 0]))
         one = winner(search.log)
@@ -663,6 +784,7 @@ def test_two_stages_are_less_optimistic_than_one():
 
 class Asked:
     "A score that notes what it is asked, and can be stopped in the middle of a batch."
+
     what, at_a_time = dict(weights="a"), 1
 
     def __init__(self, stop_at=None):
@@ -693,7 +815,10 @@ def test_a_score_that_is_stopped_in_a_batch_keeps_what_was_finished(tmp_path):
         random_search(SMALL, Kept(stopped, store), Limits(), Budget(evaluations=10))
     log = random_search(SMALL, Kept(goes_on, store), Limits(), Budget(evaluations=10))
     assert len(stopped.systems) == 4 and len(goes_on.systems) == 6
-    pd.testing.assert_frame_equal(log.drop(columns="seconds"), random_search(SMALL, Asked(), Limits(), Budget(evaluations=10)).drop(columns="seconds"))
+    pd.testing.assert_frame_equal(
+        log.drop(columns="seconds"),
+        random_search(SMALL, Asked(), Limits(), Budget(evaluations=10)).drop(columns="seconds"),
+    )
 
 
 def test_what_determines_a_score_is_part_of_its_key(tmp_path):
@@ -704,4 +829,4 @@ def test_what_determines_a_score_is_part_of_its_key(tmp_path):
     random_search(SMALL, Kept(second, store, dict(images=9)), Limits(), Budget(evaluations=5))
     assert len(second.systems) == 10
     with pytest.raises(DansError, match="nothing says what determines these scores"):
-        random_search(SMALL, Kept(lambda systems: [.5] * len(systems), store), Limits(), Budget(evaluations=5))
+        random_search(SMALL, Kept(lambda systems: [0.5] * len(systems), store), Limits(), Budget(evaluations=5))

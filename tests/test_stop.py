@@ -1,4 +1,5 @@
 "Work that is stopped, by Ctrl-C or by SIGTERM, ends within seconds and says what is kept and how to go on."
+
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def stopped(folder, command, how):
     running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while not (folder / "second").exists():
         assert running.poll() is None, running.stdout.read()
-        time.sleep(.05)
+        time.sleep(0.05)
     start = time.monotonic()
     running.send_signal(how)
     said, _ = running.communicate(timeout=30)
@@ -59,9 +60,14 @@ def test_a_script(checkout, how):
 def test_papermill(checkout, how):
     "SIGTERM ends papermill at once, and its kernel with it; so what is kept is said before."
     nbformat.write(new_notebook(cells=[new_code_cell(textwrap.dedent(PIECES))]), checkout / "run.ipynb")
-    status, seconds, said = stopped(checkout, [sys.executable, "-m", "papermill", "run.ipynb", "out.ipynb", "-k", "python3"], how)
+    status, seconds, said = stopped(
+        checkout, [sys.executable, "-m", "papermill", "run.ipynb", "out.ipynb", "-k", "python3"], how
+    )
     assert status and seconds < 20
-    assert "searches: each is kept in runs/quick/store when it is finished; if you stop this run, the same run goes on from there" in said
+    assert (
+        "searches: each is kept in runs/quick/store when it is finished; if you stop this run, the same run goes on from there"
+        in said
+    )
     assert how == signal.SIGTERM or SAID in said
 
 
@@ -70,12 +76,15 @@ def test_a_search(capsys):
         if calls:
             raise KeyboardInterrupt
         calls.append(1)
-        return [.5] * len(systems)
+        return [0.5] * len(systems)
 
     calls = []
     with pytest.raises(KeyboardInterrupt):
         random_search(SearchSpace.preset("smoke"), score, Limits(), Budget(evaluations=30))
-    assert "stopped: random search after 10 systems; wrap `score` in `Kept` to go on from where you stop" in capsys.readouterr().err
+    assert (
+        "stopped: random search after 10 systems; wrap `score` in `Kept` to go on from where you stop"
+        in capsys.readouterr().err
+    )
 
 
 def test_preparation(tmp_path, capsys):

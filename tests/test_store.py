@@ -1,4 +1,5 @@
 "The store under bad conditions: torn files, a full disk, two processes on one study, folders without permission, wrong clocks, stale scores."
+
 import itertools
 import os
 import subprocess
@@ -46,6 +47,7 @@ def filled(folder, n=40):
 
 # Torn files
 
+
 def found_or_refused(store, seed):
     "Whether the store answers: it has the right row, or none, or says in one line that it is damaged."
     try:
@@ -62,7 +64,7 @@ def test_a_torn_store_is_one_line_or_begun_anew(tmp_path, keep):
     store = filled(tmp_path)
     store.path.write_bytes(store.path.read_bytes()[:keep])
     if not all([found_or_refused(store, seed) for seed in range(40)]):
-        store.path.unlink()     # the remedy
+        store.path.unlink()  # the remedy
     assert store.once("supernet", dict(seed=3), lambda: dict(n=-3)) == dict(n=-3)
     assert store.find("supernet", dict(seed=4)) is None
 
@@ -71,7 +73,7 @@ def test_overwritten_pages_never_give_another_row(tmp_path):
     store = filled(tmp_path)
     whole, answers = store.path.read_bytes(), []
     for start in range(0, len(whole), 512):
-        store.path.write_bytes(whole[:start] + bytes(512) + whole[start + 512:])
+        store.path.write_bytes(whole[:start] + bytes(512) + whole[start + 512 :])
         answers += [found_or_refused(store, seed) for seed in (0, 20, 39)]
     assert set(answers) == {True, False}
 
@@ -81,7 +83,7 @@ def test_a_kept_file_torn_to_the_same_length_is_noticed(tmp_path):
     path = store.file("supernet", dict(seed=0), "w")
     path.write_bytes(bytes(250) + b"x" * 250)
     refused(lambda: store.file("supernet", dict(seed=0), "w"), "w is damaged", "delete it; the piece is computed again")
-    path.unlink()               # the remedy
+    path.unlink()  # the remedy
     assert store.once("supernet", dict(seed=0), lambda: (dict(n=1), dict(w=b"new"))) == dict(n=1)
     assert store.file("supernet", dict(seed=0), "w").read_bytes() == b"new"
 
@@ -89,18 +91,23 @@ def test_a_kept_file_torn_to_the_same_length_is_noticed(tmp_path):
 def test_a_hot_journal_is_rolled_back(tmp_path):
     "A process that dies in the middle of a write leaves the old pages in a journal; the next one puts them back."
     filled(tmp_path)
-    process = script("""
+    process = script(
+        """
         import os, sqlite3, sys
         db = sqlite3.connect(sys.argv[1], isolation_level=None)
         db.execute("pragma cache_size = 1")     # changed pages go to the file before the end
         db.execute("begin")
         db.execute("update pieces set row = '{}', what = ?", ["x" * 5000])
         os._exit(9)
-    """, tmp_path / "store.sqlite")
+    """,
+        tmp_path / "store.sqlite",
+    )
     assert process.wait() == 9
     journal = tmp_path / "store.sqlite-journal"
     assert journal.stat().st_size > 512 and b"xxxx" in (tmp_path / "store.sqlite").read_bytes()
-    assert [Store(tmp_path).find("supernet", dict(seed=seed)) for seed in range(40)] == [dict(n=seed) for seed in range(40)]
+    assert [Store(tmp_path).find("supernet", dict(seed=seed)) for seed in range(40)] == [
+        dict(n=seed) for seed in range(40)
+    ]
     assert not journal.exists()
 
 
@@ -130,7 +137,16 @@ FILL = """
 
 def small_disk(folder):
     "The command that runs another one with a disk of 1 MB at `folder`; None where this machine mounts none for us."
-    mounted = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'mount -t tmpfs -o size=1m none "{folder}" && exec "$@"', "sh"]
+    mounted = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o size=1m none "{folder}" && exec "$@"',
+        "sh",
+    ]
     try:
         return mounted if subprocess.run([*mounted, "true"], capture_output=True).returncode == 0 else None
     except OSError:
@@ -147,6 +163,7 @@ def test_a_full_disk_loses_only_what_did_not_fit(tmp_path, kind):
 
 
 # Two processes
+
 
 def test_two_processes_on_one_list_of_pieces(checkout):
     "Both find all rows, and each row is there once, whoever computed it."
@@ -169,10 +186,19 @@ def test_two_processes_on_one_list_of_pieces(checkout):
 
 # Folders without permission
 
+
 def read_only(folder):
     "The command that runs another one with `folder` read-only; None where this machine does not let us."
-    mounted = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
-               f'mount --bind "{folder}" "{folder}" && mount -o remount,bind,ro "{folder}" && exec "$@"', "sh"]
+    mounted = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount --bind "{folder}" "{folder}" && mount -o remount,bind,ro "{folder}" && exec "$@"',
+        "sh",
+    ]
     try:
         return mounted if subprocess.run([*mounted, "true"], capture_output=True).returncode == 0 else None
     except OSError:
@@ -185,7 +211,9 @@ def test_a_read_only_folder_is_read_and_refuses_new_pieces(tmp_path):
     before = read_only(tmp_path)
     for path in (tmp_path / "store.sqlite", tmp_path / "files", tmp_path):
         path.chmod(path.stat().st_mode & ~0o222)
-    lines = said(script("""
+    lines = said(
+        script(
+            """
         import sys
         from dans.space import DansError
         from dans.study import Store
@@ -197,19 +225,26 @@ def test_a_read_only_folder_is_read_and_refuses_new_pieces(tmp_path):
                 store.record("supernet", {"seed": 4}, {}, files=files)
             except DansError as error:
                 print(error)
-    """, tmp_path, before=before or ()))
+    """,
+            tmp_path,
+            before=before or (),
+        )
+    )
     tmp_path.chmod(0o755)
     assert lines[0] == "[{'n': 0}, {'n': 1}, {'n': 2}, None] 3 b'\\x01'"
     if before or os.geteuid():
-        assert len(lines) == 3 and all("cannot write" in line and "choose a folder that you may write to" in line for line in lines[1:])
+        assert len(lines) == 3 and all(
+            "cannot write" in line and "choose a folder that you may write to" in line for line in lines[1:]
+        )
 
 
 # Clocks
 
+
 @pytest.fixture
 def jumping(monkeypatch):
     "All clocks jump back and forth by days."
-    jumps = itertools.cycle([0., 3e5, -4e5, 1e9, -1e9])
+    jumps = itertools.cycle([0.0, 3e5, -4e5, 1e9, -1e9])
     for name in ("time", "perf_counter", "monotonic"):
         real = getattr(time, name)
         monkeypatch.setattr(time, name, lambda real=real: real() + next(jumps))
@@ -219,9 +254,11 @@ def test_a_jumping_clock_changes_no_row(checkout, jumping):
     study = Study("quick", root=checkout)
     found = [study.store.once("score", dict(seed=seed), lambda seed=seed: dict(n=seed)) for seed in (5, 1, 3, 1, 5)]
     assert [row["n"] for row in found] == [5, 1, 3, 1, 5]
-    assert study.store.rows("score").seed.tolist() == [5, 1, 3]     # the order of recording
+    assert study.store.rows("score").seed.tolist() == [5, 1, 3]  # the order of recording
     assert np.isfinite(study.store.rows("score").seconds).all()
-    assert study.pieces("search", [dict(n=n) for n in range(5)], lambda i: dict(square=i * i)) == [dict(square=i * i) for i in range(5)]
+    assert study.pieces("search", [dict(n=n) for n in range(5)], lambda i: dict(square=i * i)) == [
+        dict(square=i * i) for i in range(5)
+    ]
 
 
 def test_files_are_judged_by_content_and_not_by_their_times(checkout):
@@ -234,28 +271,39 @@ def test_files_are_judged_by_content_and_not_by_their_times(checkout):
     for when in (1, time.time() + 1e9):
         for file in (p for p in checkout.rglob("*") if p.is_file()):
             os.utime(file, (when, when))
-        assert study.store.find("supernet", {}) == dict(n=1) and study.store.file("supernet", {}, "w").read_bytes() == b"12345"
+        assert (
+            study.store.find("supernet", {}) == dict(n=1)
+            and study.store.file("supernet", {}, "w").read_bytes() == b"12345"
+        )
         stamps = {p: p.stat().st_mtime for p in prepared.folder.rglob("*")}
         again = prepare(drawn(), [16], study.cache)
         assert again == prepared and (again.view("val", DataConfig(16)).images == view).all()
-        assert {p: p.stat().st_mtime for p in prepared.folder.rglob("*")} == stamps        # nothing is made anew
+        assert {p: p.stat().st_mtime for p in prepared.folder.rglob("*")} == stamps  # nothing is made anew
         assert study.stamp == ""
     path.write_text("x\n2\n")
-    os.utime(path, (1, 1))      # older than its record, and yet not what the record says
+    os.utime(path, (1, 1))  # older than its record, and yet not what the record says
     assert study.stamp == "drawn from stale rows"
 
 
 # Scores that are kept
 
+
 def test_a_kept_score_is_used_by_every_search_and_never_for_another_question(tmp_path, monkeypatch):
     store, asked = Store(tmp_path), []
-    what = dict(data="d1", recipe=dict(epochs=2, seed=0), calibration=16, system=dict(resolution=16, width=.1))
+    what = dict(data="d1", recipe=dict(epochs=2, seed=0), calibration=16, system=dict(resolution=16, width=0.1))
 
     def score(what):
         return store.once("score", what, lambda: asked.append(1) or dict(score=len(asked) / 10))["score"]
-    assert score(what) == score(dict(reversed(what.items()))) == .1     # two searches, one evaluation
-    others = [what | dict(data="d2"), what | dict(recipe=dict(epochs=2, seed=1)), what | dict(recipe=dict(epochs=3, seed=0)),
-              what | dict(calibration=17), what | dict(system=dict(resolution=16, width=.2)), what | dict(images=16)]
+
+    assert score(what) == score(dict(reversed(what.items()))) == 0.1  # two searches, one evaluation
+    others = [
+        what | dict(data="d2"),
+        what | dict(recipe=dict(epochs=2, seed=1)),
+        what | dict(recipe=dict(epochs=3, seed=0)),
+        what | dict(calibration=17),
+        what | dict(system=dict(resolution=16, width=0.2)),
+        what | dict(images=16),
+    ]
     assert len({score(other) for other in others} | {score(what)}) == 1 + len(others)
     for step in versions_of("score"):
         monkeypatch.setitem(RESULT_VERSIONS, step, RESULT_VERSIONS[step] + 1)

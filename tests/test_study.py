@@ -29,11 +29,7 @@ from dans.study import (
 )
 
 values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
@@ -81,14 +77,10 @@ def test_different_descriptions_have_different_keys(a, b):
 def test_numpy_and_objects_with_to_dict_have_canonical_forms():
     assert canonical({"n": np.int32(3), "a": np.arange(2)}) == canonical({"a": [0, 1], "n": 3})
     assert canonical(DataConfig(64, "rgb")) == canonical(DataConfig(64, "rgb").to_dict())
-    assert canonical(Architecture((3, 3, 2, 0, 0), 0.3)) == canonical(
-        Architecture((3, 3, 2, 0, 0), 0.3).to_dict()
-    )
+    assert canonical(Architecture((3, 3, 2, 0, 0), 0.3)) == canonical(Architecture((3, 3, 2, 0, 0), 0.3).to_dict())
 
 
-@pytest.mark.parametrize(
-    "what", [{"x": float("nan")}, {"x": float("inf")}, {"f": len}, {"m": object()}, {(1, 2): 3}]
-)
+@pytest.mark.parametrize("what", [{"x": float("nan")}, {"x": float("inf")}, {"f": len}, {"m": object()}, {(1, 2): 3}])
 def test_what_has_no_canonical_form_is_refused(what):
     with pytest.raises(DansError, match="canonical form"):
         key_of("score", what)
@@ -120,9 +112,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 
 
 def test_a_full_disk_is_one_line_with_a_remedy_and_leaves_nothing(tmp_path):
-    with pytest.raises(DansError, match="cannot write.*No space left.*free some space"), atomic(
-        tmp_path / "x"
-    ) as tmp:
+    with pytest.raises(DansError, match="cannot write.*No space left.*free some space"), atomic(tmp_path / "x") as tmp:
         tmp.write_text("half")
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
@@ -214,9 +204,7 @@ def test_flipped_bits_are_noticed(tmp_path):
 
 
 def test_a_file_that_is_no_store_is_one_line(tmp_path):
-    (tmp_path / "store.sqlite").write_text(
-        "this is text, and long enough not to be taken for an empty file" * 9
-    )
+    (tmp_path / "store.sqlite").write_text("this is text, and long enough not to be taken for an empty file" * 9)
     with pytest.raises(DansError, match="damaged .*delete it"):
         Store(tmp_path).find("score", {})
 
@@ -277,17 +265,12 @@ def test_a_killed_process_leaves_whole_pieces_only(tmp_path):
             store.record("supernet", {"seed": seed}, {"n": seed}, files={"w": weights})
             print(seed, flush=True)
     """)
-    running = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    running = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     last = [int(running.stdout.readline()) for _ in range(5)][-1]
     running.kill()
     running.communicate()
     store = Store(tmp_path)
-    assert all(
-        store.file("supernet", {"seed": s}, "w").read_bytes() == bytes([s]) * 300_000
-        for s in range(last + 1)
-    )
+    assert all(store.file("supernet", {"seed": s}, "w").read_bytes() == bytes([s]) * 300_000 for s in range(last + 1))
     store.record("supernet", {"seed": -1}, {})
     assert len(store.rows("supernet")) >= last + 2
 
@@ -298,9 +281,7 @@ def test_a_killed_process_leaves_whole_pieces_only(tmp_path):
 def test_folders_of_presets(checkout, monkeypatch):
     cpu, quick = Study("cpu", root=checkout), Study("quick", root=checkout)
     assert cpu.committed and not quick.committed
-    assert (
-        cpu.results("a/b") == checkout / "results/a/b.csv" and cpu.figures == checkout / "figures"
-    )
+    assert cpu.results("a/b") == checkout / "results/a/b.csv" and cpu.figures == checkout / "figures"
     assert cpu.store.folder == checkout / "runs/cpu/store"
     assert quick.results("a/b") == checkout / "runs/quick/results/a/b.csv"
     assert quick.cache == cpu.cache == checkout / "runs/cache"
@@ -334,12 +315,7 @@ def test_rows_round_trip_and_provenance_names_no_host_user_or_path(checkout):
     assert study.rows("search/log").score.tolist() == [1 / 3]
     text = json.dumps(study.provenance())
     record = study.provenance()["rows"]["search/log"]
-    assert (
-        record["data"]["hash"] == "ab"
-        and record["commit"]
-        and record["processor"]
-        and record["versions"]["numpy"]
-    )
+    assert record["data"]["hash"] == "ab" and record["commit"] and record["processor"] and record["versions"]["numpy"]
     import getpass
     import socket
 
@@ -356,10 +332,25 @@ def test_rows_round_trip_and_provenance_names_no_host_user_or_path(checkout):
 @pytest.mark.parametrize(
     "preset, out, name, says",
     [
-        ("cpu", None, "a/b", r"^results/a/b.csv is missing: compute it: make reproduce PRESET=cpu ONLY=run_a or \S+/dans-reproduce run_a --preset cpu$"),
-        ("quick", "tries/1", "a/c", r"make reproduce PRESET=quick ONLY=run_a OUT=tries/1 or \S+ run_a --preset quick --out tries/1$"),
+        (
+            "cpu",
+            None,
+            "a/b",
+            r"^results/a/b.csv is missing: compute it: make reproduce PRESET=cpu ONLY=run_a or \S+/dans-reproduce run_a --preset cpu$",
+        ),
+        (
+            "quick",
+            "tries/1",
+            "a/c",
+            r"make reproduce PRESET=quick ONLY=run_a OUT=tries/1 or \S+ run_a --preset quick --out tries/1$",
+        ),
         ("own", None, "a/b", r'PRESET=own ONLY=run_a ARGS="-p data=FOLDER" or \S+ run_a --preset own -p data=FOLDER$'),
-        ("quick", None, "big/b", r"run_big is not part of preset quick, but of smoke, cpu: .*make reproduce PRESET=smoke ONLY=run_big or"),
+        (
+            "quick",
+            None,
+            "big/b",
+            r"run_big is not part of preset quick, but of smoke, cpu: .*make reproduce PRESET=smoke ONLY=run_big or",
+        ),
         ("quick", None, "b/b", r"no run in paper.yml writes it; there is a/b, a/c, big/b$"),
     ],
 )
@@ -380,7 +371,7 @@ def test_by_hand_committed_rows_stay_as_they_are_and_rows_of_one_s_own_come_firs
     assert drawn.rows("a/b").x.tolist() == drawn.rows("a/b").x.tolist() == [2, 3]
     assert capsys.readouterr().out == "rows are read from runs/cpu/results/a/b.csv, not from the committed ones\n"
     assert Study("cpu", "runs/cpu", root=by_hand).rows("a/b").x.tolist() == [2, 3]
-    study.write("a/c", pd.DataFrame({"x": [4]}))      # not among the committed ones
+    study.write("a/c", pd.DataFrame({"x": [4]}))  # not among the committed ones
     assert study.rows("a/c").x.tolist() == [4]
     assert {path: path.read_bytes() for path in before} == before
     for out in (".", "./", "runs/..", str(by_hand)):
@@ -388,13 +379,27 @@ def test_by_hand_committed_rows_stay_as_they_are_and_rows_of_one_s_own_come_firs
             Study("cpu", out, root=by_hand)
 
 
-@pytest.mark.parametrize("name, text", [("b.json", ""), ("b.json", "{"), ("b.json", "[1]"), ("b.json", "null"), ("b.json", '{"preset": "quick"}'),
-                                        ("b.json", '{"sha256": "", "result_versions": {}}'), ("b.csv", ""), ("b.csv", 'x\n"1')])
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("b.json", ""),
+        ("b.json", "{"),
+        ("b.json", "[1]"),
+        ("b.json", "null"),
+        ("b.json", '{"preset": "quick"}'),
+        ("b.json", '{"sha256": "", "result_versions": {}}'),
+        ("b.csv", ""),
+        ("b.csv", 'x\n"1'),
+    ],
+)
 def test_damaged_or_older_rows_are_one_line(checkout, name, text):
     study = Study("quick", root=checkout)
     study.write("a/b", pd.DataFrame({"x": [1]}))
     (study.out / "results/a" / name).write_text(text)
-    with pytest.raises(DansError, match="runs/quick/results/a/b.csv, or the .json beside it, is damaged or older .*: restore both from git, or delete them and") as err:
+    with pytest.raises(
+        DansError,
+        match="runs/quick/results/a/b.csv, or the .json beside it, is damaged or older .*: restore both from git, or delete them and",
+    ) as err:
         study.rows("a/b")
     assert "\n" not in str(err.value)
 
@@ -402,7 +407,10 @@ def test_damaged_or_older_rows_are_one_line(checkout, name, text):
 @pytest.mark.parametrize("computed, drawn", [("smoke", "cpu"), ("cpu", "quick"), ("quick", "smoke")])
 def test_rows_of_another_preset_are_an_error(checkout, computed, drawn):
     Study(computed, "runs/x", root=checkout).write("a/b", pd.DataFrame({"x": [1]}))
-    with pytest.raises(DansError, match=f"runs/x/results/a/b.csv holds rows of preset {computed}, and this is preset {drawn}: .*-p preset {computed}"):
+    with pytest.raises(
+        DansError,
+        match=f"runs/x/results/a/b.csv holds rows of preset {computed}, and this is preset {drawn}: .*-p preset {computed}",
+    ):
         Study(drawn, "runs/x", root=checkout).rows("a/b")
     study = Study(computed, "runs/x", root=checkout)
     study.rows("a/b")
@@ -426,17 +434,25 @@ def test_stamp_tells_small_presets_and_stale_rows(checkout, monkeypatch):
 
 # ---- pieces
 
+
 def test_pieces_are_shared_out_and_found_again(checkout):
     study, calls = Study("quick", root=checkout), []
     whats = [dict(n=n) for n in range(5)]
+
     def compute(i):
         calls.append(i)
         return dict(square=i * i)
+
     assert study.pieces("search", whats, compute, share=(1, 2)) == [None, dict(square=1), None, dict(square=9), None]
     with pytest.raises(DansError, match="3 of 5 squares are missing.*other shares"):
         whole(study.pieces("search", whats, compute, share=(1, 2)), "square")
     assert whole(study.pieces("search", whats, compute, known={key_of("search", whats[4])[:16]: dict(square=-1)})) == [
-        dict(square=0), dict(square=1), dict(square=4), dict(square=9), dict(square=-1)]
+        dict(square=0),
+        dict(square=1),
+        dict(square=4),
+        dict(square=9),
+        dict(square=-1),
+    ]
     assert calls == [1, 3, 0, 2]
     for share in ((2, 2), (-1, 2), (0, 0)):
         with pytest.raises(DansError, match="share .* is not possible"):

@@ -1,4 +1,5 @@
 "The supernet against ordinary Keras models, and against itself after an interruption."
+
 import dataclasses
 import itertools
 
@@ -7,11 +8,36 @@ import numpy as np
 import pytest
 
 from dans.data import Source, prepare, wake_scenes
-from dans.elastic import (EPSILON, _by_shifts, batch_norm, calibrate, depthwise_conv2d, extract, initial_weights, keras_model, moving_statistics,
-                          subnet_logits, subnet_predictions, tensors, weight_shapes)
+from dans.elastic import (
+    EPSILON,
+    _by_shifts,
+    batch_norm,
+    calibrate,
+    depthwise_conv2d,
+    extract,
+    initial_weights,
+    keras_model,
+    moving_statistics,
+    subnet_logits,
+    subnet_predictions,
+    tensors,
+    weight_shapes,
+)
 from dans.metrics import confusion, recall
 from dans.space import Architecture, DansError, Diverged, DataConfig, SearchSpace, System
-from dans.supernet import Average, Layout, PerConfig, Recipe, State, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale
+from dans.supernet import (
+    Average,
+    Layout,
+    PerConfig,
+    Recipe,
+    State,
+    Supernet,
+    batch_at,
+    fine_tuned,
+    train_alone,
+    trainer,
+    with_scale,
+)
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3))
@@ -20,8 +46,11 @@ SHORT = Recipe(epochs=2, batch=32)
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    return prepare(wake_scenes(n_train=128, n_val=64, n_test=32, seed=1, native=48), SPACE.resolutions,
-                   tmp_path_factory.mktemp("cache"))
+    return prepare(
+        wake_scenes(n_train=128, n_val=64, n_test=32, seed=1, native=48),
+        SPACE.resolutions,
+        tmp_path_factory.mktemp("cache"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +58,10 @@ def weights():
     "Weights in which no gamma, beta or bias is trivial."
     rng = np.random.default_rng(0)
     start = initial_weights(LARGEST, 3, seed=0)
-    return {k: v if k.endswith("kernel") else (v + 0.2 * rng.standard_normal(v.shape)).astype(np.float32)
-            for k, v in start.items()}
+    return {
+        k: v if k.endswith("kernel") else (v + 0.2 * rng.standard_normal(v.shape)).astype(np.float32)
+        for k, v in start.items()
+    }
 
 
 def images_for(data, n=16, seed=0):
@@ -38,7 +69,7 @@ def images_for(data, n=16, seed=0):
     rng, cell = np.random.default_rng(seed), -(-data.resolution // 3)
     coarse = rng.integers(0, 256, (n, 3, 3, data.channels)).repeat(cell, 1).repeat(cell, 2)
     fine = rng.integers(-20, 21, (n, data.resolution, data.resolution, data.channels))
-    return np.clip(coarse[:, :data.resolution, :data.resolution] + fine, 0, 255).astype(np.uint8)
+    return np.clip(coarse[:, : data.resolution, : data.resolution] + fine, 0, 255).astype(np.uint8)
 
 
 def random_systems(n):
@@ -63,9 +94,11 @@ def test_mono_stem_equals_three_equal_channels(weights):
     shared, images = tensors(weights), images_for(mono.data)
     norm = calibrate(shared, mono, images)
     pixels = images / np.float32(127.5) - 1
+
     def stem(system, x):
         model = extract(shared, system, norm)
         return keras.Model(model.input, model.get_layer("stem_relu6").output)(x, training=False)
+
     one, three = stem(mono, pixels), stem(rgb, np.repeat(pixels, 3, -1))
     np.testing.assert_allclose(one, three, atol=1e-6)
     assert np.ptp(one) > 1
@@ -95,9 +128,12 @@ def test_gradients_are_those_of_the_cut_out_model(weights, depths):
     expected, exact = _keras_gradients(shared, system, norm, images, labels, "float64")
     _, rounded = _keras_gradients(shared, system, norm, images, labels, "float32")
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
-    floor = 1e-2 * max(np.linalg.norm(v) for v in exact.values())  # a beta before a normalised layer has gradient 0 but for rounding
+    # a beta before a normalised layer has gradient 0 but for rounding
+    floor = 1e-2 * max(np.linalg.norm(v) for v in exact.values())
+
     def error(got, name):
         return np.linalg.norm(got - exact[name]) / max(np.linalg.norm(exact[name]), floor)
+
     worst = max(error(value, name) for name, value in rounded.items())  # float32 flips ReLU6 units of a deep network
     for name, value in exact.items():
         full = np.array(grads[name])
@@ -110,6 +146,7 @@ def test_gradients_are_those_of_the_cut_out_model(weights, depths):
 
 def _keras_gradients(shared, system, norm, images, labels, precision):
     import tensorflow as tf
+
     keras.config.set_dtype_policy(precision)
     try:
         model = extract(shared, system, norm)
@@ -124,9 +161,11 @@ def _keras_gradients(shared, system, norm, images, labels, precision):
 
 def test_the_closed_form_of_batch_normalisation_has_the_right_gradients():
     import tensorflow as tf
+
     rng = np.random.default_rng(0)
     x, dy = (rng.normal(3, 2, (16, 9, 7, 5)) for _ in range(2))
     gamma, beta = rng.normal(1, 0.3, (2, 5))
+
     def out(function, dtype):
         values = [tf.constant(v, dtype) for v in (x, gamma, beta)]
         with tf.GradientTape() as tape:
@@ -134,9 +173,11 @@ def test_the_closed_form_of_batch_normalisation_has_the_right_gradients():
             y = function("name", *values)
             total = tf.reduce_sum(y * tf.constant(dy, dtype))
         return [y, *tape.gradient(total, values)]
+
     def composed(name, x, gamma, beta):
         mean, variance = tf.nn.moments(x, (0, 1, 2))
         return tf.nn.batch_normalization(x, mean, variance, beta, gamma, EPSILON)
+
     for got, expected in zip(out(batch_norm, tf.float32), out(composed, tf.float64)):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
@@ -149,6 +190,7 @@ def _shared_name(variable):
 def test_a_training_step_is_that_of_the_cut_out_model(weights):
     "One Adam step from fresh optimizer variables moves both models alike, wherever the gradient is not rounding noise."
     import tensorflow as tf
+
     system = System(DataConfig(16, "rgb"), Architecture((1, 1, 0, 0, 0), 0.3))
     images, labels = images_for(system.data, 64), np.arange(64) % 3
     train = trainer(Layout(LARGEST, 3))
@@ -178,10 +220,12 @@ def test_training_lowers_the_loss_and_goes_on_with_the_same_bits(prepared, tmp_p
     assert epochs == whole.state.history and [e["epoch"] for e in epochs] == [1, 2]
     file, saves = tmp_path / "net.npz", []
     original = State.save
+
     def save_once(self, path, settings):
         original(self, path, settings)
         saves.append(path)
         raise KeyboardInterrupt
+
     monkeypatch.setattr(State, "save", save_once)
     with pytest.raises(KeyboardInterrupt):
         Supernet(SPACE).train(prepared, SHORT, checkpoint=file, check_images=0)
@@ -200,14 +244,22 @@ def test_a_training_that_is_stopped_says_where_it_goes_on(prepared, tmp_path, ca
     def stop(epoch):
         if epoch["epoch"] == 2:
             raise KeyboardInterrupt
+
     trained = Supernet(SPACE).train(prepared, dataclasses.replace(SHORT, epochs=1), check_images=0)
+
     def at_once(epoch):
         raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt):      # what was trained before is in no checkpoint of this name
+
+    with pytest.raises(KeyboardInterrupt):  # what was trained before is in no checkpoint of this name
         trained.train(prepared, SHORT, tmp_path / "new.npz", check_images=0, on_epoch=at_once)
     assert "nothing of it is kept" in capsys.readouterr().err
-    for checkpoint, said in ((tmp_path / "net.npz", f"its state after step 4 is in {tmp_path / 'net.npz'}, and the same call goes on from there"),
-                             (None, "nothing of it is kept")):
+    for checkpoint, said in (
+        (
+            tmp_path / "net.npz",
+            f"its state after step 4 is in {tmp_path / 'net.npz'}, and the same call goes on from there",
+        ),
+        (None, "nothing of it is kept"),
+    ):
         with pytest.raises(KeyboardInterrupt):
             Supernet(SPACE).train(prepared, SHORT, checkpoint, check_images=0, on_epoch=stop)
         assert f"stopped: supernet at step 8 of 8; {said}" in capsys.readouterr().err
@@ -233,7 +285,10 @@ def test_an_epoch_sees_every_image_once(prepared):
 
 
 def test_a_trace_of_its_own_gives_the_same_weights(prepared, monkeypatch):
-    system, recipe = System(DataConfig(24, "rgb"), Architecture((1, 1, 0, 0, 0), 0.2)), Recipe(epochs=2, batch=32, average=0.5, seed=3)
+    system, recipe = (
+        System(DataConfig(24, "rgb"), Architecture((1, 1, 0, 0, 0), 0.2)),
+        Recipe(epochs=2, batch=32, average=0.5, seed=3),
+    )
     _, shared = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
     monkeypatch.setattr("dans.supernet.TRACED", 1)
     _, own = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
@@ -244,7 +299,9 @@ def test_a_trace_of_its_own_gives_the_same_weights(prepared, monkeypatch):
 
 def test_stand_alone_training_learns(prepared):
     system = System(DataConfig(24, "rgb"), Architecture((1, 0, 0, 0, 0), 0.2))
-    model, state = train_alone(system, prepared, Recipe(epochs=6, batch=32, seed=3), largest=SPACE.architectures[-1], check_images=0)
+    model, state = train_alone(
+        system, prepared, Recipe(epochs=6, batch=32, seed=3), largest=SPACE.architectures[-1], check_images=0
+    )
     assert state.history[-1]["loss"] < state.history[0]["loss"]
     assert model.input_shape == (None, 24, 24, 3)
 
@@ -255,7 +312,11 @@ def test_earlier_endings_train_along_where_they_weigh_something(prepared, deep):
     recipe = Recipe(epochs=0.5, batch=32, deep=deep)
     model, state = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
     first = initial_weights(system.arch, 2, recipe.seed, SPACE.architectures[-1])
-    moved = [ending for ending in (2, 3, 4, 5) if np.any(state.weights[f"head{ending}/kernel"] != first[f"head{ending}/kernel"])]
+    moved = [
+        ending
+        for ending in (2, 3, 4, 5)
+        if np.any(state.weights[f"head{ending}/kernel"] != first[f"head{ending}/kernel"])
+    ]
     assert moved == ([2, 3, 4] if deep else [4])
     assert [layer.name for layer in model.layers if layer.name.startswith("head")] == ["head4"]
 
@@ -269,40 +330,59 @@ def test_a_loss_that_is_not_a_number_stops_training(prepared):
 
 def test_the_last_good_state_is_kept_where_the_loss_stops_being_a_number(prepared, tmp_path, monkeypatch):
     import dans.supernet as supernet
+
     step, calls, path = supernet.Trainer.step, [], tmp_path / "net.npz"
     per_epoch = prepared.sizes["train"] // SHORT.batch
+
     def breaks(*args):
         calls.append(1)
         return float("nan") if len(calls) > per_epoch + 1 else step(*args)
+
     monkeypatch.setattr(supernet.Trainer, "step", breaks)
-    with pytest.raises(DansError, match=f"the loss is nan at step {per_epoch + 1}; its state after step {per_epoch} is in .*net.npz"):
+    with pytest.raises(
+        DansError, match=f"the loss is nan at step {per_epoch + 1}; its state after step {per_epoch} is in .*net.npz"
+    ):
         Supernet(SPACE).train(prepared, SHORT, path, check_images=0)
     assert all(np.isfinite(w).all() for w in Supernet.load(path).weights.values())
     monkeypatch.setattr(supernet.Trainer, "step", step)
-    again = Supernet(SPACE).train(prepared, SHORT, path, check_images=0)      # the same command goes on from there
+    again = Supernet(SPACE).train(prepared, SHORT, path, check_images=0)  # the same command goes on from there
     assert len(again.state.history) == 2
 
 
 def test_weights_that_are_no_numbers_are_never_kept(prepared, tmp_path, monkeypatch):
     "An update may break the weights after the last loss of an epoch was looked at."
     import dans.supernet as supernet
+
     step, calls, path = supernet.Trainer.step, [], tmp_path / "net.npz"
     per_epoch = prepared.sizes["train"] // SHORT.batch
+
     def breaks(self, *args):
         loss = step(self, *args)
         calls.append(1)
         if len(calls) == 2 * per_epoch:
             self.vector.assign(np.full(self.vector.shape, np.nan, np.float32))
         return loss
+
     monkeypatch.setattr(supernet.Trainer, "step", breaks)
-    with pytest.raises(Diverged, match=f"weights are no numbers after step {2 * per_epoch - 1}; its state after step {per_epoch} is in .*net.npz"):
+    with pytest.raises(
+        Diverged,
+        match=f"weights are no numbers after step {2 * per_epoch - 1}; its state after step {per_epoch} is in .*net.npz",
+    ):
         Supernet(SPACE).train(prepared, SHORT, path, check_images=0)
     assert all(np.isfinite(w).all() for w in Supernet.load(path).weights.values())
 
 
-RECIPES = dict(one_configuration=dict(across=False), largest=dict(networks="largest"), drawn=dict(networks="drawn", distil=False),
-               tuple=dict(by="tuple", deep=0.0), decay=dict(decay=0.1), average=dict(average=0.5), identity=dict(zero_last=True),
-               own_scale=dict(own_scale=True), fraction=dict(epochs=1.3))
+RECIPES = dict(
+    one_configuration=dict(across=False),
+    largest=dict(networks="largest"),
+    drawn=dict(networks="drawn", distil=False),
+    tuple=dict(by="tuple", deep=0.0),
+    decay=dict(decay=0.1),
+    average=dict(average=0.5),
+    identity=dict(zero_last=True),
+    own_scale=dict(own_scale=True),
+    fraction=dict(epochs=1.3),
+)
 
 
 @pytest.mark.parametrize("change", RECIPES.values(), ids=RECIPES)
@@ -312,9 +392,11 @@ def test_every_recipe_trains_and_goes_on_with_the_same_bits(prepared, tmp_path, 
     assert whole.state.step == recipe.steps(128)
     file = tmp_path / "net.npz"
     original = State.save
+
     def save_once(self, path, settings):
         original(self, path, settings)
         raise KeyboardInterrupt
+
     monkeypatch.setattr(State, "save", save_once)
     with pytest.raises(KeyboardInterrupt):
         Supernet(SPACE).train(prepared, recipe, checkpoint=file, check_images=32)
@@ -327,7 +409,9 @@ def test_every_recipe_trains_and_goes_on_with_the_same_bits(prepared, tmp_path, 
 
 
 def test_own_scales_reach_only_their_data_configuration(prepared):
-    net = Supernet(SPACE).train(prepared, dataclasses.replace(SHORT, own_scale=True, networks="largest"), check_images=0)
+    net = Supernet(SPACE).train(
+        prepared, dataclasses.replace(SHORT, own_scale=True, networks="largest"), check_images=0
+    )
     first = initial_weights(net.largest.arch, 2, 0)
     for data in SPACE.data_configs:
         moved = not np.array_equal(net.weights_for(data)["stem/gamma"], first["stem/gamma"])
@@ -354,11 +438,13 @@ def test_an_average_is_the_mean_of_the_last_steps():
 def test_depthwise_convolution_in_bfloat16(size, stride):
     "The same output and gradients as in float32, but for bfloat16's 8 bits: of maps of one pixel, too."
     import tensorflow as tf
+
     def outputs(precision, x, kernel, dy):
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
             y = depthwise_conv2d(tf.cast(x, precision), kernel, stride)
         return [y, *tape.gradient(y, [x, kernel], tf.cast(dy, precision))]
+
     rng, n = np.random.default_rng(size), -(-size // stride)
     for channels in [7, 40, 96, 200] * 4:  # what is not written shows only where the memory held something before
         shapes = [(8, size, size, channels), (3, 3, channels, 1), (8, n, n, channels)]
@@ -400,7 +486,9 @@ def test_fine_tuning_changes_a_copy(prepared):
         if name in ("stem/kernel", "head4/kernel"):
             assert not np.array_equal(tuned[name], value)
     np.testing.assert_array_equal(tuned["head7/kernel"], before["head7/kernel"])
-    np.testing.assert_array_equal(tuned["stage1_block0_project/kernel"][..., 4:], before["stage1_block0_project/kernel"][..., 4:])
+    np.testing.assert_array_equal(
+        tuned["stage1_block0_project/kernel"][..., 4:], before["stage1_block0_project/kernel"][..., 4:]
+    )
     again = fine_tuned(net, system, prepared, Recipe(batch=32), steps=5)
     assert all(np.array_equal(tuned[n], again[n]) for n in tuned)
 
@@ -413,7 +501,9 @@ def test_moving_statistics_mix_old_and_new(weights):
         mixed = moving_statistics(start, own, steps)
         for name, (mean, _) in own.found.items():
             n = mean.shape[0]
-            np.testing.assert_allclose(mixed.found[name][0], share * start.found[name][0][:n] + (1 - share) * mean, atol=1e-6)
+            np.testing.assert_allclose(
+                mixed.found[name][0], share * start.found[name][0][:n] + (1 - share) * mean, atol=1e-6
+            )
 
 
 def test_one_supernet_for_each_data_configuration_is_trained_when_needed(prepared, tmp_path):
@@ -441,6 +531,7 @@ def test_a_sum_of_shifted_images_is_the_depthwise_convolution(side, stride):
 def unequal(tmp_path_factory):
     "19 of 20 images are of the first class; the second is brighter, but not so much that a doubtful image is more likely its own."
     sizes = dict(train=400, val=200, test=20)
+
     def rows():
         rng = np.random.default_rng(0)
         for split, n in sizes.items():
@@ -448,7 +539,10 @@ def unequal(tmp_path_factory):
                 label = int(i % 20 == 0) if split == "train" else i % 2
                 light = np.clip(rng.normal(100 + 40 * label, 25), 10, 245)
                 yield split, f"{i}", np.clip(rng.normal(light, 8, (24, 24, 3)), 0, 255).astype(np.uint8), label, {}
-    return prepare(Source("unequal", ("dark", "bright"), "unequal", sizes, 24, rows), [16], tmp_path_factory.mktemp("cache"))
+
+    return prepare(
+        Source("unequal", ("dark", "bright"), "unequal", sizes, 24, rows), [16], tmp_path_factory.mktemp("cache")
+    )
 
 
 def recalls(weights, system, prepared):
@@ -459,18 +553,22 @@ def recalls(weights, system, prepared):
 
 def test_balanced_weights_find_more_of_the_rare_class(unequal):
     system, recipe = System(DataConfig(16), Architecture((0, 0, 0, 0, 0), 0.2)), Recipe(epochs=12, batch=40, seed=1)
-    plain, weighted = (train_alone(system, unequal, recipe, check_images=0, class_weights=w)[1] for w in (None, "balanced"))
+    plain, weighted = (
+        train_alone(system, unequal, recipe, check_images=0, class_weights=w)[1] for w in (None, "balanced")
+    )
     (_, before), (other, after) = (recalls(state.weights, system, unequal) for state in (plain, weighted))
-    assert before < .5 < after and after - before > .25 and other > .5
+    assert before < 0.5 < after and after - before > 0.25 and other > 0.5
 
 
 def test_class_weights_reach_subnets_through_the_network_that_learns_from_labels(unequal):
     space = SearchSpace((12, 16), ("rgb",), (0.2,), (1, 1, 0, 0, 0))
     recipe = Recipe(epochs=15, batch=40, seed=1)
-    plain, weighted = (Supernet(space).train(unequal, recipe, check_images=0, class_weights=w) for w in (None, "balanced"))
+    plain, weighted = (
+        Supernet(space).train(unequal, recipe, check_images=0, class_weights=w) for w in (None, "balanced")
+    )
     for system in (space[0], space[-1]):
         (_, before), (_, after) = (recalls(net.weights_for(system.data), system, unequal) for net in (plain, weighted))
-        assert after > before + .2, system
+        assert after > before + 0.2, system
 
 
 def test_what_images_count_weighs_the_loss_on_labels_and_no_other(weights):
@@ -485,9 +583,11 @@ def test_what_images_count_weighs_the_loss_on_labels_and_no_other(weights):
     log_p = np.log(np.asarray(keras.ops.softmax(logits), np.float64))
     assert float(weighed) == pytest.approx(-(counts * log_p[np.arange(16), labels]).mean(), rel=1e-4)
     asked, original = [], type(train).gradients
+
     def spy(self, *args):
         asked.append(args[-1])
         return original(self, *args)
+
     for distil in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(train), "gradients", spy)
@@ -513,7 +613,9 @@ def test_class_weights_are_part_of_a_training_only_where_there_are_some(prepared
 @pytest.mark.parametrize("bad", ["even", (1, 2, 3), (1, -1), (0, 0), (1, float("nan")), {"person": 2}, 3], ids=str)
 def test_class_weights_that_are_not_possible_are_refused_before_any_step(prepared, bad):
     with pytest.raises(DansError, match="use 'balanced', or 2 numbers from 0, one for each class"):
-        Supernet(SPACE).train(prepared, SHORT, check_images=0, class_weights=bad, on_epoch=lambda e: pytest.fail("trained"))
+        Supernet(SPACE).train(
+            prepared, SHORT, check_images=0, class_weights=bad, on_epoch=lambda e: pytest.fail("trained")
+        )
 
 
 # Records further apart than epochs
@@ -524,7 +626,10 @@ def test_records_can_be_epochs_apart_and_change_no_bit(prepared, tmp_path):
     every, third = [], []
     one = Supernet(SPACE).train(prepared, recipe, check_images=0, on_epoch=every.append)
     other = Supernet(SPACE).train(prepared, recipe, tmp_path / "net.npz", check_images=0, on_epoch=third.append, each=3)
-    assert [e["epoch"] for e in every] == [1, 2, 3, 4, 5] and [(e["epoch"], e["step"]) for e in third] == [(3, 12), (5, 20)]
+    assert [e["epoch"] for e in every] == [1, 2, 3, 4, 5] and [(e["epoch"], e["step"]) for e in third] == [
+        (3, 12),
+        (5, 20),
+    ]
     assert sum(e["cost_macs"] for e in every) == sum(e["cost_macs"] for e in third)
     for name, value in one.weights.items():
         np.testing.assert_array_equal(value, other.weights[name], err_msg=name)

@@ -22,7 +22,8 @@ print(json.dumps(notebook.cells[0].outputs))
 
 def executed(code):
     "What a notebook shows of `code`, and what the terminal shows."
-    env = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}  # ipykernel looks at it
+    # ipykernel looks at it
+    env = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     done = subprocess.run([sys.executable, "-c", RUN, code], capture_output=True, text=True, check=True, env=env)
     return json.loads(done.stdout), done.stderr
 

@@ -1,4 +1,5 @@
 "What the reader of model files promises: the runtime's memory to the byte, and a clear error for everything else."
+
 import numpy as np
 import pytest
 from graphs import GRAPHS, branches, convert, gate
@@ -19,7 +20,7 @@ def test_head_to_the_byte_and_tail_within_16_bytes(files, name):
     assert found.ram_bytes == measured.head
     assert abs(found.tail_bytes - measured.tail) <= 16
     assert 0 <= found.arena_bytes - smallest_arena(files[name]) <= 256
-    assert footprint_of(files[name]).tail_bytes < found.tail_bytes      # 32-bit pointers are shorter
+    assert footprint_of(files[name]).tail_bytes < found.tail_bytes  # 32-bit pointers are shorter
     assert footprint_of(slim(files[name])).ram_bytes == measured.head
 
 
@@ -44,9 +45,15 @@ def test_layers_show_where_the_peak_is(files):
 
 
 def test_scratch_memory_of_kernel_libraries_by_hand(files):
-    graph = read(files["branches"])     # 3x3 of 3 channels, 1x1, 3x3 depthwise of 8, concatenation, mean of 22, dense
+    graph = read(files["branches"])  # 3x3 of 3 channels, 1x1, 3x3 depthwise of 8, concatenation, mean of 22, dense
+
     def scratch(kernels):
-        return {b.name: b.nbytes for b in buffers_of(graph, kernels) if b.name.startswith("scratch") and b.name != "scratch 4"}
+        return {
+            b.name: b.nbytes
+            for b in buffers_of(graph, kernels)
+            if b.name.startswith("scratch") and b.name != "scratch 4"
+        }
+
     assert scratch("reference") == {}
     assert scratch("cmsis-nn") == {"scratch 0": 2 * 28 * 2}
     assert scratch("cmsis-nn-mve") == {"scratch 0": 4 * 32, "scratch 2": 4 * 124 * 9, "scratch 5": 4 * 3}
@@ -59,7 +66,7 @@ def test_every_cut_is_an_error_and_none_is_a_guess(files):
     data, whole = files["branches"], footprint_of(files["branches"])
     for n in [*range(0, len(data), 61), len(data) - 1]:
         try:
-            assert footprint_of(data[:n]).ram_bytes == whole.ram_bytes      # only the padding at the end was cut
+            assert footprint_of(data[:n]).ram_bytes == whole.ram_bytes  # only the padding at the end was cut
             assert n > len(data) - 16
         except DansError as error:
             assert "not a whole .tflite file" in str(error)
@@ -73,6 +80,7 @@ def test_float_and_half_quantised_files_are_refused():
 def changed(data, change):
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
+
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     change(model, schema)
     builder = flatbuffers.Builder()
@@ -82,18 +90,29 @@ def changed(data, change):
 
 def test_what_is_not_understood_is_refused(files):
     data = files["gate"]
+
     def unknown(model, schema):
         model.operatorCodes[0].builtinCode = model.operatorCodes[0].deprecatedBuiltinCode = schema.BuiltinOperator.TANH
+
     def dynamic(model, schema):
         model.subgraphs[0].tensors[0].shapeSignature = np.array([-1, 16, 16, 3], np.int32)
+
     def two(model, schema):
         model.subgraphs.append(model.subgraphs[0])
+
     def one_float(model, schema):
         model.subgraphs[0].tensors[model.subgraphs[0].operators[2].outputs[0]].type = schema.TensorType.FLOAT32
+
     def state(model, schema):
         model.subgraphs[0].tensors[0].isVariable = True
-    for change, words in ((unknown, "operator TANH is not known"), (dynamic, "shape that is only known when it runs"), (two, "2 graphs instead of one"),
-                          (one_float, r"not int8 throughout: \w+ \(operator 2\)"), (state, "keeps its value")):
+
+    for change, words in (
+        (unknown, "operator TANH is not known"),
+        (dynamic, "shape that is only known when it runs"),
+        (two, "2 graphs instead of one"),
+        (one_float, r"not int8 throughout: \w+ \(operator 2\)"),
+        (state, "keeps its value"),
+    ):
         with pytest.raises(DansError, match=words):
             footprint_of(changed(data, change))
 
@@ -117,7 +136,9 @@ def test_records_are_longer_where_pointers_are(files):
 
 def test_an_npu_runs_what_it_can(files):
     found = npu_estimate(files["branches"])
-    assert found.cycles > 0 and found.ms == pytest.approx(found.cycles / found.clock_mhz / 1000, rel=.01)
-    assert npu_estimate(files["branches"], "ethos-u55-32").cycles > npu_estimate(files["branches"], "ethos-u55-256").cycles
+    assert found.cycles > 0 and found.ms == pytest.approx(found.cycles / found.clock_mhz / 1000, rel=0.01)
+    assert (
+        npu_estimate(files["branches"], "ethos-u55-32").cycles > npu_estimate(files["branches"], "ethos-u55-256").cycles
+    )
     with pytest.raises(DansError, match="took longer"):
-        npu_estimate(files["branches"], limit_s=.01)
+        npu_estimate(files["branches"], limit_s=0.01)

@@ -60,9 +60,7 @@ def shown(cell):
         return cell
     outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     if re.search(r"^#\| *echo: *false", cell.source, re.M):
-        return new_markdown_cell(
-            symbol("\n\n".join(o.data.get("text/markdown", "") for o in outputs if "data" in o))
-        )
+        return new_markdown_cell(symbol("\n\n".join(o.data.get("text/markdown", "") for o in outputs if "data" in o)))
     return new_code_cell(re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M), outputs=outputs)
 
 
@@ -98,11 +96,7 @@ def markdown(path, pictures, site):
     notebook.metadata = {"language_info": {"name": "python"}}
     exporter = MarkdownExporter(
         config=Config(
-            {
-                "ExtractOutputPreprocessor": {
-                    "output_filename_template": pictures + "_{cell_index}_{index}{extension}"
-                }
-            }
+            {"ExtractOutputPreprocessor": {"output_filename_template": pictures + "_{cell_index}_{index}{extension}"}}
         )
     )
     text, found = exporter.from_notebook_node(notebook)
@@ -133,9 +127,7 @@ def site():
     "The site in _docs/: one page a notebook, links between them checked."
     source = Path(proc_nbs("nbs", n_workers=0, force=True))
     shutil.rmtree(PAGES, ignore_errors=True)
-    notebooks = [
-        p.relative_to(source) for p in sorted(source.rglob("*.ipynb")) if PAGES not in p.parents
-    ]
+    notebooks = [p.relative_to(source) for p in sorted(source.rglob("*.ipynb")) if PAGES not in p.parents]
     host = re.escape(get_config().doc_host + get_config().doc_baseurl)
     page_of = {re.sub(r"^[0-9][0-9][a-z]?_", "", p.stem): p.with_suffix(".md") for p in notebooks}
     for path in notebooks:
