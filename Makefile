@@ -15,7 +15,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 ROOMS := --path nbs --file_re '^[0-9][0-9][a-z]?_.*' --skip_folder_re '^(paper|tutorials|[._].*)$$'
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce figures test bench lab docs readme export clean-notebooks prepare clean
+.PHONY: help install reproduce figures test bench lab docs readme format export clean-notebooks prepare clean
 
 help:  ## this list
 	@echo 'usage: make TARGET [VARIABLE=value ...]'
@@ -65,10 +65,14 @@ readme: $(STAMP)  ## README.md from nbs/index.ipynb
 export: $(STAMP)  ## dans/*.py from the notebooks
 	$(BIN)/nbdev_export
 
+format: $(STAMP)  ## ruff format, and what ruff can mend, over notebooks, tests, benchmarks and tools
+	$(BIN)/ruff check --quiet --fix . || true
+	$(BIN)/ruff format .
+
 clean-notebooks: $(STAMP)  ## remove volatile metadata from the notebooks (outputs stay)
 	$(BIN)/nbdev_clean
 
-prepare: export clean-notebooks readme test  ## what a commit needs: export, clean, README, tests
+prepare: format export clean-notebooks readme test  ## what a commit needs: format, export, clean, README, tests
 
 clean:  ## remove what make made, runs/ aside
-	rm -rf $(VENV) _proc _docs *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) _proc _docs *.egg-info .pytest_cache .ruff_cache .hypothesis

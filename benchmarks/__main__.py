@@ -115,7 +115,7 @@ def measure(args):
         print(f"{name}: {what}", flush=True)
         about, start = dict(what=what, sizes=asdict(sizes), machine=here), time.perf_counter()
         run = getattr(import_module(f"benchmarks.{module}"), name)
-        for record, said in run(sizes, results) if name == "scaling" else run(sizes):
+        for record, said in run(sizes, results) if name == "scaling" else run(sizes):  # noqa: B007 (the last one is kept)
             print(f"  {time.perf_counter() - start:5.0f} s  {said}", flush=True)
         results[name] = dict(**record, **about, took_seconds=time.perf_counter() - start)
         write_json(args.out, {n: results[n] for n in BENCHMARKS if n in results})

@@ -22,6 +22,7 @@ def first_and_again(run, repeats):
 def measured(sizes: Sizes) -> tuple[list[dict], np.ndarray]:
     "Training steps of the largest and the smallest system, and all subnets of one width scored, on the backend of this process; the logits of these."
     import keras  # takes KERAS_BACKEND as it finds it
+
     from benchmarks.scoring import CHUNK, random_supernet
     from dans.elastic import initial_weights
     from dans.score import tree_logits

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.killable import main
-from dans.data import folder as class_folders
 from dans.data import prepare, wake_scenes
+from dans.folders import folder as class_folders
 from dans.hardware import Limits, macs
 from dans.search import Budget, ExhaustiveSearch, Kept, evolution, random_search, winner
 from dans.space import Architecture, DataConfig, SearchSpace, System
@@ -154,7 +154,8 @@ def _bits_of(state):
 
 def training(folder):
     "A supernet with a checkpoint after each epoch, its epochs and its weights in the store."
-    from dans.supernet import Recipe, State, Supernet
+    from dans.state import State
+    from dans.supernet import Recipe, Supernet
 
     kept, prepared, recipe = Store(folder / "store"), _images(folder), Recipe(epochs=4, batch=16, average=0.5)
     trained = dict(space=asdict(SPACE), data=prepared.key, recipe=asdict(recipe))

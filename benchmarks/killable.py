@@ -31,10 +31,11 @@ def count_operations(
 
     def hook(event, args):
         if event in OPERATIONS or event == "open" and isinstance(args[2], int) and args[2] & WRITING:
-            if os.getpid() == process:  # a forked helper inherits the hook
-                seen.append(event)
-                if len(seen) == last:
-                    os.kill(process, signal.SIGKILL)
+            if os.getpid() != process:  # a forked helper inherits the hook
+                return
+            seen.append(event)
+            if len(seen) == last:
+                os.kill(process, signal.SIGKILL)
 
     sys.addaudithook(hook)
     return seen

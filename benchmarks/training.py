@@ -22,8 +22,8 @@ def step_against_fit(sizes: Sizes):
         images, labels = noise(sizes.batch, system.data, 1), np.random.default_rng(1).integers(0, 2, sizes.batch)
         ours.load(weights)
 
-        def step(images=as_rgb(images), labels=labels, system=system):
-            return ours.step([(system, images, 0)], labels, RATE)
+        def step(seen=as_rgb(images), labels=labels, system=system):
+            return ours.step([(system, seen, 0)], labels, RATE)
 
         losses = []
         first = [

@@ -6,7 +6,9 @@
 __all__ = ['SETTINGS', 'BACKENDS', 'NEEDS', 'keras_json', 'backend', 'check_backend', 'settings', 'check_keras', 'Need', 'need']
 
 # %% ../nbs/07b_backend.ipynb #0863d0fe
-import json, os, sys
+import json
+import os
+import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path

@@ -7,7 +7,8 @@ __all__ = ['DEVICES', 'ROWS', 'Device', 'fits', 'board_named', 'Fit', 'holders',
            'Latency', 'latency', 'Energy', 'energy']
 
 # %% ../nbs/07_boards.ipynb #9e3bbbb6
-import csv, re
+import csv
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from .hardware import Footprint, Limits, footprint, operators, show_bytes
+from .hardware import Limits, footprint, operators, show_bytes
 from .space import DansError, SearchSpace, System
 
 # %% ../nbs/07_boards.ipynb #5ed33de2

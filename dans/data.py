@@ -7,10 +7,19 @@ __all__ = ['OTHER_CACHE', 'VERSION', 'reduce', 'draw_boxes', 'crops', 'wake_scen
            'options_of', 'fitting', 'fitted', 'source', 'atomic', 'alive', 'remove', 'flush', 'raise_disk_error',
            'need_space', 'ImageFile', 'check_square', 'native_size', 'square', 'write_source', 'Prepared', 'read_meta',
            'say', 'faults_listed', 'prepare', 'check_source', 'open_source', 'split_file', 'attribute_file', 'Split',
-           'read_view', 'write_view', 'Source', 'collage', 'decode', 'folder', 'parquet', 'wake_vision']
+           'read_view', 'write_view']
 
 # %% ../nbs/05_data.ipynb #45849a01
-import errno, inspect, itertools, json, math, os, platform, shutil, sys, uuid
+import errno
+import inspect
+import itertools
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,29 +34,11 @@ from fastcore.basics import patch
 from PIL import Image
 
 from . import scenes
-from dans.sources import (
-    BadImage,
-    BadImages,
-    Source,
-    bad,
-    bad_images,
-    built,
-    check_classes,
-    check_disjoint,
-    collage,
-    decode,
-    digest,
-    exists,
-    folder,
-    option,
-    parquet,
-    reader,
-    wake_vision,
-)
+from .folders import folder
+from .images import BadImage, BadImages, bad, bad_images, decode, exists, option
+from .sources import built, check_classes, collage, reader, wake_vision
 from .space import DansError, DataConfig, progress_bar, stoppable, to_terminal
-
-# %% ../nbs/05_data.ipynb #662d575c
-_all_ = ["Source", "collage", "decode", "folder", "parquet", "wake_vision"]  # of `dans.sources`, here too
+from .splits import Source, check_disjoint, digest
 
 # %% ../nbs/05_data.ipynb #98b1157e
 def reduce(

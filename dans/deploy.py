@@ -6,7 +6,13 @@
 __all__ = ['Deployed', 'deploy', 'c_array', 'Measured', 'model_card', 'card_text', 'export', 'export_model', 'main']
 
 # %% ../nbs/16_deploy.ipynb #d87f251e
-import argparse, ast, hashlib, json, re, sys, tempfile
+import argparse
+import ast
+import hashlib
+import json
+import re
+import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,12 +22,12 @@ import numpy as np
 
 from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
 from .data import atomic, open_source
-from .hardware import MARGIN, Footprint, footprint, show_bytes, show_macs
+from .hardware import KERNELS, MARGIN, Footprint, footprint, show_bytes, show_macs
 from .metrics import report_line, report_table
 from .quantise import check_images, pixel_table, quantise
 from .runtime import Arena, arena, float_accuracy, measure, npu_estimate, predict, smallest_arena
 from .space import DansError, DataConfig, System, stoppable
-from .tflite import KERNELS, footprint_of, ports, read
+from .tflite import footprint_of, ports, read
 
 # %% ../nbs/16_deploy.ipynb #567b9807
 @dataclass(frozen=True)

@@ -6,7 +6,13 @@
 __all__ = ['PASSES', 'FOLDERS', 'passed', 'kernel_backend', 'kernel_environment', 'own_kernel', 'alone_in']
 
 # %% ../nbs/20a_environment.ipynb #f78f8a16
-import json, os, platform, shutil, subprocess, sys, time
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from importlib.util import find_spec

@@ -6,7 +6,12 @@
 __all__ = ['PACKAGES', 'THREADS', 'Local', 'Ray', 'executor']
 
 # %% ../nbs/17_executor.ipynb #12f5a133
-import logging, os, signal, threading, time, warnings
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version

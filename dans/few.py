@@ -15,7 +15,7 @@ import numpy as np
 from .data import Prepared, Split, key_of
 from .hardware import Limits, check_limits
 from .metrics import METRICS, metric_named
-from .space import DansError, DataConfig, SearchSpace, System
+from .space import DansError, DataConfig, SearchSpace
 
 # %% ../nbs/10a_few.ipynb #cd8f84c0
 def enough(

@@ -7,7 +7,8 @@ __all__ = ['JUNK', 'junk', 'listing', 'is_kind', 'walk', 'walk_notes', 'check_em
            'split_by_names', 'check_repeated', 'places', 'folder']
 
 # %% ../nbs/03c_folders.ipynb #50d98dc2
-import os, re
+import os
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 from unicodedata import normalize

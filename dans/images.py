@@ -8,7 +8,10 @@ __all__ = ['FORMATS', 'SUFFIXES', 'FOREIGN', 'MAX_PIXELS', 'NO_IMAGE', 'KINDS', 
            'jpeg_ends', 'ends_well', 'checked', 'counted']
 
 # %% ../nbs/03a_images.ipynb #c5ee017b
-import io, math, re, shlex
+import io
+import math
+import re
+import shlex
 from collections import Counter
 from pathlib import Path
 

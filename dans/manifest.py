@@ -6,7 +6,8 @@
 __all__ = ['WRITES', 'Item', 'load_manifest', 'meaning', 'code_hash', 'check_parameters']
 
 # %% ../nbs/20_manifest.ipynb #40e90734
-import ast, re
+import ast
+import re
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path

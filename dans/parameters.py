@@ -7,16 +7,24 @@ __all__ = ['GIVEN', 'RULES', 'KINDS', 'Parameter', 'code_cells', 'described', 'p
            'check_values', 'entry_of', 'image_options', 'filled', 'check_kernel']
 
 # %% ../nbs/17a_parameters.ipynb #5fee63b4
-import ast, inspect, json, shlex, sys
+import ast
+import inspect
+import json
+import shlex
+import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 
 from .boards import board_named
-from .data import exists, folder as folder_reader, parquet, place, prepare
+from .data import place, prepare
+from .folders import folder as folder_reader
+from .images import exists
 from .metrics import METRICS, metric_named
-from .space import MIN_RESOLUTION, PRESETS as SPACES, DansError
+from .parquet import parquet
+from .space import MIN_RESOLUTION, DansError
+from .space import PRESETS as SPACES
 
 # %% ../nbs/17a_parameters.ipynb #f8fc4ef7
 GIVEN = ("preset", "out_dir", "seed")  # parameters that every notebook takes

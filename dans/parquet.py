@@ -10,7 +10,8 @@ __all__ = ['ENDINGS', 'PERSON', 'SIMPLE', 'LABEL_TYPES', 'LABEL_NAMES', 'MOST_CL
            'shown_names', 'file_rows', 'parquet_rows', 'parquet']
 
 # %% ../nbs/03d_parquet.ipynb #5fbf8917
-import json, re
+import json
+import re
 from collections import Counter
 from itertools import repeat
 from pathlib import Path

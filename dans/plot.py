@@ -173,7 +173,7 @@ def plot_progress(
     _need(df, "arm", x, y)
     ax = ax or subplots()[1]
     (xlabel, fx, _), (ylabel, fy, _) = quantity(x), quantity(y)
-    df, ends = df.assign(seed=df["seed"] if "seed" in df else 0), []
+    df, ends = df.assign(seed=df.get("seed", 0)), []
     for arm, rows in df.groupby("arm", sort=False):
         at = rows.pivot_table(index=x, columns="seed", values=y, aggfunc="max")
         at = at.sort_index().ffill().dropna() * fy

@@ -6,7 +6,10 @@
 __all__ = ['scaled', 'check_images', 'quantise', 'pixel_table']
 
 # %% ../nbs/14_quantise.ipynb #e9a9f8a4
-import logging, os, tempfile, warnings
+import logging
+import os
+import tempfile
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -70,7 +73,8 @@ def quantise(
     """`model` and a softmax in int8: weights per channel, activations per tensor (Jacob et al.,
     arXiv 1712.05877). Raises `DansError` where `calibration` does not fit the model, or Keras runs on
     another backend than TensorFlow."""
-    import keras, tensorflow as tf
+    import keras
+    import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants as constants
 
     if keras.backend.backend() != "tensorflow":

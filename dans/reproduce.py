@@ -6,7 +6,16 @@
 __all__ = ['PLACES', 'FREE_BYTES', 'Reproduction', 'reproduce', 'main']
 
 # %% ../nbs/21_reproduce.ipynb #379c240b
-import argparse, json, os, re, shutil, signal, sys, tempfile, textwrap, time
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import textwrap
+import time
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,8 +27,9 @@ from .backend import NEEDS, need
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
 from .manifest import Item, check_parameters, code_hash, load_manifest, meaning
 from .parameters import check_known, described, entry_of, filled, image_options
-from .space import PRESETS as SPACES, DansError
-from .study import PRESETS, RESULT_VERSIONS, RUNNER, Study, canonical, cannot_write, sha256, unfinished, write_json
+from .space import PRESETS as SPACES
+from .space import DansError
+from .study import PRESETS, RESULT_VERSIONS, RUNNER, Study, cannot_write, canonical, sha256, unfinished, write_json
 
 # %% ../nbs/21_reproduce.ipynb #e290c77a
 class Reproduction(Study):

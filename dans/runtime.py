@@ -7,7 +7,14 @@ __all__ = ['INTERPRETERS', 'NPU_SYSTEMS', 'Arena', 'arena', 'smallest_arena', 'p
            'float_accuracy', 'measure', 'float_measure', 'NpuEstimate', 'npu_estimate']
 
 # %% ../nbs/15_runtime.ipynb #7839348f
-import csv, json, os, re, subprocess, sys, tempfile, threading
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass

@@ -7,12 +7,17 @@ __all__ = ['VERSION', 'CLASSES', 'SPLITS', 'POOLS', 'HEIGHTS', 'COLLAGE_VERSION'
            'stream', 'make', 'flip', 'matched', 'draw_collage']
 
 # %% ../nbs/03_scenes.ipynb #8e25a41d
-import multiprocessing, os, sys, threading
+import multiprocessing
+import os
+import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
 from dans.drawing import (
     BACKGROUNDS,
     KINDS,

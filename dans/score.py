@@ -12,7 +12,6 @@ import functools
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .elastic import keras  # it starts quietly there
 import numpy as np
 from keras import ops
 
@@ -25,6 +24,7 @@ from dans.elastic import (
     conv2d,
     depthwise_conv2d,
     head_of,
+    keras,  # it starts quietly there
     mean_of,
     moments_of,
     stem_of,

@@ -6,7 +6,8 @@
 __all__ = ['Kept', 'Budget', 'Proposal', 'winner', 'random_search', 'evolution', 'ExhaustiveSearch', 'front']
 
 # %% ../nbs/11_search.ipynb #0d4a6216
-import math, time
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from itertools import groupby, takewhile

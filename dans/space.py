@@ -8,10 +8,15 @@ __all__ = ['COLORS', 'MIN_RESOLUTION', 'FULL_DEPTHS', 'ROUNDINGS', 'STEM', 'LAST
            'round_channels', 'Block', 'Network', 'network', 'depth_tuples', 'SearchSpace']
 
 # %% ../nbs/01_space.ipynb #c8a87cc9
-import json, math, os, signal, sys, threading
+import json
+import math
+import os
+import signal
+import sys
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import product
 from numbers import Integral, Real
 
@@ -343,7 +348,7 @@ def network(
     return Network(outer(STEM), tuple(blocks), outer(LAST) if arch.ending == 7 else 0)
 
 # %% ../nbs/01_space.ipynb #378acbb1
-@lru_cache(maxsize=None)
+@cache
 def depth_tuples(
     max_depths: tuple = FULL_DEPTHS,  # most blocks of stages 3-7
 ) -> tuple:  # of depth tuples, in ascending order

@@ -9,12 +9,16 @@ __all__ = ['SPLITS', 'WORDS', 'PLAIN', 'TAIL', 'CHOICES', 'Source', 'words_of', 
            'survey', 'left_out', 'again']
 
 # %% ../nbs/03b_splits.ipynb #65993f10
-import hashlib, itertools, json, math, re
+import hashlib
+import itertools
+import json
+import math
+import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Callable
 
 import numpy as np
 

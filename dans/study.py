@@ -8,7 +8,16 @@ __all__ = ['RESULT_VERSIONS', 'RESTS_ON', 'PRESETS', 'TOO_SMALL', 'RUNNER', 'ver
            'processor', 'versions', 'whole']
 
 # %% ../nbs/18_study.ipynb #a77d4717
-import hashlib, json, os, platform, re, shutil, sqlite3, subprocess, sys, time
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing, contextmanager, suppress
 from glob import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -486,10 +495,8 @@ def versions(
         found["keras_backend"] = backend()
         packages = (*packages, *("jax", "jaxlib") * (backend() == "jax"))
     for name in packages:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            pass
     return found
 
 # %% ../nbs/18_study.ipynb #74952dba

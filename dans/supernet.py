@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .elastic import keras  # it starts quietly there
 import numpy as np
 from fastcore.basics import patch
 from keras import ops
@@ -28,6 +27,7 @@ from dans.elastic import (
     extract,
     head_of,
     initial_weights,
+    keras,  # it starts quietly there
     stem_of,
     subnet_accuracy,
     tensors,

@@ -96,7 +96,8 @@ GRAPHS = (branches, pools, padded, two_inputs, two_outputs, equal_sizes, reshape
 
 def convert(make, integer=True):
     "The graph as a `.tflite` file: int8 throughout, or with float ends."
-    import keras, tensorflow as tf
+    import keras
+    import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants as constants
 
     keras.utils.set_random_seed(0)

@@ -1,6 +1,8 @@
 "Small images, folders, parquet files and a TFDS data set, written for the tests of sources and data."
 
-import io, json, os
+import io
+import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -9,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dans.sources import Source, digest
 from dans.space import DansError
+from dans.splits import Source, digest
 
 LABELS = (
     "depiction",

@@ -13,7 +13,8 @@ from dans.data import prepare, wake_scenes
 from dans.elastic import calibrate, subnet_logits, tensors
 from dans.score import score_subnets, tree_logits
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.supernet import Layout, Recipe, State, Supernet, as_rgb, train_alone, trainer
+from dans.state import State
+from dans.supernet import Layout, Recipe, Supernet, as_rgb, train_alone, trainer
 
 SPACE = SearchSpace(resolutions=(16,), widths=(0.1, 0.2), max_depths=(2, 1, 0, 0, 0))
 RECIPE = Recipe(epochs=4, batch=16)

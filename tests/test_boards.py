@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dans.boards import DEVICES, ROWS, Fit, board_named, holders, calibration, energy, fits, latency, speed_of, speeds
+from dans.boards import DEVICES, ROWS, Fit, board_named, calibration, energy, fits, holders, latency, speed_of, speeds
 from dans.hardware import Limits, footprint, operators
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
 

@@ -1,31 +1,26 @@
 "Data: one filter, crops, and a cache that is whole or not there."
 
-import errno, json, os, shutil, subprocess, sys
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from make_data import class_folder, drawn, encoded, parquet_file, photos, pixels, refused, wake_vision_parquet
 from PIL import Image
 
 import dans.data
-from dans.data import (
-    ImageFile,
-    Prepared,
-    collage,
-    crops,
-    decode,
-    draw_boxes,
-    folder,
-    key_of,
-    parquet,
-    prepare,
-    reduce,
-    source,
-    wake_scenes,
-)
+from dans.data import ImageFile, Prepared, crops, draw_boxes, key_of, prepare, reduce, source, wake_scenes
+from dans.folders import folder
+from dans.images import decode
+from dans.parquet import parquet
+from dans.sources import collage
 from dans.space import DansError, DataConfig
-from make_data import class_folder, drawn, encoded, parquet_file, photos, pixels, refused, wake_vision_parquet
 
 
 def nothing_left(cache):
@@ -111,7 +106,7 @@ def test_prepared_rows_are_the_sources_rows(tmp_path):
     prepared = prepare(found, [8, 16], tmp_path / "cache")
     assert prepared.native == 32 and prepared.sizes == found.sizes and prepared.classes == ("0", "1", "2")
     wanted = {split: Counter() for split in found.sizes}
-    for split, name, content, label, _ in found.rows():
+    for split, _name, content, label, _ in found.rows():
         image = decode(content).crop((4, 0, 36, 32))  # the centre, at its own size
         wanted[split][np.asarray(image).tobytes(), label] += 1
     for split in found.sizes:

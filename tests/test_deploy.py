@@ -16,6 +16,8 @@ import pytest
 from dans import boards
 from dans.boards import DEVICES
 from dans.deploy import Deployed, Measured, c_array, card_text, deploy, export, export_model, main
+from dans.elastic import keras_model
+from dans.hardware import footprint
 from dans.metrics import report
 from dans.quantise import pixel_table, quantise, scaled
 from dans.runtime import (
@@ -29,10 +31,8 @@ from dans.runtime import (
     predict,
     smallest_arena,
 )
-from dans.tflite import Port, footprint_of, ports, slim
-from dans.hardware import footprint
 from dans.space import Architecture, DansError, DataConfig, System
-from dans.elastic import keras_model
+from dans.tflite import Port, footprint_of, ports, slim
 
 SYSTEMS = [  # both colours, every ending stage, odd sizes, all roundings, several numbers of classes
     ("8px-mono", "00000", 0.3, "even", 2),
@@ -242,7 +242,6 @@ def test_deploy_and_export(small, tmp_path):
 
 
 def test_the_smallest_arena_loads_and_less_does_not(small):
-    from dans.runtime import _load
 
     tflite = small[-1]
     n = smallest_arena(tflite)

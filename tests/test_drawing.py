@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
 from dans import drawing
 from dans.drawing import BACKGROUNDS, KINDS, POSES, Pen, colours, palette, person
 

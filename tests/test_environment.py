@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from test_reproduce import FIGURE, GIVEN, LIST, RUN, command, notebook
 
 import dans.backend as backend_room
 import dans.environment as room
@@ -20,7 +21,6 @@ from dans.environment import alone_in, kernel_environment, passed
 from dans.reproduce import Reproduction, reproduce
 from dans.space import DansError
 from dans.study import RESULT_VERSIONS, Study, key_of, versions
-from test_reproduce import FIGURE, GIVEN, LIST, RUN, command, notebook
 
 
 @pytest.fixture

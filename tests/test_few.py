@@ -4,14 +4,16 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dans.data import Prepared, Source, prepare, wake_scenes
+from dans.data import Prepared, prepare, wake_scenes
 from dans.few import FEW, candidates, enough, few_images, folds, pool, pooled_scores
 from dans.hardware import Limits, footprint, macs
 from dans.metrics import METRICS
 from dans.score import Scorer, score_subnets, subnet_outputs
-from dans.space import DansError, DataConfig, SearchSpace, System
+from dans.space import DansError, DataConfig, SearchSpace
+from dans.splits import Source
 from dans.supernet import Recipe, Supernet, batch_at, train_alone
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 1, 0, 0, 0))
@@ -32,7 +34,7 @@ def drawn(sizes, numbers, label):
     "A source whose image i of a split shows the number `numbers[split][i]`, whose class is `label(number)`."
 
     def rows():
-        for split, n in sizes.items():
+        for split, _n in sizes.items():
             for i, number in enumerate(numbers[split]):
                 yield (
                     split,
@@ -126,7 +128,7 @@ def test_a_fold_shows_the_images_themselves(prepared):
     assert part.view("test", MONO, 5).images.tolist() == prepared.view("test", MONO, 5).images.tolist()
     assert (part.classes, part.native, part.meta["fit"]) == (prepared.classes, prepared.native, "crop")
     with pytest.raises(AttributeError):
-        part.sizesof
+        getattr(part, "sizesof")  # noqa: B009 (as it is looked up)
     assert pickle.loads(pickle.dumps(part)).labels("val").tolist() == part.labels("val").tolist()
 
 

@@ -17,11 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from make_data import encoded
 
-from dans import deploy
+from dans.deploy import deploy
+from dans.folders import folder
 from dans.hardware import Limits
+from dans.images import decode
 from dans.manifest import load_manifest
+from dans.parquet import parquet
 from dans.reproduce import _changes, _parser, reproduce
-from dans.sources import decode, folder, parquet
 from dans.space import DansError, SearchSpace, System
 from dans.tflite import footprint_of, ports
 

@@ -25,6 +25,7 @@ IGNORED = {
     "_docs",
     "__pycache__",
     ".pytest_cache",
+    ".ruff_cache",
     ".hypothesis",
     ".ipynb_checkpoints",
 }

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
-
 import on_backend
+import pytest
 from on_backend import RECIPE, SPACE, SYSTEMS
 
 pytest.importorskip("jax")

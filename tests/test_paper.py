@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dans.manifest import WRITES, load_manifest, parameters_of
+from dans.manifest import WRITES, load_manifest
+from dans.parameters import parameters_of
 
 ROOT = Path(__file__).parent.parent
 ITEMS = load_manifest(ROOT / "paper.yml")

@@ -269,7 +269,7 @@ def test_missing_columns_and_no_rows_are_one_line(draw, rows, column):
     ],
 )
 def test_plots_draw_on_the_axes_given_and_leave_the_rows_alone(draw, rows):
-    df, (fig, axes) = rows(), subplots(1, 2, width="page")
+    df, (_, axes) = rows(), subplots(1, 2, width="page")
     before = df.copy()
     assert draw(df, ax=axes[1]) is axes[1] and not axes[0].has_data() and df.equals(before)
 

@@ -4,9 +4,11 @@ import hashlib
 import io
 import subprocess
 import sys
+
 import numpy as np
 import pytest
 from PIL import Image
+
 from dans import scenes
 from dans.drawing import BACKGROUNDS, KINDS
 from dans.scenes import COLLAGE_VERSION, HEIGHTS, POOLS, SIDES, SPLITS, VERSION, draw, draw_collage, make, matched
@@ -277,7 +279,6 @@ def test_only_the_subject_of_a_collage_depends_on_the_label(photos):
 
 def test_the_subject_stays_visible():
     "A white subject with a black middle among grey photographs: at least half of its area is left."
-    rng = np.random.default_rng(0)
     grey = [np.full((32, 32, 3), 128, np.uint8)]
     for i, side in enumerate(np.linspace(SIDES["far"][0], 1, 40)):
         stripes = np.zeros((32, 32, 3), np.uint8)

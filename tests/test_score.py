@@ -13,6 +13,7 @@ import dans.score
 from dans.data import prepare, wake_scenes
 from dans.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
 from dans.hardware import macs
+from dans.metrics import METRICS
 from dans.score import (
     ROOT,
     Scorer,
@@ -28,7 +29,6 @@ from dans.score import (
     tree_logits,
     tree_macs,
 )
-from dans.metrics import METRICS
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System, progress_bar
 from dans.supernet import Recipe, Supernet, train_alone
 

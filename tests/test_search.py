@@ -1,6 +1,7 @@
 "Searches: limits and budgets hold, nothing is scored twice, a seed decides all, exact is exact."
 
-import itertools, math
+import itertools
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -199,7 +200,10 @@ def test_bad_budgets():
 @both
 def test_cost_needs_a_cost(search):
     score = Smooth()
-    plain = lambda systems: score(systems)
+
+    def plain(systems):
+        return score(systems)
+
     with pytest.raises(DansError, match="cost\\(system\\)"):
         search(SPACE, plain, NO_LIMITS, Budget(cost=1e9))
     log = search(SPACE, plain, NO_LIMITS, Budget(evaluations=12))
@@ -690,8 +694,8 @@ def test_the_smallest_within_one_standard_error_wins():
         assert not smaller.any()
         share = limits.bounds()
         if share:
-            used = lambda row: max(row[axis] / bound for axis, bound in share.items())
-            assert used(chosen) == min(used(row) for _, row in tied.iterrows())
+            used = (tied[list(share)] / pd.Series(share)).max(axis=1)
+            assert (chosen[list(share)] / pd.Series(share)).max() == used.min()
 
 
 def test_what_was_limited_decides_between_ties():

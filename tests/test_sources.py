@@ -1,18 +1,18 @@
 "Sources: what is read, how splits are cut, and what bad input says."
 
-import io, os, shutil, struct, zlib
+import io
+import os
+import shutil
+import struct
+import zlib
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings, strategies as st
-from PIL import Image
-
-from dans import scenes
-from dans.scenes import draw_collage
-from dans.sources import MAX_PIXELS, PERSON, collage, cut, decode, digest, folder, limited, parquet, wake_vision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from make_data import (
     LABELS,
     class_folder,
@@ -25,6 +25,15 @@ from make_data import (
     wake_vision_rows,
     wake_vision_tfds,
 )
+from PIL import Image
+
+from dans import scenes
+from dans.folders import folder
+from dans.images import MAX_PIXELS, decode
+from dans.parquet import PERSON, parquet
+from dans.scenes import draw_collage
+from dans.sources import collage, wake_vision
+from dans.splits import cut, digest, limited
 
 
 def by_split(source):

@@ -1,11 +1,14 @@
 "The search space: counts, round trips, and steps that never leave it."
 
-import dataclasses, json, pickle
+import dataclasses
+import json
+import pickle
 from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dans.space import (
     COLORS,

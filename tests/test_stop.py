@@ -11,10 +11,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from dans.data import prepare
-from dans.search import Budget, random_search
 from dans.hardware import Limits
-from dans.sources import Source
+from dans.search import Budget, random_search
 from dans.space import SearchSpace
+from dans.splits import Source
 
 PIECES = """
     import time

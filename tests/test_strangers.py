@@ -22,11 +22,13 @@ from PIL import Image
 
 import dans.images
 import dans.splits
-from dans.data import check_source, open_source, prepare, source, wake_scenes, wake_vision
-from dans.images import KINDS, BadImages, bad, bad_images, checked, ends_well, option
-from dans.sources import decode, digest, folder, parquet, reader
+from dans.data import check_source, open_source, prepare, source, wake_scenes
+from dans.folders import folder
+from dans.images import KINDS, BadImages, bad, bad_images, checked, decode, ends_well, option
+from dans.parquet import parquet
+from dans.sources import wake_vision
 from dans.space import DansError
-from dans.splits import WORDS, layout, split_names, split_word
+from dans.splits import WORDS, digest, split_names, split_word
 
 
 def holds(path, *names):
@@ -793,7 +795,7 @@ def test_a_file_is_read_in_small_parts(tmp_path):
     )
     del images
     before, most = pa.total_allocated_bytes(), 0
-    from dans.sources import parquet_rows
+    from dans.parquet import parquet_rows
 
     for _ in parquet_rows([("train", tmp_path / "x.parquet")], "label", "image", ()):
         most = max(most, pa.total_allocated_bytes() - before)

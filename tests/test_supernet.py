@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from dans.data import Source, prepare, wake_scenes
+from dans.data import prepare, wake_scenes
 from dans.elastic import (
     EPSILON,
     _by_shifts,
@@ -24,20 +24,10 @@ from dans.elastic import (
     weight_shapes,
 )
 from dans.metrics import confusion, recall
-from dans.space import Architecture, DansError, Diverged, DataConfig, SearchSpace, System
-from dans.supernet import (
-    Average,
-    Layout,
-    PerConfig,
-    Recipe,
-    State,
-    Supernet,
-    batch_at,
-    fine_tuned,
-    train_alone,
-    trainer,
-    with_scale,
-)
+from dans.space import Architecture, DansError, DataConfig, Diverged, SearchSpace, System
+from dans.splits import Source
+from dans.state import Average, State
+from dans.supernet import Layout, PerConfig, Recipe, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3))

@@ -74,7 +74,7 @@ def test_no_greeting_of_tensorflow(module):
 def test_quiet_ends_with_its_block_and_lets_errors_pass(capfd, monkeypatch):
     with pytest.raises(ZeroDivisionError), quietly():
         os.write(2, b"hidden\n")
-        1 / 0
+        raise ZeroDivisionError
     os.write(2, b"shown\n")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     with quietly():

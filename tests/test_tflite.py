@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from graphs import GRAPHS, branches, convert, gate
+from graphs import GRAPHS, branches, convert
 
+from dans.hardware import KERNELS, RECORDS
 from dans.runtime import arena, npu_estimate, smallest_arena
 from dans.space import DansError
-from dans.tflite import KERNELS, OPERATORS, RECORDS, buffers_of, footprint_of, layers, read, slim, tail_bytes
+from dans.tflite import OPERATORS, buffers_of, footprint_of, layers, read, slim, tail_bytes
 
 
 @pytest.fixture(scope="module")

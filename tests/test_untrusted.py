@@ -20,9 +20,13 @@ from make_data import class_folder, encoded, refused, wake_vision_tfds
 
 from dans.data import prepare
 from dans.deploy import _loaded, export_model
-from dans.sources import MAX_PIXELS, decode, folder, parquet, wake_vision
+from dans.folders import folder
+from dans.images import MAX_PIXELS, decode
+from dans.parquet import parquet
+from dans.sources import wake_vision
+from dans.state import State
 from dans.study import Store
-from dans.supernet import State, Supernet
+from dans.supernet import Supernet
 from dans.tflite import read
 
 MODULES = sorted((Path(__file__).parent.parent / "dans").glob("*.py"))
