@@ -19,7 +19,7 @@ from .space import Architecture, Block, DataConfig, System, network, quietly
 
 # %% ../nbs/08_elastic.ipynb #53e92f7b
 check_keras()
-with quietly():
+with quietly():  # rooms above take keras and ops from here, so that TensorFlow never greets
     import keras
     from keras import ops
 

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from keras import ops
 
 from .data import Prepared
 from dans.elastic import (
@@ -24,9 +23,10 @@ from dans.elastic import (
     conv2d,
     depthwise_conv2d,
     head_of,
-    keras,  # it starts quietly there
+    keras,
     mean_of,
     moments_of,
+    ops,
     stem_of,
     subnet_logits,
     tensors,

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
-from keras import ops
 
 from .data import Prepared, crops, draw_boxes
 from dans.elastic import (
@@ -27,7 +26,8 @@ from dans.elastic import (
     extract,
     head_of,
     initial_weights,
-    keras,  # it starts quietly there
+    keras,
+    ops,
     stem_of,
     subnet_accuracy,
     tensors,
