@@ -18,7 +18,8 @@ import dans.environment as room
 from benchmarks import environments
 from dans.backend import NEEDS, backend, check_keras, keras_json, need
 from dans.environment import alone_in, kernel_environment, passed
-from dans.reproduce import Reproduction, reproduce
+from dans.reproduce import reproduce
+from dans.reproduction import Reproduction
 from dans.space import DansError
 from dans.study import RESULT_VERSIONS, Study, key_of, versions
 
@@ -266,7 +267,7 @@ def test_rows_of_another_backend_are_not_current(checkout, monkeypatch, no_keras
     item, made = study.items["run_toy"], study.made_of(study.items["run_toy"])
     assert "backend" not in made
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    from dans.reproduce import _difference
+    from dans.reproduction import _difference
 
     other = study.made_of(item)
     assert _difference(other, made) == _difference(made, other) == "Keras runs on another backend"

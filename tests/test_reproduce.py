@@ -17,7 +17,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import dans.reproduce as room
-from dans.reproduce import Reproduction, reproduce
+from dans.reproduce import reproduce
+from dans.reproduction import Reproduction
 from dans.space import DansError
 from dans.study import RESULT_VERSIONS
 
