@@ -26,6 +26,7 @@ from .backend import need
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
 from .manifest import Item
 from .parameters import check_known, described, image_options
+from .proof import prove
 from .reproduction import OPTIONS, Reproduction
 from .space import PRESETS as SPACES
 from .space import DansError
@@ -202,6 +203,7 @@ def reproduce(
     dry_run: bool = False,  # say what would be done
     executor: str = "",  # where pieces are computed, as for `Study`
     parameters: bool = False,  # list those of `ids`
+    proving: bool = False,  # sign the rows of rewritten runs again
 ) -> int:  # the command's exit status
     "What the command does. Raises `DansError` for bad input before any work, and for what fails."
     study = Reproduction(preset, Path(out).resolve() if out else None, changes=changes, executor=executor)
@@ -210,6 +212,11 @@ def reproduce(
         items = [study.items[id] for id in ids] or study.chosen()
         study.check(items)
         _show_parameters(study, items)
+        return 0
+    if proving:
+        for item in study.chosen(ids):
+            if item.kind == "run" and (not ids or item.id in ids):
+                prove(study, item, partial(print, flush=True))
         return 0
     items = study.chosen(ids, redraw)
     study.check(items)
@@ -346,6 +353,11 @@ def _parser():
     )
     add("--redraw", action="store_true", help="only draw, from existing rows")
     add("--force", action="store_true", help="run the given ids (default: all) even where they are current")
+    add(
+        "--prove",
+        action="store_true",
+        help="sign the rows of rewritten runs again, where pieces and rows are those of before",
+    )
     return parser
 
 # %% ../nbs/21_reproduce.ipynb #9afaada2
@@ -379,6 +391,7 @@ def main():
             args.dry_run,
             args.executor,
             args.list_parameters,
+            args.prove,
         )
         sys.stdout.flush()
         return status

@@ -118,6 +118,7 @@ def _difference(now, then):
 def why_not(
     self: Reproduction,
     item: Item,  # a run, figure or table
+    notebook: bool = True,  # does a notebook that has changed count?
 ) -> str:  # one reason, or "" where it is current
     "Why `item` is not current."
     for path in item.files(self.out):
@@ -140,7 +141,7 @@ def why_not(
                 name: p.default for name, p in described(self.root / item.notebook).items() if name not in PLACES
             }
             then = {**then, "parameters": {**defaults, **then["parameters"]}}
-        why = _difference(self.made_of(item), then)
+        why = _difference(self.made_of(item) | ({} if notebook else {"notebook": then.get("notebook")}), then)
         if why:
             return why
     return ""
