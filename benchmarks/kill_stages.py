@@ -181,12 +181,13 @@ def alone(folder):
     from dans.supernet import Recipe, train_alone
 
     study, prepared, recipe = _study(folder), _images(folder), Recipe(epochs=6, batch=8)
-    whats = [dict(system=system.to_dict(), data=prepared.key, recipe=asdict(recipe)) for system in (SMALL, SPACE[0])]
+    about = dict(data=prepared.key, recipe=asdict(recipe))
+    whats = {system: dict(about, system=system.to_dict()) for system in (SMALL, SPACE[0])}
 
-    def train(i):
-        checkpoint = study.checkpoint("standalone", whats[i])
+    def train(system):
+        checkpoint = study.checkpoint("standalone", whats[system])
         model, state = train_alone(
-            System.from_dict(whats[i]["system"]),
+            system,
             prepared,
             recipe,
             checkpoint=checkpoint,
@@ -195,7 +196,7 @@ def alone(folder):
         )
         return dict(_bits_of(state), model=digest_of((k, value) for k, value in enumerate(model.get_weights())))
 
-    return dict(trained=study.pieces("standalone", whats, train), rows=pieces(study.store, "standalone"))
+    return dict(trained=list(study.pieces("standalone", whats, train).values()), rows=pieces(study.store, "standalone"))
 
 
 def scoring(folder):
@@ -204,12 +205,14 @@ def scoring(folder):
     from dans.supernet import Supernet
 
     study, prepared, net = _study(folder), _images(folder), Supernet(SPACE)
-    trees = [
-        [s for s in SPACE.fix(data) if s.arch.width == width] for data in SPACE.data_configs for width in SPACE.widths
-    ]
-    whats = [dict(data=str(tree[0].data), width=tree[0].arch.width) for tree in trees]
-    found = study.pieces("score", whats, lambda i: dict(scores=score_subnets(net, trees[i], prepared, 64, 32)))
-    return dict(scores=found, rows=pieces(study.store, "score"))
+    whats = {(d, width): dict(data=str(d), width=width) for d in SPACE.data_configs for width in SPACE.widths}
+
+    def score(tree):
+        systems = [s for s in SPACE.fix(tree[0]) if s.arch.width == tree[1]]
+        return dict(scores=score_subnets(net, systems, prepared, 64, 32))
+
+    found = study.pieces("score", whats, score)
+    return dict(scores=list(found.values()), rows=pieces(study.store, "score"))
 
 
 def exported(folder):

@@ -28,7 +28,7 @@ def study(name, executor="ray:cpus=1"):
 
 def counted(name, compute, number=PIECES):
     "Pieces through a new study: how many were asked for, came back in order, are stored, and were begun."
-    whats, of = [dict(n=i) for i in range(number)], study(name)
+    whats, of = {i: dict(n=i) for i in range(number)}, study(name)
     began = FOLDER / name
     began.mkdir()
 
@@ -36,7 +36,7 @@ def counted(name, compute, number=PIECES):
         (began / f"{i}-{os.getpid()}").touch()
         return dict(n=i, node=ray.get_runtime_context().get_node_id()) | (compute(i, began) or {})
 
-    rows, stored = of.pieces("search", whats, piece), of.store.rows("search")
+    rows, stored = of.pieces("search", whats, piece).values(), of.store.rows("search")
     return dict(
         pieces=number,
         in_order=sum(row["n"] == i for i, row in enumerate(rows)),
@@ -93,17 +93,19 @@ def same_bits():
     pieces = dict(alone=alone, supernet=supernet, tree=tree)
     here, there = (
         study(f"bits-{e}", e).pieces(
-            "standalone", [dict(piece=name) for name in pieces], lambda i: list(pieces.values())[i]()
+            "standalone", {name: dict(piece=name) for name in pieces}, lambda name: pieces[name]()
         )
         for e in ("local", "ray")
     )
-    return dict(pieces=list(pieces), equal=[name for name, a, b in zip(pieces, here, there) if a == b])
+    return dict(
+        pieces=list(pieces), equal=[name for name, a, b in zip(pieces, here.values(), there.values()) if a == b]
+    )
 
 
 def refused(executor, compute):
     "The class and the line of the error that a piece ends in."
     try:
-        study("refused", executor).pieces("search", [dict(n=0)], compute)
+        study("refused", executor).pieces("search", {0: dict(n=0)}, compute)
     except Exception as error:
         return [type(error).__name__, str(error)]
 

@@ -536,70 +536,86 @@ def checkpoint(
     "Where the training of a piece keeps its state, to go on from there; nobody goes on with other number formats of Keras."
     return self.work / "partial" / f"{kind}-{sha256(key_of(kind, what) + canonical(settings()))[:16]}.npz"
 
+# %% ../nbs/18_study.ipynb #30cedb21
+def _tell(kind, wanted, rows):
+    "Where `ASKED` names a file: write there which pieces are wanted. Raises `DansError` where one is missing."
+    if ASKED not in os.environ:
+        return
+    with open(os.environ[ASKED], "a", encoding="utf-8") as file:
+        file.writelines(f"{key_of(kind, what)}\n" for what in wanted.values())
+    missing = list(rows.values()).count(None)
+    if missing:
+        raise DansError(f"{missing} pieces are not there", f"they are computed without {ASKED}")
+
+
+@patch
+def _compute(self: Study, kind, wanted, compute, rows, desc, unit, share):
+    "Compute and record what is missing in `rows`, this share of it."
+    pieces, (first, step) = list(wanted), share
+
+    def there():
+        return sum(row is not None for row in rows.values())
+
+    def missing():
+        for i in [i for i, piece in enumerate(pieces) if rows[piece] is None and i % step == first]:
+            rows[pieces[i]] = self.store.find(kind, wanted[pieces[i]])  # another process may have been here
+            if rows[pieces[i]] is None:
+                yield i
+
+    kept = f"kept in {self.show(self.store.folder)}"
+    to_terminal(f"{desc}: each is {kept} when it is finished; if you stop this run, the same run goes on from there")
+
+    def told():
+        return f"{there()} of {len(rows)} {desc} are {kept}; the same run goes on from there"
+
+    with progress_bar(total=len(rows), initial=there(), desc=desc, unit=unit) as bar, stoppable(told):
+        for i, made, seconds in self.executor(lambda i: compute(pieces[i]), missing()):
+            if isinstance(made, Diverged):
+                bar.write(f"without a result: {made}")
+                made = dict(diverged=str(made))
+            row, files = made if isinstance(made, tuple) else (made, None)
+            rows[pieces[i]] = self.store.record(kind, wanted[pieces[i]], row, seconds, files)
+            self.checkpoint(kind, wanted[pieces[i]]).unlink(missing_ok=True)
+            bar.update(there() - bar.n)
+
 # %% ../nbs/18_study.ipynb #e6196294
 @patch
 def pieces(
     self: Study,
-    kind: str,  # a step, one of `RESULT_VERSIONS`
-    whats: list,  # what determines each piece, as for `key_of`
-    compute,  # number of a piece -> its row, or (row, files) as for `Store.record`
+    kind: str,  # of the pieces, one of `KINDS`
+    wanted: dict,  # piece -> what determines it, as for `key_of`
+    compute,  # piece -> its row, or (row, files) as for `Store.record`
     desc: str = "pieces",  # on the bar
     unit: str = "piece",  # on the bar
     share=(0, 1),  # (i, n): compute each n-th piece from the i-th on; other processes compute the others
     known: dict = None,  # key, first 16 digits -> row of pieces that need no store
-) -> list:  # row of each; None for pieces of other shares that are not there yet
-    """The rows of all pieces, in order, computed and recorded where they are not there yet. Where a training diverges, its row is
-    {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as the executor does."""
+) -> dict:  # piece -> row; None for pieces of other shares that are not there yet
+    """The rows of all pieces, in order, computed and recorded where they are not there yet. Where a training diverges, its
+    row is {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as the executor does."""
     first, step = share
     if not 0 <= first < step:
         raise DansError(
             f"share {list(share)} is not possible",
             "write [i, n] with i from 0 to n - 1, such as [0, 2] and [1, 2] for two processes",
         )
-    rows = [(known or {}).get(key_of(kind, what)[:16]) or self.store.find(kind, what) for what in whats]
-    for what in (what for what, row in zip(whats, rows) if row is not None):
-        self.checkpoint(kind, what).unlink(missing_ok=True)  # of a run that was killed just after it had recorded
-
-    if ASKED in os.environ:
-        with open(os.environ[ASKED], "a", encoding="utf-8") as file:
-            file.writelines(f"{kind} {key_of(kind, what)}\n" for what in whats)
-        if None in rows:
-            raise DansError(f"{rows.count(None)} pieces are not there", f"they are computed without {ASKED}")
-
-    def there():
-        return len(rows) - rows.count(None)
-
-    def missing():
-        for i in [i for i, row in enumerate(rows) if row is None and i % step == first]:
-            rows[i] = self.store.find(kind, whats[i])  # another process may have been here
-            if rows[i] is None:
-                yield i
-
-    def kept():
-        return f"{there()} of {len(rows)} {desc} are kept in {self.show(self.store.folder)}; the same run goes on from there"
-
-    if there() < len(rows):
-        to_terminal(
-            f"{desc}: each is kept in {self.show(self.store.folder)} when it is finished; if you stop this run, the same run goes on from there"
-        )
-    with progress_bar(total=len(rows), initial=there(), desc=desc, unit=unit) as bar, stoppable(kept):
-        for i, made, seconds in self.executor(compute, missing()):
-            if isinstance(made, Diverged):
-                bar.write(f"without a result: {made}")
-                made = dict(diverged=str(made))
-            row, files = made if isinstance(made, tuple) else (made, None)
-            rows[i] = self.store.record(kind, whats[i], row, seconds, files)
-            self.checkpoint(kind, whats[i]).unlink(missing_ok=True)
-            bar.update(there() - bar.n)
+    known = known or {}
+    rows = {piece: known.get(key_of(kind, what)[:16]) or self.store.find(kind, what) for piece, what in wanted.items()}
+    _tell(kind, wanted, rows)
+    for piece, row in rows.items():
+        if row is not None:  # of a run that was killed just after it had recorded
+            self.checkpoint(kind, wanted[piece]).unlink(missing_ok=True)
+    if None in rows.values():
+        self._compute(kind, wanted, compute, rows, desc, unit, share)
     return rows
 
 # %% ../nbs/18_study.ipynb #9fb3833f
 def whole(
-    rows: list,  # from `Study.pieces`
+    found: dict,  # from `Study.pieces`
     unit: str = "piece",  # for the message
     diverged: bool = False,  # let rows of trainings that diverged pass
-) -> list:  # `rows`
+) -> dict:  # `found`
     "The same rows. Raises `DansError` where some are missing or have diverged."
+    rows = list(found.values())
     lost = [row["diverged"] for row in rows if row and "diverged" in row]
     if lost and not diverged:
         raise DansError(f"{len(lost)} of {len(rows)} {unit}s diverged; the first: {lost[0]}", "train with a lower rate")
@@ -608,7 +624,7 @@ def whole(
             f"{rows.count(None)} of {len(rows)} {unit}s are missing",
             "run this again with share=[0, 1], or the other shares first",
         )
-    return rows
+    return found
 
 # %% ../nbs/18_study.ipynb #7e9f583d
 def _how_to_compute(

@@ -53,15 +53,14 @@ def test_a_piece_that_diverges_is_a_row_and_is_not_computed_again(checkout):
             raise Diverged("the loss is nan", "train slower")
         return {"n": i}
 
-    whats = [{"n": i} for i in range(3)]
     for _ in range(2):
-        rows = study.pieces("standalone", whats, compute)
-        assert rows == [{"n": 0}, {"diverged": "the loss is nan: train slower"}, {"n": 2}]
+        rows = study.pieces("standalone", {i: {"n": i} for i in range(3)}, compute)
+        assert rows == {0: {"n": 0}, 1: {"diverged": "the loss is nan: train slower"}, 2: {"n": 2}}
     assert calls == [0, 1, 2]
 
 
 def test_nothing_to_compute_needs_no_cluster(checkout, monkeypatch):
-    whats = [{"n": i} for i in range(2)]
+    whats = {i: {"n": i} for i in range(2)}
     Study("quick", root=checkout).pieces("search", whats, lambda i: {"n": i})
 
     def connected(asked):

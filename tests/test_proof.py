@@ -22,14 +22,15 @@ items:
 """
 OLD = """
 study = Study(preset, out_dir)
-whats = [dict(step=i, seed=seed) for i in range(steps)]
+whats = {i: dict(step=i, seed=seed) for i in range(steps)}
 found = study.pieces("search", whats, lambda i: dict(square=i * i))
-study.write("toy/rows", pd.DataFrame(found));
+study.write("toy/rows", pd.DataFrame(found.values()));
 """
 EQUAL = """
 study = Study(preset, out_dir)
-found = study.pieces("search", [dict(seed=seed, step=step) for step in range(steps)], lambda i: dict(square=i**2))
-study.write("toy/rows", pd.DataFrame(found));
+wanted = {step: dict(seed=seed, step=step) for step in range(steps)}
+found = study.pieces("search", wanted, lambda i: dict(square=i**2))
+study.write("toy/rows", pd.DataFrame(found.values()));
 """
 IMPORTS = "import pandas as pd\nfrom dans.study import Study"
 
@@ -77,7 +78,7 @@ def test_a_rewritten_run_is_signed_again_and_one_that_asks_for_other_work_is_not
     record = json.loads(study.results("toy/rows").with_suffix(".json").read_text())
     parts = {"pieces at preset smoke": 2, "rows at preset smoke": 1, "pieces at preset cpu": 5}
     assert record["proved"] == {"commit": before, **parts} and study.results("toy/rows").read_bytes() == rows
-    write(study.root, EQUAL.replace("step=step)", "step=step + 0 * steps, more=1)"))
+    write(study.root, EQUAL.replace("step=step)", "step=step, more=1)"))
     with pytest.raises(DansError, match="pieces at preset smoke are not those of"):
         prove(study, run, said.append)
     write(study.root, EQUAL.replace("i**2", "i**3 + i"))

@@ -25,7 +25,7 @@ PIECES = """
             open("second", "w").close()
             time.sleep(60)
         return {"n": i}
-    Study("quick").pieces("search", [{"n": i} for i in range(3)], compute, "searches")
+    Study("quick").pieces("search", {i: {"n": i} for i in range(3)}, compute, "searches")
 """
 SAID = "stopped: 1 of 3 searches are kept in runs/quick/store; the same run goes on from there"
 

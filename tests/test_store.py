@@ -175,7 +175,7 @@ def test_two_processes_on_one_list_of_pieces(checkout):
         def compute(i):
             time.sleep(.01)
             return dict(by=me, n=i)
-        rows = study.pieces("search", [dict(seed=i) for i in range(30)], compute)
+        rows = study.pieces("search", {i: dict(seed=i) for i in range(30)}, compute).values()
         print(*(f"{row['by']}{row['n']}" for row in rows))
     """
     a, b = [said(process) for process in [script(code, checkout, me) for me in "ab"]]
@@ -256,9 +256,9 @@ def test_a_jumping_clock_changes_no_row(checkout, jumping):
     assert [row["n"] for row in found] == [5, 1, 3, 1, 5]
     assert study.store.rows("score").seed.tolist() == [5, 1, 3]  # the order of recording
     assert np.isfinite(study.store.rows("score").seconds).all()
-    assert study.pieces("search", [dict(n=n) for n in range(5)], lambda i: dict(square=i * i)) == [
-        dict(square=i * i) for i in range(5)
-    ]
+    assert study.pieces("search", {n: dict(n=n) for n in range(5)}, lambda n: dict(square=n * n)) == {
+        n: dict(square=n * n) for n in range(5)
+    }
 
 
 def test_files_are_judged_by_content_and_not_by_their_times(checkout):

@@ -437,22 +437,19 @@ def test_stamp_tells_small_presets_and_stale_rows(checkout, monkeypatch):
 
 def test_pieces_are_shared_out_and_found_again(checkout):
     study, calls = Study("quick", root=checkout), []
-    whats = [dict(n=n) for n in range(5)]
+    whats = {n: dict(n=n) for n in range(5)}
 
     def compute(i):
         calls.append(i)
         return dict(square=i * i)
 
-    assert study.pieces("search", whats, compute, share=(1, 2)) == [None, dict(square=1), None, dict(square=9), None]
+    found = study.pieces("search", whats, compute, share=(1, 2))
+    assert found == {0: None, 1: dict(square=1), 2: None, 3: dict(square=9), 4: None}
     with pytest.raises(DansError, match="3 of 5 squares are missing.*other shares"):
         whole(study.pieces("search", whats, compute, share=(1, 2)), "square")
-    assert whole(study.pieces("search", whats, compute, known={key_of("search", whats[4])[:16]: dict(square=-1)})) == [
-        dict(square=0),
-        dict(square=1),
-        dict(square=4),
-        dict(square=9),
-        dict(square=-1),
-    ]
+    assert whole(study.pieces("search", whats, compute, known={key_of("search", whats[4])[:16]: dict(square=-1)})) == {
+        n: dict(square=square) for n, square in enumerate([0, 1, 4, 9, -1])
+    }
     assert calls == [1, 3, 0, 2]
     for share in ((2, 2), (-1, 2), (0, 0)):
         with pytest.raises(DansError, match="share .* is not possible"):
