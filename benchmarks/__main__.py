@@ -144,7 +144,7 @@ def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from dans.space import DansError
+    from dans.house import DansError
 
     try:
         if not args.page:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from dans.hardware import macs, operators
-from dans.space import FULL_DEPTHS, DansError, DataConfig, SearchSpace, System
+from dans.house import DansError
+from dans.space import FULL_DEPTHS, DataConfig, SearchSpace, System
 from dans.study import commit, processor, versions
 
 ROOT = Path(__file__).resolve().parent.parent

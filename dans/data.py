@@ -35,9 +35,10 @@ from PIL import Image
 
 from . import scenes
 from .folders import folder
+from .house import DansError, progress_bar, stoppable, to_terminal
 from .images import BadImage, BadImages, bad, bad_images, decode, exists, option
 from .sources import built, check_classes, collage, reader, wake_vision
-from .space import DansError, DataConfig, progress_bar, stoppable, to_terminal
+from .space import DataConfig
 from .splits import Source, check_disjoint, digest
 
 # %% ../nbs/05_data.ipynb #98b1157e

@@ -11,7 +11,6 @@ import ast
 import hashlib
 import json
 import re
-import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,10 +22,11 @@ import numpy as np
 from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
 from .data import atomic, open_source
 from .hardware import KERNELS, MARGIN, Footprint, footprint, show_bytes, show_macs
+from .house import DansError, run_command, stoppable
 from .metrics import report_line, report_table
 from .quantise import check_images, pixel_table, quantise
 from .runtime import Arena, arena, float_accuracy, measure, npu_estimate, predict, smallest_arena
-from .space import DansError, DataConfig, System, stoppable
+from .space import DataConfig, System
 from .tflite import footprint_of, ports, read
 
 # %% ../nbs/16_deploy.ipynb #567b9807
@@ -575,7 +575,7 @@ def _options(pairs):
 
 # %% ../nbs/16_deploy.ipynb #bd3ad13f
 def main(argv=None):
-    "The command `dans-export`."
+    "The command `dans-export`. Returns an exit status, as `run_command` does."
     parser = argparse.ArgumentParser(
         "dans-export",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -617,16 +617,12 @@ def main(argv=None):
     add("--kernels", help="kernel library on the board, like tflm+cmsis-nn, for latency and energy")
     add("--npu", help="an Ethos-U as Vela names it, like ethos-u55-128")
     asked = vars(parser.parse_args(argv))
-    try:
-        with stoppable(
-            lambda: f"each file that stands in {asked['folder']} is whole; the same command writes all of them"
-        ):
-            options = _options(asked.pop("parameter"))
-            folder = export_model(**asked, options=options)
-            board = json.loads((folder / "model_card.json").read_text(encoding="utf-8"))["board"]
-            print(f"written to {folder}/" + (f"; {_held(board)}" if board else ""))
-    except DansError as error:
-        print(f"dans-export: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    folder, given = asked["folder"], asked.pop("parameter")
+
+    def work():
+        with stoppable(lambda: f"each file that stands in {folder} is whole; the same command writes all of them"):
+            written = export_model(**asked, options=_options(given))
+            board = json.loads((written / "model_card.json").read_text(encoding="utf-8"))["board"]
+            print(f"written to {written}/" + (f"; {_held(board)}" if board else ""))
+
+    return run_command("dans-export", work)

@@ -21,7 +21,7 @@ from site import getusersitepackages
 
 import dans
 from .backend import SETTINGS
-from .space import DansError
+from .house import DansError
 from .study import atomic, cannot_write
 
 # %% ../nbs/20a_environment.ipynb #744dc7c2

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastcore.basics import patch
 
 from .backend import backend
-from .space import DansError, Diverged
+from .house import DansError, Diverged
 
 # %% ../nbs/17_executor.ipynb #554d4ba4
 def _timed(compute, i):

@@ -14,8 +14,9 @@ import numpy as np
 
 from .data import Prepared, Split, key_of
 from .hardware import Limits, check_limits
+from .house import DansError
 from .metrics import METRICS, metric_named
-from .space import DansError, DataConfig, SearchSpace
+from .space import DataConfig, SearchSpace
 
 # %% ../nbs/10a_few.ipynb #cd8f84c0
 def enough(

@@ -15,8 +15,8 @@ from pathlib import Path
 import yaml
 
 from .backend import NEEDS
-from .parameters import GIVEN, check_known, check_values, code_cells, described, parameters_of
-from .space import DansError
+from .house import DansError, check_known
+from .parameters import GIVEN, check_values, code_cells, described, parameters_of
 from .study import PRESETS, RESULT_VERSIONS, canonical, sha256
 
 # %% ../nbs/20_manifest.ipynb #ae7f8e0f

@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 import dans
-from .space import DansError
+from .house import DansError
 from .study import atomic
 
 # %% ../nbs/19_plot.ipynb #b01d6588

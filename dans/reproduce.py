@@ -8,10 +8,8 @@ __all__ = ['PLACES', 'FREE_BYTES', 'Reproduction', 'reproduce', 'main']
 # %% ../nbs/21_reproduce.ipynb #379c240b
 import argparse
 import json
-import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import textwrap
@@ -25,10 +23,10 @@ from fastcore.basics import patch
 import dans
 from .backend import NEEDS, need
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
+from .house import DansError, check_known, run_command
 from .manifest import Item, check_parameters, code_hash, load_manifest, meaning
-from .parameters import check_known, described, entry_of, filled, image_options
+from .parameters import described, entry_of, filled, image_options
 from .space import PRESETS as SPACES
-from .space import DansError
 from .study import PRESETS, RESULT_VERSIONS, RUNNER, Study, cannot_write, canonical, sha256, unfinished, write_json
 
 # %% ../nbs/21_reproduce.ipynb #e290c77a
@@ -598,15 +596,11 @@ def _changes(pairs):
 
 
 def main():
-    "The console command `dans-reproduce`: one line and status 1 for an error, 130 if interrupted."
+    "The console command `dans-reproduce`. Returns an exit status, as `run_command` does."
     args = _parser().parse_args()
 
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        status = reproduce(
+    def work():
+        return reproduce(
             args.ids,
             args.preset,
             args.out,
@@ -617,13 +611,5 @@ def main():
             args.executor,
             args.list_parameters,
         )
-        sys.stdout.flush()
-        return status
-    except DansError as err:
-        print(f"dans-reproduce: {err}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+
+    return run_command("dans-reproduce", work)

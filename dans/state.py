@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .data import atomic
-from .space import DansError
+from .house import DansError
 
 # %% ../nbs/08a_state.ipynb #649489a2
 @dataclass

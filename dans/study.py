@@ -31,8 +31,8 @@ from fastcore.basics import patch
 from .backend import backend, settings
 from .data import alive, remove
 from .executor import executor as named_executor
-from .parameters import check_kernel, check_known
-from .space import DansError, Diverged, progress_bar, stoppable, to_terminal
+from .house import DansError, Diverged, check_known, progress_bar, stoppable, to_terminal
+from .parameters import check_kernel
 
 # %% ../nbs/18_study.ipynb #8e4dc45e
 RESULT_VERSIONS = {"data": 1, "supernet": 2, "score": 2, "search": 1, "standalone": 3, "deploy": 1}

@@ -17,10 +17,11 @@ from PIL import Image
 import dans.data
 from dans.data import ImageFile, Prepared, crops, draw_boxes, key_of, prepare, reduce, source, wake_scenes
 from dans.folders import folder
+from dans.house import DansError
 from dans.images import decode
 from dans.parquet import parquet
 from dans.sources import collage
-from dans.space import DansError, DataConfig
+from dans.space import DataConfig
 
 
 def nothing_left(cache):

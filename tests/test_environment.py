@@ -18,8 +18,8 @@ import dans.environment as room
 from benchmarks import environments
 from dans.backend import NEEDS, backend, check_keras, keras_json, need
 from dans.environment import alone_in, kernel_environment, passed
+from dans.house import DansError
 from dans.reproduce import Reproduction, reproduce
-from dans.space import DansError
 from dans.study import RESULT_VERSIONS, Study, key_of, versions
 
 

@@ -12,10 +12,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from dans.data import check_source
+from dans.house import DansError
 from dans.manifest import load_manifest
 from dans.parameters import RULES, Parameter, check_kernel, check_values, described, filled, image_options
 from dans.reproduce import _across, _changes, reproduce
-from dans.space import DansError
 from dans.study import Study
 
 ROOT = Path(__file__).parent.parent

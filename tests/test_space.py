@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dans.house import DansError
 from dans.space import (
     COLORS,
     FULL_DEPTHS,
@@ -17,7 +18,6 @@ from dans.space import (
     ROUNDINGS,
     STAGES,
     Architecture,
-    DansError,
     DataConfig,
     SearchSpace,
     System,

@@ -14,7 +14,8 @@ import pytest
 from make_data import drawn, refused
 
 from dans.data import prepare
-from dans.space import DansError, DataConfig
+from dans.house import DansError
+from dans.space import DataConfig
 from dans.study import RESULT_VERSIONS, Store, Study, key_of, versions_of
 
 
@@ -115,7 +116,7 @@ def test_a_hot_journal_is_rolled_back(tmp_path):
 
 FILL = """
     import resource, signal, sys
-    from dans.space import DansError
+    from dans.house import DansError
     from dans.study import Store
     if sys.argv[2] == "limit":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -215,7 +216,7 @@ def test_a_read_only_folder_is_read_and_refuses_new_pieces(tmp_path):
         script(
             """
         import sys
-        from dans.space import DansError
+        from dans.house import DansError
         from dans.study import Store
         store = Store(sys.argv[1])
         kept = store.file("supernet", {"seed": 1}, "w").read_bytes()

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dans.space import Architecture, DansError, DataConfig
+from dans.house import DansError
+from dans.space import Architecture, DataConfig
 from dans.study import (
     PRESETS,
     RESTS_ON,
