@@ -98,7 +98,7 @@ def arguments():
 def measure(args):
     "Run what `args` names. The file of results is written after each benchmark."
     from benchmarks.harness import QUICK, Sizes, machine, read
-    from dans.study import write_json
+    from dans.files import write_json
 
     sizes = QUICK if args.quick else replace(Sizes(), every=1) if args.full else Sizes()
     sizes = replace(sizes, repeats=args.repeats or sizes.repeats)

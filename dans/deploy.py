@@ -12,15 +12,14 @@ import hashlib
 import json
 import re
 import tempfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
-from .data import atomic, open_source
+from .data import open_source
+from .files import atomic, versions
 from .hardware import KERNELS, MARGIN, Footprint, footprint, show_bytes, show_macs
 from .house import DansError, run_command, stoppable
 from .metrics import report_line, report_table
@@ -170,15 +169,6 @@ def _data_config(name, shape):
     return DataConfig(int(shape[0]), "rgb" if shape[2] == 3 else "mono")
 
 
-def _versions():
-    "Versions of what made and checked the file; TensorFlow has two names."
-    found = {}
-    for name in ("dans", "tensorflow", "tensorflow-cpu", "keras", "numpy", "ai-edge-litert", "tflite-micro"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
 def _signed(n):
     return f"{'-' if n < 0 else '+'} {abs(n)}"
 
@@ -276,7 +266,7 @@ def model_card(
         npu=npu and asdict(npu_estimate(tflite, npu)),
         system=measured and measured.system and measured.system.to_dict(),
         sha256=hashlib.sha256(tflite).hexdigest(),
-        versions=_versions(),
+        versions=versions(),
     )
 
 # %% ../nbs/16_deploy.ipynb #e8968078

@@ -23,8 +23,7 @@ from .house import DansError, check_known
 from .images import exists
 from .metrics import METRICS, metric_named
 from .parquet import parquet
-from .space import MIN_RESOLUTION
-from .space import PRESETS as SPACES
+from .space import MIN_RESOLUTION, SPACES
 
 # %% ../nbs/17a_parameters.ipynb #f8fc4ef7
 GIVEN = ("preset", "out_dir", "seed")  # parameters that every notebook takes

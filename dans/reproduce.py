@@ -23,11 +23,12 @@ from fastcore.basics import patch
 import dans
 from .backend import NEEDS, need
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
+from .files import RESULT_VERSIONS, cannot_write, canonical, sha256, unfinished, write_json
 from .house import DansError, check_known, run_command
 from .manifest import Item, check_parameters, code_hash, load_manifest, meaning
 from .parameters import described, entry_of, filled, image_options
-from .space import PRESETS as SPACES
-from .study import PRESETS, RESULT_VERSIONS, RUNNER, Study, cannot_write, canonical, sha256, unfinished, write_json
+from .space import SPACES
+from .study import PRESETS, RUNNER, Study
 
 # %% ../nbs/21_reproduce.ipynb #e290c77a
 class Reproduction(Study):

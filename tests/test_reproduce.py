@@ -17,9 +17,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import dans.reproduce as room
+from dans.files import RESULT_VERSIONS
 from dans.house import DansError
 from dans.reproduce import Reproduction, reproduce
-from dans.study import RESULT_VERSIONS
 
 GIVEN = 'preset:str = "quick"\nout_dir:str = "runs/quick"\nseed:int = 0\n'
 RUN = """
@@ -31,7 +31,7 @@ log = [{"step": i, "score": i/10} for i in tqdm(range(steps), desc="searching", 
 study.write("toy/log", pd.DataFrame(log), data={"name": "none"});
 """
 FIGURE = """
-from dans.study import Study, atomic, write_json
+from dans.files import atomic, write_json; from dans.study import Study
 study = Study(preset, out_dir)
 rows = study.rows("toy/log")
 for ending in ("png", "pdf", "csv"):
