@@ -98,7 +98,7 @@ def arguments():
 def measure(args):
     "Run what `args` names. The file of results is written after each benchmark."
     from benchmarks.harness import QUICK, Sizes, machine, read
-    from dans.study import write_json
+    from dans.files import write_json
 
     sizes = QUICK if args.quick else replace(Sizes(), every=1) if args.full else Sizes()
     sizes = replace(sizes, repeats=args.repeats or sizes.repeats)
@@ -144,7 +144,7 @@ def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from dans.space import DansError
+    from dans.house import DansError
 
     try:
         if not args.page:

@@ -13,7 +13,7 @@ import numpy as np
 from nbformat.v4 import new_code_cell, new_notebook
 
 from benchmarks.harness import Sizes
-from dans.space import DansError
+from dans.house import DansError
 
 LIST = "items:\n  run_small: {notebook: small.ipynb, title: A small training, writes: [small/rows], versions: [data, standalone]}\n"
 PARAMETERS = 'preset:str = "quick"\nout_dir:str = "runs/quick"\nseed:int = 0'

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from benchmarks.harness import ROOT, Sizes
-from dans.space import DansError
+from dans.house import DansError
 
 
 class Counter:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dans.files import versions
 from dans.hardware import macs, operators
-from dans.space import FULL_DEPTHS, DansError, DataConfig, SearchSpace, System
-from dans.study import commit, processor, versions
+from dans.house import DansError
+from dans.space import FULL_DEPTHS, DataConfig, SearchSpace, System
+from dans.study import commit, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,11 +13,13 @@ from PIL import Image
 
 from benchmarks.killable import main
 from dans.data import prepare, wake_scenes
+from dans.files import canonical, sha256
 from dans.folders import folder as class_folders
 from dans.hardware import Limits, macs
 from dans.search import Budget, ExhaustiveSearch, Kept, evolution, random_search, winner
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.study import Store, Study, canonical, sha256
+from dans.store import Store
+from dans.study import Study
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 0, 0, 0, 0))  # of the stages with a backend
 SEARCHED = SearchSpace((12, 16, 24), ("rgb", "mono"), (0.1, 0.2, 0.3), (2, 2, 1, 0, 0))

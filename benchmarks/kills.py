@@ -23,7 +23,7 @@ from benchmarks.harness import ROOT, Sizes
 from benchmarks.kill_stages import STAGES, WITH_BACKEND
 from benchmarks.killable import KILL_BEFORE
 from dans.executor import Ray
-from dans.space import DansError
+from dans.house import DansError
 
 COMMAND = (sys.executable, "-m", "benchmarks.kill_stages")
 QUIET = {**Ray().environment(), "KERAS_BACKEND": "tensorflow"}  # one thread, no bars

@@ -16,10 +16,11 @@ from dans.data import Prepared, prepare, wake_scenes
 from dans.deploy import export
 from dans.elastic import keras_model
 from dans.hardware import Limits
+from dans.house import DansError
 from dans.quantise import quantise
 from dans.score import Scorer
 from dans.search import Budget, evolution
-from dans.space import DansError, SearchSpace
+from dans.space import SearchSpace
 from dans.supernet import Recipe, Supernet, extremes, train_alone
 
 

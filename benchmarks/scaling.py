@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.harness import ROOT, Sizes
 from dans.executor import Ray
 from dans.hardware import macs
-from dans.space import DansError
+from dans.house import DansError
 from dans.supernet import Recipe, Supernet, extremes
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from benchmarks.harness import Sizes, contest, noise, seconds_of
 from benchmarks.scoring import plain_model
 from dans.elastic import initial_weights
-from dans.space import DansError
+from dans.house import DansError
 from dans.supernet import Layout, as_rgb, extremes, trainer
 
 RATE = 1e-3

@@ -14,8 +14,9 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from dans.data import prepare, wake_scenes
+from dans.house import DansError
 from dans.score import score_subnets
-from dans.space import DansError, SearchSpace
+from dans.space import SearchSpace
 from dans.study import Study
 from dans.supernet import Recipe, Supernet, train_alone
 

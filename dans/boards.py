@@ -17,7 +17,8 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from .hardware import Limits, footprint, operators, show_bytes
-from .space import DansError, SearchSpace, System
+from .house import DansError
+from .space import SearchSpace, System
 
 # %% ../nbs/07_boards.ipynb #5ed33de2
 @dataclass(frozen=True)

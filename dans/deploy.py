@@ -11,22 +11,21 @@ import ast
 import hashlib
 import json
 import re
-import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
-from .data import atomic, open_source
+from .data import open_source
+from .files import atomic, versions
 from .hardware import KERNELS, MARGIN, Footprint, footprint, show_bytes, show_macs
+from .house import DansError, run_command, stoppable
 from .metrics import report_line, report_table
 from .quantise import check_images, pixel_table, quantise
 from .runtime import Arena, arena, float_accuracy, measure, npu_estimate, predict, smallest_arena
-from .space import DansError, DataConfig, System, stoppable
+from .space import DataConfig, System
 from .tflite import footprint_of, ports, read
 
 # %% ../nbs/16_deploy.ipynb #567b9807
@@ -170,15 +169,6 @@ def _data_config(name, shape):
     return DataConfig(int(shape[0]), "rgb" if shape[2] == 3 else "mono")
 
 
-def _versions():
-    "Versions of what made and checked the file; TensorFlow has two names."
-    found = {}
-    for name in ("dans", "tensorflow", "tensorflow-cpu", "keras", "numpy", "ai-edge-litert", "tflite-micro"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
 def _signed(n):
     return f"{'-' if n < 0 else '+'} {abs(n)}"
 
@@ -276,7 +266,7 @@ def model_card(
         npu=npu and asdict(npu_estimate(tflite, npu)),
         system=measured and measured.system and measured.system.to_dict(),
         sha256=hashlib.sha256(tflite).hexdigest(),
-        versions=_versions(),
+        versions=versions(),
     )
 
 # %% ../nbs/16_deploy.ipynb #e8968078
@@ -575,7 +565,7 @@ def _options(pairs):
 
 # %% ../nbs/16_deploy.ipynb #bd3ad13f
 def main(argv=None):
-    "The command `dans-export`."
+    "The command `dans-export`. Returns an exit status, as `run_command` does."
     parser = argparse.ArgumentParser(
         "dans-export",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -617,16 +607,12 @@ def main(argv=None):
     add("--kernels", help="kernel library on the board, like tflm+cmsis-nn, for latency and energy")
     add("--npu", help="an Ethos-U as Vela names it, like ethos-u55-128")
     asked = vars(parser.parse_args(argv))
-    try:
-        with stoppable(
-            lambda: f"each file that stands in {asked['folder']} is whole; the same command writes all of them"
-        ):
-            options = _options(asked.pop("parameter"))
-            folder = export_model(**asked, options=options)
-            board = json.loads((folder / "model_card.json").read_text(encoding="utf-8"))["board"]
-            print(f"written to {folder}/" + (f"; {_held(board)}" if board else ""))
-    except DansError as error:
-        print(f"dans-export: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    folder, given = asked["folder"], asked.pop("parameter")
+
+    def work():
+        with stoppable(lambda: f"each file that stands in {folder} is whole; the same command writes all of them"):
+            written = export_model(**asked, options=_options(given))
+            board = json.loads((written / "model_card.json").read_text(encoding="utf-8"))["board"]
+            print(f"written to {written}/" + (f"; {_held(board)}" if board else ""))
+
+    return run_command("dans-export", work)

@@ -15,7 +15,8 @@ import numpy as np
 
 from .backend import check_keras
 from .data import Split
-from .space import Architecture, Block, DataConfig, System, network, quietly
+from .house import quietly
+from .space import Architecture, Block, DataConfig, System, network
 
 # %% ../nbs/08_elastic.ipynb #53e92f7b
 check_keras()

@@ -21,8 +21,8 @@ from site import getusersitepackages
 
 import dans
 from .backend import SETTINGS
-from .space import DansError
-from .study import atomic, cannot_write
+from .files import atomic, cannot_write
+from .house import DansError
 
 # %% ../nbs/20a_environment.ipynb #744dc7c2
 PASSES = {

@@ -12,10 +12,12 @@ from hashlib import sha256
 
 import numpy as np
 
-from .data import Prepared, Split, key_of
+from .data import Prepared, Split
+from .files import data_key
 from .hardware import Limits, check_limits
+from .house import DansError
 from .metrics import METRICS, metric_named
-from .space import DansError, DataConfig, SearchSpace
+from .space import DataConfig, SearchSpace
 
 # %% ../nbs/10a_few.ipynb #cd8f84c0
 def enough(
@@ -140,7 +142,7 @@ def folds(
         Fold(
             prepared,
             dict(train=order[dealt[order] != f], val=order[dealt[order] == f]),
-            key_of("fold", prepared.key, k, f),
+            data_key("fold", prepared.key, k, f),
         )
         for f in range(k)
     ]
@@ -152,7 +154,7 @@ def pool(
     "All images that a chosen system may learn from, once nothing is chosen by the validation images any more."
     sizes = prepared.sizes
     rows = np.random.default_rng(0).permutation(sizes["train"] + sizes["val"])
-    return Fold(prepared, dict(train=rows, val=np.arange(sizes["train"], len(rows))), key_of("pool", prepared.key))
+    return Fold(prepared, dict(train=rows, val=np.arange(sizes["train"], len(rows))), data_key("pool", prepared.key))
 
 # %% ../nbs/10a_few.ipynb #5315e657
 def pooled_scores(

@@ -13,8 +13,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from unicodedata import normalize
 
+from .house import DansError
 from .images import FOREIGN, SUFFIXES, bad, counted, exists, no_permission, option
-from .space import DansError
 from .splits import SPLITS, WORDS, Rules, Source, layout, listed, split_word, survey, words_of
 
 # %% ../nbs/03c_folders.ipynb #b94d7e6a

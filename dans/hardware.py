@@ -18,7 +18,8 @@ from numbers import Real
 from operator import add
 from typing import NamedTuple
 
-from .space import DansError, SearchSpace, System, network
+from .house import DansError
+from .space import SearchSpace, System, network
 
 # %% ../nbs/06_hardware.ipynb #9781776e
 class Operator(NamedTuple):

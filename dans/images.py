@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from .space import DansError
+from .house import DansError
 
 # %% ../nbs/03a_images.ipynb #9019bdd3
 def option(

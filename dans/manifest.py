@@ -15,9 +15,10 @@ from pathlib import Path
 import yaml
 
 from .backend import NEEDS
-from .parameters import GIVEN, check_known, check_values, code_cells, described, parameters_of
-from .space import DansError
-from .study import PRESETS, RESULT_VERSIONS, canonical, sha256
+from .files import RESULT_VERSIONS, canonical, sha256
+from .house import DansError, check_known
+from .parameters import GIVEN, check_values, code_cells, described, parameters_of
+from .study import PRESETS
 
 # %% ../nbs/20_manifest.ipynb #ae7f8e0f
 WRITES = {"run": ("csv", "json"), "fig": ("png", "pdf", "csv", "json"), "tab": ("csv", "md", "tex", "json")}

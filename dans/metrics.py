@@ -9,7 +9,7 @@ __all__ = ['METRICS', 'answers', 'confusion', 'recall', 'precision', 'f1', 'accu
 # %% ../nbs/07a_metrics.ipynb #91c9ca50
 import numpy as np
 
-from .space import DansError
+from .house import DansError
 
 # %% ../nbs/07a_metrics.ipynb #415428a2
 def answers(

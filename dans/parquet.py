@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .folders import walk, walk_notes
+from .house import DansError
 from .images import SUFFIXES, bad, counted, exists, no_permission, option
-from .space import DansError
 from .splits import SPLITS, TAIL, WORDS, Rules, Source, listed, split_word, survey, unclear, words_of
 
 # %% ../nbs/03d_parquet.ipynb #7d1603be

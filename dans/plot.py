@@ -19,8 +19,8 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 import dans
-from .space import DansError
-from .study import atomic
+from .files import atomic
+from .house import DansError
 
 # %% ../nbs/19_plot.ipynb #b01d6588
 WIDTHS = {"column": 3.5, "page": 7.1}  # inches

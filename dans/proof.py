@@ -19,10 +19,11 @@ from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
+from .files import write_json
+from .house import DansError
 from .manifest import Item, code_hash
 from .reproduction import Reproduction
-from .space import DansError
-from .study import ASKED, write_json
+from .study import ASKED
 
 # %% ../nbs/20c_proof.ipynb #3cb1d8a8
 def _git(root, *words):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .space import DansError
+from .house import DansError
 from .tflite import Port, slim
 
 # %% ../nbs/14_quantise.ipynb #7e496b3b

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .space import DansError, System
+from .house import DansError
+from .space import System
 
 # %% ../nbs/12_rank.ipynb #f60f651d
 KEYS = ["resolution", "color", "depths", "width", "rounding"]  # the columns that name a system

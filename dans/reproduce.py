@@ -8,10 +8,8 @@ __all__ = ['FREE_BYTES', 'reproduce', 'main']
 # %% ../nbs/21_reproduce.ipynb #379c240b
 import argparse
 import json
-import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import textwrap
@@ -24,13 +22,15 @@ from fastcore.basics import patch
 
 from .backend import need
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
+from .files import cannot_write, unfinished, write_json
+from .house import DansError, check_known, run_command
 from .manifest import Item
-from .parameters import check_known, described, image_options
+from .parameters import described, image_options
 from .proof import prove
 from .reproduction import OPTIONS, Reproduction
-from .space import PRESETS as SPACES
-from .space import DansError
-from .study import PRESETS, RUNNER, cannot_write, unfinished, write_json
+from .space import SPACES
+from .study import PRESETS, RUNNER
+from .study import PRESETS as SPACES
 
 # %% ../nbs/21_reproduce.ipynb #023f6015
 class _Terminal:
@@ -373,15 +373,11 @@ def _changes(pairs):
 
 
 def main():
-    "The console command `dans-reproduce`: one line and status 1 for an error, 130 if interrupted."
+    "The console command `dans-reproduce`. Returns an exit status, as `run_command` does."
     args = _parser().parse_args()
 
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        status = reproduce(
+    def work():
+        return reproduce(
             args.ids,
             args.preset,
             args.out,
@@ -393,13 +389,5 @@ def main():
             args.list_parameters,
             args.prove,
         )
-        sys.stdout.flush()
-        return status
-    except DansError as err:
-        print(f"dans-reproduce: {err}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+
+    return run_command("dans-reproduce", work)

@@ -15,10 +15,11 @@ from fastcore.basics import patch
 import dans
 from .backend import NEEDS
 from .environment import kernel_backend
+from .files import RESULT_VERSIONS, canonical, sha256, write_json
+from .house import DansError, check_known
 from .manifest import Item, check_parameters, code_hash, load_manifest, meaning
-from .parameters import check_known, described, entry_of, filled, image_options
-from .space import DansError
-from .study import RESULT_VERSIONS, Study, canonical, sha256, write_json
+from .parameters import described, entry_of, filled, image_options
+from .study import Study
 
 # %% ../nbs/20b_reproduction.ipynb #e290c77a
 class Reproduction(Study):

@@ -35,7 +35,7 @@ from dans.drawing import (
     pick,
     shade,
 )
-from .space import DansError, progress_bar
+from .house import DansError, progress_bar
 
 # %% ../nbs/03_scenes.ipynb #0477377c
 VERSION = 1  # of the generator; part of every seed and of every cache key

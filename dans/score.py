@@ -33,8 +33,9 @@ from dans.elastic import (
     weight_shapes,
 )
 from .hardware import macs, operators
+from .house import DansError, Diverged, progress_bar
 from .metrics import METRICS, metric_named
-from .space import Architecture, Block, DansError, DataConfig, Diverged, System, network, progress_bar
+from .space import Architecture, Block, DataConfig, System, network
 from .supernet import Recipe, Supernet, train_alone
 
 # %% ../nbs/10_score.ipynb #10fef479

@@ -19,7 +19,8 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .hardware import Footprint, Limits, check_limits
-from .space import DansError, SearchSpace, System, progress_bar, stoppable
+from .house import DansError, progress_bar, stoppable
+from .space import SearchSpace, System
 
 # %% ../nbs/11_search.ipynb #df7e9a8e
 @dataclass(frozen=True)

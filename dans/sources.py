@@ -16,12 +16,12 @@ from PIL import Image
 
 from . import scenes
 from .folders import folder, walk
+from .house import DansError
 from dans.images import (
     decode,
     exists,
 )
 from .parquet import ENDINGS, PERSON, parquet
-from .space import DansError
 from .splits import SPLITS, Rules, Source, survey
 
 # %% ../nbs/04_sources.ipynb #b0224e55

@@ -22,8 +22,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from .house import DansError, progress_bar
 from .images import KINDS, BadImage, bad_images, checked, counted, decode, largest_of_16, option
-from .space import DansError, progress_bar
 
 # %% ../nbs/03b_splits.ipynb #1273f00f
 SPLITS = ("train", "val", "test")

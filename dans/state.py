@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import atomic
-from .space import DansError
+from .files import atomic
+from .house import DansError
 
 # %% ../nbs/08a_state.ipynb #649489a2
 @dataclass

@@ -34,18 +34,9 @@ from dans.elastic import (
     weight_shapes,
 )
 from .hardware import macs
+from .house import DansError, Diverged, progress_bar, stoppable
 from .metrics import class_weights as balanced_weights
-from dans.space import (
-    Architecture,
-    DansError,
-    DataConfig,
-    Diverged,
-    SearchSpace,
-    System,
-    network,
-    progress_bar,
-    stoppable,
-)
+from .space import Architecture, DataConfig, SearchSpace, System, network
 from .state import Average, State, resumed
 
 # %% ../nbs/09_supernet.ipynb #590e6454

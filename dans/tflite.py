@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .hardware import KERNELS, RECORDS, Buffer, Records, layout, plan, records, scratch_bytes, whole_arena
-from .space import DansError
+from .house import DansError
 
 # %% ../nbs/13_tflite.ipynb #8d641388
 def slim(

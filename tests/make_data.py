@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dans.space import DansError
+from dans.house import DansError
 from dans.splits import Source, digest
 
 LABELS = (

@@ -7,7 +7,8 @@ import pytest
 
 from dans.boards import DEVICES, ROWS, Fit, board_named, calibration, energy, fits, holders, latency, speed_of, speeds
 from dans.hardware import Limits, footprint, operators
-from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
+from dans.house import DansError
+from dans.space import Architecture, DataConfig, SearchSpace, System
 
 SYSTEM = System(DataConfig(48, "rgb"), Architecture((1, 2, 0, 0, 0), 0.3))
 

@@ -18,10 +18,11 @@ import dans.environment as room
 from benchmarks import environments
 from dans.backend import NEEDS, backend, check_keras, keras_json, need
 from dans.environment import alone_in, kernel_environment, passed
+from dans.files import RESULT_VERSIONS, key_of, versions
+from dans.house import DansError
 from dans.reproduce import reproduce
 from dans.reproduction import Reproduction
-from dans.space import DansError
-from dans.study import RESULT_VERSIONS, Study, key_of, versions
+from dans.study import Study
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from dans.executor import Local, Ray, executor
-from dans.space import DansError, Diverged
+from dans.house import DansError, Diverged
 from dans.study import Study
 
 

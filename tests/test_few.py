@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from dans.data import Prepared, prepare, wake_scenes
 from dans.few import FEW, candidates, enough, few_images, folds, pool, pooled_scores
 from dans.hardware import Limits, footprint, macs
+from dans.house import DansError
 from dans.metrics import METRICS
 from dans.score import Scorer, score_subnets, subnet_outputs
-from dans.space import DansError, DataConfig, SearchSpace
+from dans.space import DataConfig, SearchSpace
 from dans.splits import Source
 from dans.supernet import Recipe, Supernet, batch_at, train_alone
 

@@ -20,11 +20,12 @@ from make_data import encoded
 from dans.deploy import deploy
 from dans.folders import folder
 from dans.hardware import Limits
+from dans.house import DansError
 from dans.images import decode
 from dans.manifest import load_manifest
 from dans.parquet import parquet
 from dans.reproduce import _changes, _parser, reproduce
-from dans.space import DansError, SearchSpace, System
+from dans.space import SearchSpace, System
 from dans.tflite import footprint_of, ports
 
 fuzz = settings(

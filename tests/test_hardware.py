@@ -27,7 +27,8 @@ from dans.hardware import (
     show_macs,
     whole_arena,
 )
-from dans.space import Architecture, DansError, DataConfig, SearchSpace, System, network
+from dans.house import DansError
+from dans.space import Architecture, DataConfig, SearchSpace, System, network
 
 
 def system(resolution, depths, width, color="rgb", rounding="even"):

@@ -1,6 +1,7 @@
 "The house: one lock, rooms in order, nothing of one machine, make and the licences."
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
+from functools import reduce
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
@@ -162,6 +164,66 @@ def test_cleaning_keeps_the_parameters_tag(tmp_path):
     path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", path], cwd=tmp_path, check=True)
     assert json.loads(path.read_text())["cells"][0]["metadata"] == {"tags": ["parameters"]}
+
+
+# What is named in texts
+
+
+def texts():
+    "(where, text) of all that is read or run: notebooks cell by cell, tests, tools, benchmarks, guides."
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        if IGNORED.isdisjoint(path.parts):
+            for i, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+                yield f"{path.relative_to(ROOT)} cell {i}", "".join(cell["source"])
+    for path in sorted(p for folder in ("tests", "tools", "benchmarks") for p in (ROOT / folder).rglob("*.py")):
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+    for name in ("README.md", "CONTRIBUTING.md", "Makefile", ".ci/run"):
+        yield name, (ROOT / name).read_text(encoding="utf-8")
+
+
+def named(text):
+    "Dotted names below `dans` in `text`, those that an import there asks for, too."
+    yield from re.findall(r"(?<![\w./-])dans(?:\.[A-Za-z_]\w*)+(?![\w/-])", text)
+    for module, names in re.findall(r"from (dans[\w.]*) import (\([^)]*\)|[\w, ]+)", text):
+        words = (
+            word.split()[0] for word in re.sub(r"#.*|[()]", "", names).replace("\n", " ").split(",") if word.split()
+        )
+        yield from (f"{module}.{word}" for word in words)
+
+
+def there(name):
+    "Is `name` a module of ours, or something in one?"
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:n]))
+        except ModuleNotFoundError:
+            continue
+        try:
+            reduce(getattr, parts[n:], found)
+        except AttributeError:
+            return False
+        return True
+    return False
+
+
+FILES = {"dans.mplstyle", "dans.egg"}
+INVENTED = {"dans.bords.Device", "dans.quantise.quantize"}  # by the tests of remedies
+
+
+def test_every_name_of_ours_in_a_text_is_there():
+    found = {(where, name) for where, text in texts() for name in named(text)}
+    unknown = {name for name in {name for _, name in found} - FILES - INVENTED if not there(name)}
+    gone = sorted(f"{where}: {name}" for where, name in found if name in unknown)
+    assert len(found) > 300 and not gone, "\n".join(gone)
+
+
+def test_a_name_that_has_moved_is_noticed():
+    moved = "from dans" + ".house import DansError, System  # once\nsee `dans" + ".space.stoppable`, dans.space.System"
+    assert [name.removeprefix("dans.") for name in named(moved) if not there(name)] == [
+        "space.stoppable",
+        "house.System",
+    ]
 
 
 # Nothing of one machine

@@ -13,7 +13,7 @@ from benchmarks import kills as harness
 from benchmarks.harness import QUICK, Sizes
 from benchmarks.kill_stages import STAGES, WITH_BACKEND
 from benchmarks.kills import Run, Undisturbed, chain, end_session, trial, trials, undisturbed
-from dans.space import DansError
+from dans.house import DansError
 
 SCRIPT = """
 import os, sys

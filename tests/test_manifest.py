@@ -9,9 +9,9 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from dans.house import DansError
 from dans.manifest import check_parameters, code_hash, load_manifest
 from dans.parameters import GIVEN, parameters_of
-from dans.space import DansError
 from dans.study import PRESETS
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np, tensorflow as tf
-from dans.data import Prepared, Source, prepare, read_meta
+from dans.data import Prepared, prepare, read_meta; from dans.splits import Source
 from dans.score import Scorer
 from dans.space import DataConfig, SearchSpace
 from dans.supernet import Recipe, Supernet, batch_at

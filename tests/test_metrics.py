@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
 
+from dans.house import DansError
 from dans.metrics import (
     METRICS,
     auc,
@@ -25,7 +26,6 @@ from dans.metrics import (
     report_row,
     report_table,
 )
-from dans.space import DansError
 
 
 @st.composite

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
+from dans.house import DansError
 from dans.plot import (
     QUANTITIES,
     plot_bias,
@@ -30,7 +31,6 @@ from dans.plot import (
     stamp_figure,
     subplots,
 )
-from dans.space import DansError
 
 
 @pytest.fixture(autouse=True)

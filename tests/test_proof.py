@@ -10,9 +10,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import dans.reproduce  # noqa: F401 (it can execute)
+from dans.house import DansError
 from dans.proof import prove, signed_at
 from dans.reproduction import Reproduction
-from dans.space import DansError
 
 GIVEN = 'preset: str = "quick"\nout_dir: str = ""\nseed: int = 0\nsteps: int = 2\n'
 LIST = """

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 
 from dans.hardware import footprint, macs
+from dans.house import DansError
 from dans.rank import (
     FEATURES,
     KEYS,
@@ -35,7 +36,7 @@ from dans.rank import (
     summary,
     targets,
 )
-from dans.space import DansError, SearchSpace
+from dans.space import SearchSpace
 
 SPACE = SearchSpace.preset("cpu")
 CHOOSING = SPACE.spread(16, np.random.default_rng(0), macs)

@@ -17,10 +17,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import dans.reproduce as room
+from dans.files import RESULT_VERSIONS
+from dans.house import DansError
 from dans.reproduce import reproduce
 from dans.reproduction import Reproduction
-from dans.space import DansError
-from dans.study import RESULT_VERSIONS
 
 GIVEN = 'preset:str = "quick"\nout_dir:str = "runs/quick"\nseed:int = 0\n'
 RUN = """
@@ -32,7 +32,7 @@ log = [{"step": i, "score": i/10} for i in tqdm(range(steps), desc="searching", 
 study.write("toy/log", pd.DataFrame(log), data={"name": "none"});
 """
 FIGURE = """
-from dans.study import Study, atomic, write_json
+from dans.files import atomic, write_json; from dans.study import Study
 study = Study(preset, out_dir)
 rows = study.rows("toy/log")
 for ending in ("png", "pdf", "csv"):
@@ -265,13 +265,13 @@ def command(*words):
 
 def test_the_command_prints_one_line_and_no_traceback(checkout):
     done = subprocess.run(command("fig_tyo"), capture_output=True, text=True)
-    assert done.returncode == 1 and done.stdout == ""
+    assert done.returncode == 2 and done.stdout == ""
     says = r"dans-reproduce: id 'fig_tyo' is unknown: did you mean fig_toy\? there is run_toy, .*\n"
     assert re.fullmatch(says, done.stderr)
     done = subprocess.run(command(), capture_output=True, text=True, cwd="/")
-    assert done.returncode == 1 and "git clone" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and "git clone" in done.stderr and done.stderr.count("\n") == 1
     done = subprocess.run(command("-p", "steps"), capture_output=True, text=True)
-    assert done.returncode == 1 and "write -p NAME=VALUE" in done.stderr
+    assert done.returncode == 2 and "write -p NAME=VALUE" in done.stderr
 
 
 def test_bars_reach_the_terminal_while_the_notebook_runs(checkout):

@@ -11,8 +11,8 @@ from PIL import Image
 
 from dans import scenes
 from dans.drawing import BACKGROUNDS, KINDS
+from dans.house import DansError
 from dans.scenes import COLLAGE_VERSION, HEIGHTS, POOLS, SIDES, SPLITS, VERSION, draw, draw_collage, make, matched
-from dans.space import DansError
 
 GOLDEN = {  # VERSION 1, with the locked versions of numpy and Pillow: first 16 digits of sha256
     (0, "train", 0): "13d8b2ab6a598b94",

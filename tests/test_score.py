@@ -13,6 +13,7 @@ import dans.score
 from dans.data import prepare, wake_scenes
 from dans.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
 from dans.hardware import macs
+from dans.house import DansError, progress_bar
 from dans.metrics import METRICS
 from dans.score import (
     ROOT,
@@ -29,7 +30,7 @@ from dans.score import (
     tree_logits,
     tree_macs,
 )
-from dans.space import Architecture, DansError, DataConfig, SearchSpace, System, progress_bar
+from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.supernet import Recipe, Supernet, train_alone
 
 SPACE = SearchSpace(resolutions=(16, 48), widths=(0.1, 0.2))

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from dans.hardware import Limits, footprint
+from dans.house import DansError
 from dans.score import CorrectedScorer, Scorer
 from dans.search import Budget, ExhaustiveSearch, Kept, evolution, front, random_search, winner
-from dans.space import DansError, DataConfig, SearchSpace, System
-from dans.study import Store
+from dans.space import DataConfig, SearchSpace, System
+from dans.store import Store
 
 SEARCHES = [random_search, evolution]
 SPACE = SearchSpace.preset("quick")

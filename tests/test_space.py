@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dans.house import DansError
 from dans.space import (
     COLORS,
     FULL_DEPTHS,
-    PRESETS,
     ROUNDINGS,
+    SPACES,
     STAGES,
     Architecture,
-    DansError,
     DataConfig,
     SearchSpace,
     System,
@@ -64,7 +64,7 @@ def test_paper_space_counts():
 @pytest.mark.parametrize("name,n", [("paper", 37_520), ("cpu", 8_040), ("quick", 4_824), ("smoke", 2_144)])
 def test_presets(name, n):
     assert len(SearchSpace.preset(name)) == n
-    assert name in PRESETS
+    assert name in SPACES
 
 
 @pytest.mark.parametrize("rounding,n", [("even", 2_680), ("eight", 2_664)])

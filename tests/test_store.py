@@ -1,7 +1,8 @@
-"The store under bad conditions: torn files, a full disk, two processes on one study, folders without permission, wrong clocks, stale scores."
+"The store, at its best and under bad conditions: torn files, a full disk, two processes on one study, folders without permission, wrong clocks, stale scores."
 
 import itertools
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -14,8 +15,11 @@ import pytest
 from make_data import drawn, refused
 
 from dans.data import prepare
-from dans.space import DansError, DataConfig
-from dans.study import RESULT_VERSIONS, Store, Study, key_of, versions_of
+from dans.files import RESULT_VERSIONS, key_of, versions_of
+from dans.house import DansError
+from dans.space import DataConfig
+from dans.store import Store
+from dans.study import Study
 
 
 def script(code, *args, before=()):
@@ -43,6 +47,161 @@ def filled(folder, n=40):
     for seed in range(n):
         store.record("supernet", dict(seed=seed), dict(n=seed), files=dict(w=bytes([seed]) * 500))
     return store
+
+
+# One store
+
+
+def test_find_gives_what_was_recorded(tmp_path):
+    store, what = Store(tmp_path), {"seed": 1}
+    assert store.find("score", what) is None and not store.path.exists()
+    store.record("score", what, {"accuracy": np.float64(0.5), "all": np.arange(3)}, seconds=2)
+    assert store.find("score", what) == {"accuracy": 0.5, "all": [0, 1, 2]}
+    assert Store(tmp_path).find("score", {"seed": 2}) is None
+    assert Store(tmp_path).find("search", what) is None
+
+
+def test_once_computes_once_and_gives_the_same_types_both_times(tmp_path):
+    store, calls = Store(tmp_path), []
+
+    def compute():
+        calls.append(1)
+        return {"depths": (3, 4), "score": np.float32(0.25)}, {"w": b"abc"}
+
+    first, second = (store.once("supernet", {"seed": 0}, compute) for _ in range(2))
+    assert calls == [1] and first == second == {"depths": [3, 4], "score": 0.25}
+    assert store.file("supernet", {"seed": 0}, "w").read_bytes() == b"abc"
+
+
+def test_a_compute_that_fails_records_nothing(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        store.once("score", {}, lambda: 1 / 0)
+    assert store.find("score", {}) is None
+
+
+def test_pieces_of_an_old_version_are_not_found(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.record("score", {"seed": 0}, {"a": 1})
+    store.record("deploy", {"seed": 0}, {"a": 1})
+    monkeypatch.setitem(RESULT_VERSIONS, "supernet", 99)
+    assert store.find("score", {"seed": 0}) is None and len(store.rows("score")) == 0
+    assert len(store.rows("deploy")) == 1
+
+
+def test_files_are_copied_from_paths_and_bytes(tmp_path):
+    store, source = Store(tmp_path / "store"), tmp_path / "source"
+    source.write_bytes(b"from a path")
+    store.record("supernet", {}, {}, files={"a": source, "b": b"from bytes"})
+    source.write_bytes(b"changed since")
+    assert store.file("supernet", {}, "a").read_bytes() == b"from a path"
+    assert store.file("supernet", {}, "b").read_bytes() == b"from bytes"
+    with pytest.raises(DansError, match="no file 'c'"):
+        store.file("supernet", {}, "c")
+
+
+def test_a_missing_file_to_keep_leaves_nothing(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(DansError, match="cannot read .*gone"):
+        store.record("supernet", {}, {}, files={"a": b"1", "b": tmp_path / "gone"})
+    assert store.find("supernet", {}) is None and not list((tmp_path / "files").glob("*"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "remove"])
+def test_a_piece_with_a_damaged_file_is_computed_again(tmp_path, damage):
+    store = Store(tmp_path)
+    store.record("supernet", {}, {"n": 1}, files={"w": b"12345"})
+    path = store.file("supernet", {}, "w")
+    path.write_bytes(b"12") if damage == "cut" else path.unlink()
+    assert store.find("supernet", {}) is None
+    assert store.once("supernet", {}, lambda: ({"n": 2}, {"w": b"67890"})) == {"n": 2}
+    assert store.file("supernet", {}, "w").read_bytes() == b"67890"
+
+
+def test_flipped_bits_are_noticed(tmp_path):
+    store = Store(tmp_path)
+    store.record("supernet", {}, {}, files={"w": b"12345"})
+    store.file("supernet", {}, "w").write_bytes(b"12945")
+    with pytest.raises(DansError, match="damaged: delete it"):
+        store.file("supernet", {}, "w")
+
+
+def test_a_file_that_is_no_store_is_one_line(tmp_path):
+    (tmp_path / "store.sqlite").write_text("this is text, and long enough not to be taken for an empty file" * 9)
+    with pytest.raises(DansError, match="damaged .*delete it"):
+        Store(tmp_path).find("score", {})
+
+
+def test_a_locked_or_read_only_store_is_one_line(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.record("score", {}, {})
+
+    def connect(*_, **__):
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with pytest.raises(DansError, match="cannot write .*readonly"):
+        store.record("score", {"seed": 1}, {})
+
+
+def test_rows_are_a_table_in_the_order_of_recording(tmp_path):
+    store = Store(tmp_path)
+    for seed in (3, 1, 2):
+        store.record("score", {"seed": seed}, {"score": seed / 10}, seconds=seed)
+    rows = store.rows("score")
+    assert (
+        rows.seed.tolist() == [3, 1, 2]
+        and rows.score.tolist() == [0.3, 0.1, 0.2]
+        and rows.seconds.tolist() == [3, 1, 2]
+    )
+    assert len(Store(tmp_path / "none").rows("score")) == 0
+
+
+def test_many_processes_agree_on_one_piece_and_lose_none(tmp_path):
+    "Each row and its file come from the same process, whoever won."
+    script = textwrap.dedent("""
+        import sys
+        from dans.store import Store
+        store, me = Store(sys.argv[1]), sys.argv[2]
+        for seed in range(12):
+            store.record("supernet", {"seed": seed}, {"by": me}, files={"w": me.encode()*1000})
+            store.record("score", {"seed": seed, "by": me}, {})
+    """)
+    who = "abcd"
+    running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), me]) for me in who]
+    assert [p.wait() for p in running] == [0] * len(who)
+    store = Store(tmp_path)
+    for seed in range(12):
+        by = store.find("supernet", {"seed": seed})["by"]
+        assert store.file("supernet", {"seed": seed}, "w").read_bytes() == by.encode() * 1000
+    assert len(store.rows("supernet")) == 12 and len(store.rows("score")) == 12 * len(who)
+    assert len(list((tmp_path / "files").glob("*/w"))) == 12  # the losers' files are gone
+
+
+def test_a_killed_process_leaves_whole_pieces_only(tmp_path):
+    script = textwrap.dedent("""
+        import itertools, sys
+        from dans.store import Store
+        store = Store(sys.argv[1])
+        for seed in itertools.count():
+            weights = bytes([seed % 256]) * 300_000
+            store.record("supernet", {"seed": seed}, {"n": seed}, files={"w": weights})
+            print(seed, flush=True)
+    """)
+    running = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    last = [int(running.stdout.readline()) for _ in range(5)][-1]
+    running.kill()
+    running.communicate()
+    store = Store(tmp_path)
+    assert all(store.file("supernet", {"seed": s}, "w").read_bytes() == bytes([s]) * 300_000 for s in range(last + 1))
+    store.record("supernet", {"seed": -1}, {})
+    assert len(store.rows("supernet")) >= last + 2
+
+
+def test_a_store_in_a_place_that_cannot_be_a_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DansError, match="cannot write"):
+        Store(tmp_path / "file/store").record("score", {}, {})
 
 
 # Torn files
@@ -115,8 +274,8 @@ def test_a_hot_journal_is_rolled_back(tmp_path):
 
 FILL = """
     import resource, signal, sys
-    from dans.space import DansError
-    from dans.study import Store
+    from dans.house import DansError
+    from dans.store import Store
     if sys.argv[2] == "limit":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -215,8 +374,8 @@ def test_a_read_only_folder_is_read_and_refuses_new_pieces(tmp_path):
         script(
             """
         import sys
-        from dans.space import DansError
-        from dans.study import Store
+        from dans.house import DansError
+        from dans.store import Store
         store = Store(sys.argv[1])
         kept = store.file("supernet", {"seed": 1}, "w").read_bytes()
         print([store.find("supernet", {"seed": seed}) for seed in range(4)], len(store.rows("supernet")), kept[:1])

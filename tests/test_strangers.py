@@ -24,10 +24,10 @@ import dans.images
 import dans.splits
 from dans.data import check_source, open_source, prepare, source, wake_scenes
 from dans.folders import folder
+from dans.house import DansError
 from dans.images import KINDS, BadImages, bad, bad_images, checked, decode, ends_well, option
 from dans.parquet import parquet
 from dans.sources import wake_vision
-from dans.space import DansError
 from dans.splits import WORDS, digest, split_names, split_word
 
 
@@ -500,7 +500,7 @@ def test_without_permission(tmp_path):
     (path / "cat/3.png").chmod(0)
     (path / "dog").chmod(0)
     (path / "cat/4.png").write_bytes(b"")
-    code = "import sys\nfrom dans.sources import folder, parquet\ntry: (parquet if sys.argv[1].endswith('t') else folder)(sys.argv[1])\nexcept ValueError as e: print(e)"
+    code = "import sys\nfrom dans.folders import folder; from dans.parquet import parquet\ntry: (parquet if sys.argv[1].endswith('t') else folder)(sys.argv[1])\nexcept ValueError as e: print(e)"
     run = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 
     def heard(what):

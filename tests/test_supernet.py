@@ -23,8 +23,9 @@ from dans.elastic import (
     tensors,
     weight_shapes,
 )
+from dans.house import DansError, Diverged
 from dans.metrics import confusion, recall
-from dans.space import Architecture, DansError, DataConfig, Diverged, SearchSpace, System
+from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.splits import Source
 from dans.state import Average, State
 from dans.supernet import Layout, PerConfig, Recipe, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dans.space import progress_bar, quietly
+from dans.house import progress_bar, quietly
 
 RUN = """
 import json, sys
@@ -30,7 +30,7 @@ def executed(code):
 
 def test_stopped_work_says_what_is_kept_once_in_the_notebook_and_once_in_the_terminal():
     shown, terminal = executed("""
-from dans.space import stoppable, to_terminal
+from dans.house import stoppable, to_terminal
 to_terminal("the terminal alone")
 with stoppable(lambda: "2 of 3 are kept"):
     raise KeyboardInterrupt
@@ -44,7 +44,7 @@ with stoppable(lambda: "2 of 3 are kept"):
 def test_bars_within_bars_share_one_line_of_a_notebook():
     shown, _ = executed("""
 import time
-from dans.space import progress_bar
+from dans.house import progress_bar
 for piece in progress_bar(range(2), desc="pieces"):
     with progress_bar(total=3, desc="steps", mininterval=0) as bar:
         for _ in range(3):
@@ -60,7 +60,7 @@ for piece in progress_bar(range(2), desc="pieces"):
 
 def test_every_bar_of_the_library_is_such_a_bar(capsys):
     rooms = (Path(__file__).parent.parent / "dans").glob("*.py")
-    assert {path.name for path in rooms if "tqdm(" in path.read_text(encoding="utf-8")} == {"space.py"}
+    assert {path.name for path in rooms if "tqdm(" in path.read_text(encoding="utf-8")} == {"house.py"}
     assert list(progress_bar("ab", disable=True)) == ["a", "b"] and capsys.readouterr().err == ""
 
 
@@ -84,6 +84,50 @@ def test_quiet_ends_with_its_block_and_lets_errors_pass(capfd, monkeypatch):
 
 def test_quiet_where_there_is_no_stderr():
     "As under pythonw, cron or `2>&-`."
-    code = "import os\nfrom dans.space import quietly\nos.close(2)\nwith quietly():\n    print('works')"
+    code = "import os\nfrom dans.house import quietly\nos.close(2)\nwith quietly():\n    print('works')"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert done.returncode == 0 and done.stdout == "works\n"
+
+
+# Console programs
+
+
+def program(work):
+    code = f"import sys, os, signal, time\nfrom dans.house import *\ndef work():\n    {work}\nsys.exit(run_command('toy', work))"
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.parametrize(
+    "work,status,says",
+    [
+        ("pass", 0, ""),
+        ("return 1", 1, ""),
+        ("raise DansError('photos/ is empty', 'add images')", 2, "toy: photos/ is empty: add images\n"),
+        ("raise Diverged('no number', 'lower the rate')", 2, "toy: no number: lower the rate\n"),
+        ("raise KeyboardInterrupt", 130, ""),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", 130, ""),
+        (
+            "with stoppable(lambda: 'all is kept'): os.kill(os.getpid(), signal.SIGTERM)",
+            130,
+            "\nstopped: all is kept\n",
+        ),
+    ],
+)
+def test_a_console_program_ends_as_all_do(work, status, says):
+    done = subprocess.run(program(work), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", says)
+
+
+def test_a_reader_who_leaves_early_ends_a_program_without_a_word():
+    running = subprocess.Popen(
+        program("time.sleep(1); [print('x' * 1000) for _ in range(1000)]"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    running.stdout.close()
+    assert running.stderr.read() == b"" and running.wait() == 141
+
+
+def test_other_errors_of_a_program_keep_their_traceback():
+    done = subprocess.run(program("raise RuntimeError('a fault of ours')"), capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" in done.stderr

@@ -5,8 +5,8 @@ import pytest
 from graphs import GRAPHS, branches, convert
 
 from dans.hardware import KERNELS, RECORDS
+from dans.house import DansError
 from dans.runtime import arena, npu_estimate, smallest_arena
-from dans.space import DansError
 from dans.tflite import OPERATORS, buffers_of, footprint_of, layers, read, slim, tail_bytes
 
 

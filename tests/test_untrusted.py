@@ -25,7 +25,7 @@ from dans.images import MAX_PIXELS, decode
 from dans.parquet import parquet
 from dans.sources import wake_vision
 from dans.state import State
-from dans.study import Store
+from dans.store import Store
 from dans.supernet import Supernet
 from dans.tflite import read
 
