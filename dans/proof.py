@@ -73,11 +73,11 @@ def _reproduce(root, id, preset, out, cache, asked=None):
 
 # %% ../nbs/20c_proof.ipynb #bf7e3b0c
 def _kept(store):
-    "Kind and key of each piece in a store."
+    "The key of each piece in a store, besides what was noted of images."
     if not store.is_file():
         return []
     with closing(sqlite3.connect(store)) as file:
-        return sorted(file.execute("select kind, key from pieces").fetchall())
+        return sorted(file.execute("select key from pieces where kind != 'data'").fetchall())
 
 
 def _found(root, item, preset, folder, cache):
@@ -94,7 +94,7 @@ def _found(root, item, preset, folder, cache):
     return {
         "pieces at preset smoke": _kept(smoke / "store/store.sqlite"),
         "rows at preset smoke": [stem.with_suffix(".csv").read_bytes() for stem in item.stems(smoke)],
-        f"pieces at preset {preset}": sorted(set(asked.read_text(encoding="utf-8").splitlines())),
+        f"pieces at preset {preset}": sorted({line.split()[-1] for line in asked.read_text().splitlines()}),
     }
 
 # %% ../nbs/20c_proof.ipynb #1db5ecde
@@ -104,7 +104,7 @@ def prove(
     say=print,  # takes a line
 ) -> bool:  # has anything been signed?
     """Sign the rows of `item` again where its notebook is another one, and asks for the same pieces and writes the same rows.
-    Raises `DansError` where anything else has changed, and for the first difference."""
+    Its parameters may have other names. Raises `DansError` where anything else has changed, and for the first difference."""
     why = study.why_not(item)
     made = study.made_of(item)
     records = {
@@ -113,7 +113,7 @@ def prove(
     if not why:
         say(f"{item.id} is current: nothing to sign")
         return False
-    then = study.why_not(item, notebook=False)
+    then = study.why_not(item, rewritten=True)
     if then:
         raise DansError(f"{item.id} cannot be signed: {then}", f"compute it: dans-reproduce {item.id} --force")
     commit = signed_at(study, item)
@@ -132,7 +132,7 @@ def prove(
             )
     for path, record in records.items():
         proved = {"commit": commit, **{part: len(values) for part, values in now.items()}}
-        write_json(path, {**record, "made_of": {**record["made_of"], "notebook": made["notebook"]}, "proved": proved})
+        write_json(path, {**record, "made_of": made, "proved": proved})
     say(
         f"{item.id}: signed again, " + ", ".join(f"{len(values)} {part}" for part, values in now.items()) + " are equal"
     )

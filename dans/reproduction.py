@@ -119,7 +119,7 @@ def _difference(now, then):
 def why_not(
     self: Reproduction,
     item: Item,  # a run, figure or table
-    notebook: bool = True,  # does a notebook that has changed count?
+    rewritten: bool = False,  # look over a notebook that has changed, and over parameters that are new or gone?
 ) -> str:  # one reason, or "" where it is current
     "Why `item` is not current."
     for path in item.files(self.out):
@@ -142,7 +142,12 @@ def why_not(
                 name: p.default for name, p in described(self.root / item.notebook).items() if name not in PLACES
             }
             then = {**then, "parameters": {**defaults, **then["parameters"]}}
-        why = _difference(self.made_of(item) | ({} if notebook else {"notebook": then.get("notebook")}), then)
+        now = self.made_of(item)
+        if rewritten:
+            now, then = ({**made, "notebook": ""} for made in (now, then))
+            both = now["parameters"].keys() & then["parameters"].keys()
+            now, then = ({**made, "parameters": {n: made["parameters"][n] for n in both}} for made in (now, then))
+        why = _difference(now, then)
         if why:
             return why
     return ""

@@ -164,7 +164,7 @@ def write(
 @patch
 def checkpoint(
     self: Study,
-    kind: str,  # a step, one of `RESULT_VERSIONS`
+    kind: str,  # one of `KINDS`
     what: dict,  # what determines the piece, as for `key_of`
 ) -> Path:  # removed when `pieces` has recorded the piece
     "Where the training of a piece keeps its state, to go on from there; nobody goes on with other number formats of Keras."
