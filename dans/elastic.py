@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .backend import check_keras
-from .data import Split
+from .prepared import Split
 from .space import Architecture, Block, DataConfig, System, network, quietly
 
 # %% ../nbs/08_elastic.ipynb #53e92f7b

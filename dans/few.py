@@ -12,9 +12,9 @@ from hashlib import sha256
 
 import numpy as np
 
-from .data import Prepared, Split, key_of
 from .hardware import Limits, check_limits
 from .metrics import METRICS, metric_named
+from .prepared import Prepared, Split, key_of
 from .space import DansError, DataConfig, SearchSpace
 
 # %% ../nbs/10a_few.ipynb #cd8f84c0

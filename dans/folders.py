@@ -15,7 +15,8 @@ from unicodedata import normalize
 
 from .images import FOREIGN, SUFFIXES, bad, counted, exists, no_permission, option
 from .space import DansError
-from .splits import SPLITS, WORDS, Rules, Source, layout, listed, split_word, survey, words_of
+from .splits import SPLITS, WORDS, layout, listed, split_word, words_of
+from .survey import Rules, Source, survey
 
 # %% ../nbs/03c_folders.ipynb #b94d7e6a
 JUNK = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}

@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from .folders import walk, walk_notes
 from .images import SUFFIXES, bad, counted, exists, no_permission, option
 from .space import DansError
-from .splits import SPLITS, TAIL, WORDS, Rules, Source, listed, split_word, survey, unclear, words_of
+from .splits import SPLITS, TAIL, WORDS, listed, split_word, unclear, words_of
+from .survey import Rules, Source, survey
 
 # %% ../nbs/03d_parquet.ipynb #7d1603be
 def damaged(files):

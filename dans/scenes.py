@@ -16,25 +16,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
+from .shapes import BACKGROUNDS, POSES, THINGS, colours, person
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from dans.drawing import (
-    BACKGROUNDS,
-    KINDS,
-    POSES,
-    Palette,
-    Pen,
-    bar,
-    between,
-    cloth,
-    colours,
-    hsv,
-    palette,
-    panel,
-    person,
-    pick,
-    shade,
-)
+from .drawing import Palette, Pen, bar, between, cloth, hsv, palette, panel, pick, shade
 from .space import DansError, progress_bar
 
 # %% ../nbs/03_scenes.ipynb #0477377c
@@ -62,7 +47,7 @@ def someone(p, rng, split):
 def thing(p, rng, split, kind, natural):
     "A distractor of `kind` of height 1, its shape and its palette from the pools of `split`."
     look, ink = asset(rng, kind, split), palette(asset(rng, "palette", split))
-    KINDS[kind][0](p, rng, look, colours(look, ink, kind, natural), ink)
+    THINGS[kind][0](p, rng, look, colours(look, ink, kind, natural), ink)
 
 # %% ../nbs/03_scenes.ipynb #e5cd0ec1
 def statue(p, rng, split):
@@ -86,7 +71,7 @@ def poster(image, p, rng, split, shows_person, posts):
     if shows_person:
         someone(q, rng, split)
     else:
-        thing(q, rng, split, pick(rng, list(KINDS)), 0.3)
+        thing(q, rng, split, pick(rng, list(THINGS)), 0.3)
     if posts:
         for u in (-0.6 * half, 0.6 * half):
             bar(p, (u, -0.7), (u, 0.1), 0.05, 0.05, shade(frame, 0.6))
@@ -138,7 +123,7 @@ class Stage:
 
     def subject(self, label, x, height):
         "Draws the subject; returns what it is."
-        p, kind = self.stand(x, height), pick(self.rng, list(KINDS))
+        p, kind = self.stand(x, height), pick(self.rng, list(THINGS))
         if label:
             someone(p, self.rng, self.split)
             return "person"
@@ -149,12 +134,12 @@ class Stage:
     def clutter(self, x, height, front):
         "Draws distractors behind a subject of `height` at `x`, or in front of it but beside."
         for _ in range(pick(self.rng, (0, 0, 1) if front else (0, 1, 2, 3))):
-            u, t, kind = self.rng.random(), self.rng.random(), pick(self.rng, list(KINDS))
+            u, t, kind = self.rng.random(), self.rng.random(), pick(self.rng, list(THINGS))
             h = height + (1.1 - height) * t * t if front else 0.13 + (max(height, 0.3) - 0.13) * t
             if front and (h < height or abs(u - x) < 0.22 * (h + height)):
                 continue
             p = self.stand(u, h)
-            p = replace(p, size=h * KINDS[kind][1] * between(self.rng, 0.85, 1.15))
+            p = replace(p, size=h * THINGS[kind][1] * between(self.rng, 0.85, 1.15))
             thing(p, self.rng, self.split, kind, 0.85)
 
     def occlude(self, x, height):

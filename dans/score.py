@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import Prepared
 from dans.elastic import (
     EPSILON,
     block_name,
@@ -34,6 +33,7 @@ from dans.elastic import (
 )
 from .hardware import macs, operators
 from .metrics import METRICS, metric_named
+from .prepared import Prepared
 from .space import Architecture, Block, DansError, DataConfig, Diverged, System, network, progress_bar
 from .supernet import Recipe, Supernet, train_alone
 

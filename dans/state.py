@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import atomic
+from .prepared import atomic
 from .space import DansError
 
 # %% ../nbs/08a_state.ipynb #649489a2

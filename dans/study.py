@@ -29,9 +29,9 @@ import yaml
 from fastcore.basics import patch
 
 from .backend import backend, settings
-from .data import alive, remove
 from .executor import executor as named_executor
 from .parameters import check_kernel, check_known
+from .prepared import alive, remove
 from .space import DansError, Diverged, progress_bar, stoppable, to_terminal
 
 # %% ../nbs/18_study.ipynb #8e4dc45e

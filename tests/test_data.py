@@ -14,12 +14,14 @@ import pytest
 from make_data import class_folder, drawn, encoded, parquet_file, photos, pixels, refused, wake_vision_parquet
 from PIL import Image
 
-import dans.data
-from dans.data import ImageFile, Prepared, crops, draw_boxes, key_of, prepare, reduce, source, wake_scenes
+import dans.catalogue
+import dans.prepared
+from dans.catalogue import collage, source, wake_scenes
 from dans.folders import folder
+from dans.frontends import crops, draw_boxes, reduce
 from dans.images import decode
 from dans.parquet import parquet
-from dans.sources import collage
+from dans.prepared import ImageFile, Prepared, key_of, prepare
 from dans.space import DansError, DataConfig
 
 
@@ -184,7 +186,7 @@ def test_second_call_neither_decodes_nor_writes(tmp_path, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(dans.data, "decode", never)
+    monkeypatch.setattr(dans.prepared, "decode", never)
     second = prepare(folder(tmp_path / "photos"), [8, 16], tmp_path / "cache")
     assert second == first and second.key == first.key
     assert (second.images("train") == before).all()
@@ -234,7 +236,7 @@ def test_a_truncated_photograph_is_named_and_nothing_is_left(tmp_path):
 KILLED = """
 import os, sys
 from dataclasses import replace
-from dans.data import prepare
+from dans.prepared import prepare
 from make_data import drawn
 source = drawn(dict(train=200, val=10, test=10))
 def rows():
@@ -303,7 +305,7 @@ def test_temporary_folders_of_living_processes_stay(tmp_path):
 
 def test_space_is_counted_before_anything_is_written(tmp_path, monkeypatch):
     usage = type(shutil.disk_usage(tmp_path))
-    monkeypatch.setattr(dans.data.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 2 * 10**6, 2 * 10**6))
+    monkeypatch.setattr(dans.prepared.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 2 * 10**6, 2 * 10**6))
     refused(
         lambda: prepare(drawn(dict(train=1000, val=10, test=10)), [16], tmp_path / "cache"),
         "needs 3 MB, its disk has 2 MB free",
@@ -330,7 +332,7 @@ def test_a_disk_that_fills_up_in_the_middle(tmp_path, monkeypatch, code, part):
 
 def test_a_real_limit_on_the_size_of_files(tmp_path):
     script = (
-        "import resource, sys; from dans.data import prepare; from make_data import drawn\n"
+        "import resource, sys; from dans.prepared import prepare; from make_data import drawn\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "try: prepare(drawn(), [16], sys.argv[1])\n"
         "except ValueError as e: print(type(e).__name__, e)"
@@ -369,9 +371,9 @@ def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     first = prepared.view("train", DataConfig(16), n=12)
     (path,) = (prepared.folder / "views").iterdir()
     assert (prepared.view("train", DataConfig(16)).images[:12] == first.images).all()
-    plain = dans.data.reduce
+    plain = dans.prepared.reduce
     calls = []
-    monkeypatch.setattr(dans.data, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    monkeypatch.setattr(dans.prepared, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
     prepared.view("train", DataConfig(16), n=20)  # the whole view is there: its first rows
     prepared.view("train", DataConfig(16), n=10**6)
     assert not calls
@@ -385,7 +387,7 @@ def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     def stops(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dans.data, "reduce", stops)
+    monkeypatch.setattr(dans.prepared, "reduce", stops)
     with pytest.raises(KeyboardInterrupt):
         prepared.view("val", DataConfig(16))
     assert [p.name for p in (prepared.folder / "views").iterdir()] == [path.name]
@@ -417,7 +419,7 @@ def test_a_source_that_draws_one_image_twice_is_refused(tmp_path, monkeypatch):
     def stream(n, split, seed, native, far, label_noise):
         return ((np.full((native, native, 3), 7, np.uint8), i % 2, dict(far=0)) for i in range(n))
 
-    monkeypatch.setattr(dans.data.scenes, "stream", stream)
+    monkeypatch.setattr(dans.catalogue.scenes, "stream", stream)
     refused(lambda: prepare(wake_scenes(4, 4, 4, native=32), [16], tmp_path / "cache"), "the same image in two splits")
     assert nothing_left(tmp_path / "cache")
 

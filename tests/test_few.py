@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dans.data import Prepared, prepare, wake_scenes
+from dans.catalogue import wake_scenes
 from dans.few import FEW, candidates, enough, few_images, folds, pool, pooled_scores
 from dans.hardware import Limits, footprint, macs
 from dans.metrics import METRICS
+from dans.prepared import Prepared, prepare
 from dans.score import Scorer, score_subnets, subnet_outputs
 from dans.space import DansError, DataConfig, SearchSpace
-from dans.splits import Source
 from dans.supernet import Recipe, Supernet, batch_at, train_alone
+from dans.survey import Source
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 1, 0, 0, 0))
 SHORT = Recipe(epochs=2, batch=16)

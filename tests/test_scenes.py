@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from dans.shapes import BACKGROUNDS, THINGS
 from PIL import Image
 
 from dans import scenes
-from dans.drawing import BACKGROUNDS, KINDS
 from dans.scenes import COLLAGE_VERSION, HEIGHTS, POOLS, SIDES, SPLITS, VERSION, draw, draw_collage, make, matched
 from dans.space import DansError
 
@@ -133,7 +133,7 @@ def test_attributes_agree(small):
 def test_everything_occurs(small):
     _, labels, a = small
     assert set(a["background"]) == set(BACKGROUNDS) and len(BACKGROUNDS) >= 4
-    assert set(a["subject"][labels == 0]) == set(KINDS) and len(KINDS) >= 8
+    assert set(a["subject"][labels == 0]) == set(THINGS) and len(THINGS) >= 8
     for name in ("dark", "bright", "person_depiction", "non-person_depiction"):
         assert 0 < a[name].mean() < 0.25
 

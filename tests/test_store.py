@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from make_data import drawn, refused
 
-from dans.data import prepare
+from dans.prepared import prepare
 from dans.space import DansError, DataConfig
 from dans.study import RESULT_VERSIONS, Store, Study, key_of, versions_of
 

@@ -21,14 +21,15 @@ from make_data import class_folder, encoded, parquet_file, pixels, refused
 from PIL import Image
 
 import dans.images
-import dans.splits
-from dans.data import check_source, open_source, prepare, source, wake_scenes
+import dans.survey
+from dans.catalogue import check_source, open_source, source, wake_scenes
 from dans.folders import folder
-from dans.images import KINDS, BadImages, bad, bad_images, checked, decode, ends_well, option
+from dans.images import FAULTS, BadImages, bad, bad_images, checked, decode, ends_well, option
 from dans.parquet import parquet
-from dans.sources import wake_vision
+from dans.prepared import prepare
 from dans.space import DansError
 from dans.splits import WORDS, digest, split_names, split_word
+from dans.tfds import wake_vision
 
 
 def holds(path, *names):
@@ -442,7 +443,7 @@ def test_a_remedy_keeps_what_is_left_out_already(tmp_path):
     (path / "cat/0.png").write_bytes(b"")
     (path / "cat/1.png").write_bytes(b"<html>")
     refused(lambda: folder(path, skip_bad="empty"), "cat/1.png", 'skip_bad="empty,webpage"')
-    refused(lambda: folder(path, skip_bad="blurred"), "skip_bad='blurred' is not possible", *KINDS)
+    refused(lambda: folder(path, skip_bad="blurred"), "skip_bad='blurred' is not possible", *FAULTS)
 
 
 def test_damage_inside_is_found_in_preparing_all_at_once(tmp_path):
@@ -490,7 +491,7 @@ def test_whole_files_are_not_decoded(tmp_path, monkeypatch):
         raise AssertionError("decoded")
 
     monkeypatch.setattr(dans.images, "decode", never)
-    monkeypatch.setattr(dans.splits, "decode", never)
+    monkeypatch.setattr(dans.survey, "decode", never)
     assert sum(folder(tmp_path).sizes.values()) == 23
 
 
@@ -500,7 +501,7 @@ def test_without_permission(tmp_path):
     (path / "cat/3.png").chmod(0)
     (path / "dog").chmod(0)
     (path / "cat/4.png").write_bytes(b"")
-    code = "import sys\nfrom dans.sources import folder, parquet\ntry: (parquet if sys.argv[1].endswith('t') else folder)(sys.argv[1])\nexcept ValueError as e: print(e)"
+    code = "import sys\nfrom dans.folders import folder; from dans.parquet import parquet\ntry: (parquet if sys.argv[1].endswith('t') else folder)(sys.argv[1])\nexcept ValueError as e: print(e)"
     run = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 
     def heard(what):
