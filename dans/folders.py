@@ -15,8 +15,8 @@ from unicodedata import normalize
 
 from .images import FOREIGN, SUFFIXES, bad, counted, exists, no_permission, option
 from .space import DansError
-from .splits import SPLITS, WORDS, layout, listed, split_word, words_of
-from .survey import Rules, Source, survey
+from .splits import SPLITS, WORDS, folder_splits, listed, split_word, words_of
+from .survey import ReadOptions, Source, survey
 
 # %% ../nbs/03c_folders.ipynb #b94d7e6a
 JUNK = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
@@ -194,7 +194,7 @@ def places(
     found, tops, loose, out = {}, {}, len(held[()]), []  # tops: folders that hold class folders -> split
     if splits != "none":
         check_links(path, held, left)
-    placed = layout(full, path, splits)
+    placed = folder_splits(full, path, splits)
     pool = splits != "none" and set(placed.values()) == {("train", 0)}
     repeated = check_repeated(full, path) if pool else []
     for p, place in placed.items():
@@ -239,14 +239,14 @@ def folder(
 ) -> Source:  # classes are the folders' names, sorted
     """The images of a folder of class folders. Raises `DansError` for a missing or empty folder, a layout that can be
     read in two ways, fewer than two classes, an image in two splits, and all images that cannot be used in one."""
-    rules = Rules(val, test, seed, max_train, max_val, max_test, skip_bad, duplicates, min_side, splits)
+    options = ReadOptions(val, test, seed, max_train, max_val, max_test, skip_bad, duplicates, min_side, splits)
     path = Path(path)
     if not exists(path) or not path.is_dir():
         raise DansError(f"folder {path} does not exist", "check the path")
     held, left = walk(path)
     if () in left["denied"]:
         raise no_permission(path)
-    found, notes = places(path, held, left, rules.splits)
+    found, notes = places(path, held, left, options.splits)
     classes = sorted(found["train"])
     for split, of_class in found.items():
         odd = sorted(set(of_class) ^ set(classes))
@@ -277,4 +277,4 @@ def folder(
 
     denied = [bad("permission", f"folder {'/'.join(names)}") for names in left["denied"]]
     notes = [*walk_notes(left, "images"), *notes]
-    return survey(path.resolve().name, classes, (), read, len(files), rules, notes, denied)
+    return survey(path.resolve().name, classes, (), read, len(files), options, notes, denied)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMATS', 'SUFFIXES', 'FOREIGN', 'MAX_PIXELS', 'NO_IMAGE', 'FAULTS', 'PAGES', 'option', 'no_permission', 'exists',
            'BadImage', 'bad', 'kind_of', 'BadImages', 'bad_images', 'opened', 'sixteen', 'largest_of_16', 'decode',
-           'jpeg_ends', 'ends_well', 'checked', 'counted']
+           'jpeg_ends', 'ends_well', 'checked', 'counted', 'noted']
 
 # %% ../nbs/03a_images.ipynb #c5ee017b
 import io
@@ -277,3 +277,8 @@ def counted(
     if isinstance(names, Counter):
         return f"{what}: {names.total():,} ({', '.join(f'{name} {n:,}' for name, n in names.most_common(8))})"
     return f"{what}: {len(names):,} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+
+
+def noted(what, names):
+    "A note on them, or none where there are none."
+    return [counted(what, names)] if names else []

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['OTHER_CACHE', 'VERSION', 'key_of', 'atomic', 'alive', 'remove', 'flush', 'raise_disk_error', 'need_space',
-           'ImageFile', 'check_square', 'native_size', 'write_source', 'Prepared', 'read_meta', 'say', 'faults_listed',
-           'prepare', 'split_file', 'attribute_file', 'Split', 'read_view', 'write_view']
+           'ImageFile', 'check_square', 'native_size', 'rows_in_order', 'names_of', 'square_pixels', 'write_source',
+           'Prepared', 'read_meta', 'say', 'faults_listed', 'prepare', 'split_file', 'attribute_file', 'Split',
+           'first_rows', 'read_view', 'write_view']
 
 # %% ../nbs/05_prepared.ipynb #45849a01
 import errno
@@ -171,24 +172,41 @@ def native_size(source, resolutions, native, upscale):
 VERSION = 1  # of the arrays; part of their key, raised when the same source gives other arrays
 
 # %% ../nbs/05_prepared.ipynb #60a750ff
+def rows_in_order(
+    sizes: dict,  # split -> number of images
+) -> dict:  # split -> the row of each image in the arrays, in the order of the source
+    "The fixed random order that images stand in."
+    return {split: np.random.default_rng([VERSION, i]).permutation(n) for i, (split, n) in enumerate(sizes.items())}
+
+
+def names_of(
+    source: Source,
+) -> dict:  # split -> where each image comes from, in the order of the arrays
+    "The way back from the arrays, without a look at an image where the source knows its names."
+    order = {split: iter(rows) for split, rows in rows_in_order(source.sizes).items()}
+    found = {split: np.empty(n, object) for split, n in source.sizes.items()}
+    for split, name in source.names() if source.names else (row[:2] for row in source.rows()):
+        found[split][next(order[split])] = name
+    return found
+
+
+def square_pixels(row, native, fit):
+    "The image of a row of a source at its native size, or the `BadImage` that decoding it ends in."
+    try:
+        image = decode(row[2], row[1])
+    except BadImage as error:
+        return error
+    return reduce(image, native, box=square(image.size, fit))
+
+# %% ../nbs/05_prepared.ipynb #ecb26415
 def write_source(source, native, fit, temp):
-    """Write images, labels and attributes into the new folder `temp`. Returns counts by split and class. Raises
+    """Write images, labels, names and attributes into the new folder `temp`. Returns counts by split and class. Raises
     `BadImages` for all that cannot be decoded."""
     temp.mkdir()
-    sizes, order = source.sizes, {}
-    for i, (split, n) in enumerate(sizes.items()):
-        order[split] = iter(np.random.default_rng([VERSION, i]).permutation(n))
+    sizes, order, faults = source.sizes, {split: iter(r) for split, r in rows_in_order(source.sizes).items()}, []
     labels = {split: np.full(n, -1, np.int64) for split, n in sizes.items()}
+    names = {split: np.empty(n, object) for split, n in sizes.items()}
     attributes = {split: {} for split in sizes}  # name -> a value for each image: less than a dict for each
-
-    def pixels(row):
-        try:
-            image = decode(row[2], row[1])
-        except BadImage as error:
-            return error
-        return reduce(image, native, box=square(image.size, fit))
-
-    faults = []
     with ExitStack() as stack:
         open_ = stack.enter_context
         images = {split: open_(ImageFile(temp / f"{split}.npy", (n, native, native, 3))) for split, n in sizes.items()}
@@ -196,14 +214,15 @@ def write_source(source, native, fit, temp):
         bar = open_(progress_bar(total=sum(sizes.values()), unit="image", desc=f"preparing {source.name}"))
         rows = source.rows()
         while batch := list(itertools.islice(rows, 64)):
-            for (split, _, _, label, values), done in zip(batch, pool.map(pixels, batch)):
+            done = pool.map(lambda row: square_pixels(row, native, fit), batch)
+            for (split, name, _, label, values), pixels in zip(batch, done):
                 i = next(order[split])
-                if isinstance(done, BadImage):
-                    faults.append(done)
+                if isinstance(pixels, BadImage):
+                    faults.append(pixels)
                     continue
-                images[split][i], labels[split][i] = done, label
-                for name, value in values.items():
-                    attributes[split].setdefault(name, [None] * sizes[split])[i] = value
+                images[split][i], labels[split][i], names[split][i] = pixels, label, name
+                for column, value in values.items():
+                    attributes[split].setdefault(column, [None] * sizes[split])[i] = value
             bar.update(len(batch))
     if faults:
         raise bad_images(source.name, faults)
@@ -213,6 +232,8 @@ def write_source(source, native, fit, temp):
         np.save(temp / f"{split}-labels.npy", labels[split])
         if attributes[split]:
             pd.DataFrame(attributes[split]).to_parquet(temp / f"{split}-attributes.parquet")
+    for split, found in (names_of(source) if source.names else names).items():
+        (temp / f"{split}-names.json").write_text(json.dumps(found.tolist()), encoding="utf-8")
     return {split: np.bincount(numbers, minlength=len(source.classes)).tolist() for split, numbers in labels.items()}
 
 # %% ../nbs/05_prepared.ipynb #1e93928f
@@ -360,7 +381,7 @@ def attributes(
     path = attribute_file(self, split)
     return None if path is None else pd.read_parquet(path)
 
-
+# %% ../nbs/05_prepared.ipynb #a8a4c282
 @patch
 def summary(self: Prepared) -> pd.DataFrame:  # one row for each class: train, val, test, share of all
     "Counts by class and split."
@@ -373,6 +394,29 @@ def __repr__(self: Prepared):
     images = f"{sum(self.sizes.values()):,} images of {self.native} px ({self.meta['fit']})"
     lines = [f"{self.meta['source']}: {images}, key {self.key[:8]}", self.summary().to_string()]
     return "\n".join([*lines, *(f"- {note}" for note in self.meta["notes"])])
+
+# %% ../nbs/05_prepared.ipynb #ef904ab4
+@patch
+def names(
+    self: Prepared,
+    split: str,  # "train", "val" or "test"
+    source: Source = None,  # that it was prepared from: needed only where no names were kept
+) -> np.ndarray:  # of str (n,), in the order of the images
+    "Where each image of a split comes from. Raises `DansError` where no names were kept and `source` is missing or another."
+    path = split_file(self, split, "-names.json")
+    if path.exists():
+        return np.array(json.loads(path.read_text(encoding="utf-8")), object)
+    if source is None:
+        raise DansError(
+            f"{self.folder} was prepared before names were kept",
+            f"give the source that it was prepared from: names({split!r}, source)",
+        )
+    if source.key != self.meta["source_key"]:
+        raise DansError(
+            f"{self.folder} was prepared from another source than this {source.name}",
+            "give the source with the same images and options",
+        )
+    return names_of(source)[split]
 
 # %% ../nbs/05_prepared.ipynb #d06b48ab
 @dataclass(frozen=True)
@@ -392,6 +436,13 @@ class Split:
         return None if self.table is None else pd.read_parquet(self.table)[: len(self)]
 
 
+def first_rows(n, total):
+    "How many of `total` rows `n` asks for; None: all. Raises `DansError` for less than one."
+    if n is not None and n < 1:
+        raise DansError(f"{n} images of a split are not possible", "ask for at least one, or give None for all")
+    return total if n is None else min(n, total)
+
+
 @patch
 def view(
     self: Prepared,
@@ -406,7 +457,7 @@ def view(
             f"{data} is larger than the prepared images, {self.native} px",
             f"prepare with {data.resolution} among the resolutions",
         )
-    n = total if n is None else max(1, min(n, total))
+    n = first_rows(n, total)
     paths = [self.folder / "views" / f"{split}-{data}-{rows}.npy" for rows in (total, n)]
     if data == DataConfig(self.native):
         images = native

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'WORDS', 'PLAIN', 'TAIL', 'CHOICES', 'words_of', 'split_word', 'split_names', 'listed', 'unclear',
-           'split_level', 'layout', 'check_level', 'class_level', 'digest', 'cut', 'limited', 'check_disjoint', 'twice',
-           'check_twice', 'check_splits', 'contradictions']
+           'split_level', 'folder_splits', 'check_level', 'class_level', 'digest', 'cut', 'limited', 'check_disjoint',
+           'twice', 'check_twice', 'check_splits', 'contradictions']
 
 # %% ../nbs/03b_splits.ipynb #65993f10
 import hashlib
@@ -98,7 +98,7 @@ def split_level(held):
     return first
 
 # %% ../nbs/03b_splits.ipynb #732ef98b
-def layout(
+def folder_splits(
     held: list,  # folders that hold images, each a tuple of names below `path`
     path,  # what errors call the folder above all of them
     splits: str = "auto",  # "none": all folders are classes; "names": folders named for no split are left out

@@ -9,10 +9,10 @@ __all__ = ['check_features', 'built', 'wake_vision']
 import json
 from pathlib import Path
 
+from .columns import PERSON
 from .images import exists
-from .parquet import PERSON
 from .space import DansError
-from .survey import Rules, Source, survey
+from .survey import ReadOptions, Source, survey
 
 # %% ../nbs/03e_tfds.ipynb #3cc283ef
 def check_features(path):
@@ -84,7 +84,7 @@ def wake_vision(
                 yield split, item, row["image"], int(row["person"]), tuple(values)
 
     total = sum(builder.info.splits[name].num_examples for name in given)
-    rules = Rules(
+    options = ReadOptions(
         seed=seed,
         max_train=max_train,
         max_val=max_val,
@@ -93,4 +93,4 @@ def wake_vision(
         duplicates=duplicates,
         min_side=min_side,
     )
-    return survey("wake_vision", PERSON, columns, read, total, rules)
+    return survey("wake_vision", PERSON, columns, read, total, options)

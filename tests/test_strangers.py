@@ -796,9 +796,9 @@ def test_a_file_is_read_in_small_parts(tmp_path):
     )
     del images
     before, most = pa.total_allocated_bytes(), 0
-    from dans.parquet import parquet_rows
+    from dans.parquet import file_rows
 
-    for _ in parquet_rows([("train", tmp_path / "x.parquet")], "label", "image", ()):
+    for _ in file_rows(tmp_path / "x.parquet", "x", "label", "image", ()):
         most = max(most, pa.total_allocated_bytes() - before)
     assert most < 30_000_000
 
