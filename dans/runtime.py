@@ -23,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .frontends import scaled
 from .metrics import report
-from .quantise import check_images, pixel_table, scaled
+from .quantise import check_images, pixel_table
 from .space import DansError, progress_bar
 from .tflite import ports, read
 
