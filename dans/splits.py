@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'WORDS', 'PLAIN', 'TAIL', 'CHOICES', 'words_of', 'split_word', 'split_names', 'listed', 'unclear',
-           'split_level', 'folder_splits', 'check_level', 'class_level', 'digest', 'cut', 'limited', 'check_disjoint',
-           'twice', 'check_twice', 'check_splits', 'contradictions']
+           'folder_splits', 'digest', 'cut', 'limited', 'check_disjoint', 'twice', 'check_splits', 'contradictions']
 
 # %% ../nbs/03b_splits.ipynb #65993f10
 import hashlib
@@ -87,7 +86,7 @@ def unclear(
     )
 
 
-def split_level(held):
+def _split_level(held):
     "(level, name -> split) of the first level at which all of `held` name a split, train among them; else some."
     first = None, {}
     for level in range(max(map(len, held))):
@@ -104,12 +103,12 @@ def folder_splits(
     splits: str = "auto",  # "none": all folders are classes; "names": folders named for no split are left out
 ) -> dict:  # folder -> (split, number of names above that of its class); None where it is left out
     "Where split and class of each folder stand. Raises `DansError` where that can be read in two ways."
-    level, found = (None, {}) if splits == "none" else split_level(held)
+    level, found = (None, {}) if splits == "none" else _split_level(held)
     if level is None:
         return {p: ("train", 0) for p in held}
     of = {p: found.get(p[level], "") if len(p) > level else "" for p in held}
     above = {p[:level] for p in held if of[p]}
-    check_level(held, of, level, found, path, splits)
+    _check_level(held, of, level, found, path, splits)
     if len(above) > 1:  # splits lie below the classes
         deep = level > 1 or any(len(p) > level + 1 for p in held)
         if deep and splits != "names":
@@ -121,7 +120,7 @@ def folder_splits(
             )
         at = dict.fromkeys(held, 0)
     else:
-        at = {p: class_level(held, p, level, path, splits) for p in held if of[p]}
+        at = {p: _class_level(held, p, level, path, splits) for p in held if of[p]}
     for p in held:
         inside = {split_word(name) for name in p[max(level, at.get(p, 0)) + 1 :]} - {"", of[p]}
         if inside and of[p] and splits != "names":
@@ -129,7 +128,7 @@ def folder_splits(
     return {p: (of[p], at[p]) if of[p] else None for p in held}
 
 
-def check_level(held, of, level, found, path, splits):
+def _check_level(held, of, level, found, path, splits):
     "Raises `DansError` where the names at a level are not each one split, train among them."
     named = listed(found)
     others = {p[level] if len(p) > level else "/".join(p) for p in held if not of[p]}
@@ -143,7 +142,7 @@ def check_level(held, of, level, found, path, splits):
         raise unclear(f"{path} has the folders {named}, two for one split", splits, names=False)
 
 # %% ../nbs/03b_splits.ipynb #fcc24867
-def class_level(held, p, level, path, splits):
+def _class_level(held, p, level, path, splits):
     "Where in `p` its class stands, below the split at `level`. A split's folder inside of itself is passed over."
     while True:
         split = p[level]
@@ -233,7 +232,7 @@ def twice(splits, digests):
     return {d: SPLITS[bits.bit_length() - 1] for d, bits in found.items() if bits & bits - 1}
 
 
-def check_twice(splits, digests, names):
+def _check_twice(splits, digests, names):
     "Raises `DansError` for images in two splits, with their number and the first three."
     found, first, pairs = twice(splits, digests), {}, []
     for split, d, name in zip(splits, digests, names):
@@ -265,7 +264,7 @@ def check_splits(splits, labels, digests, names, classes):
             f"class '{missing[0]}' has no image in train{also}",
             f"add images, remove the class, or raise max_train: {option('max_train', 10_000)}",
         )
-    check_twice(splits, digests, names)
+    _check_twice(splits, digests, names)
 
 
 def contradictions(splits, labels, digests):
