@@ -150,39 +150,18 @@ def collage(
                 wrong = split != "test" and scenes.flip(seed, split, i, label_noise)
                 yield split, f"canvas {i}", image, label ^ wrong, values
 
-    made = [
-        "collage",
-        scenes.SCENES_VERSION,
-        scenes.COLLAGE_VERSION,
-        photos.key,
-        sorted(found),
-        sizes,
-        seed,
-        native,
-        far,
-        label_noise,
-        match_edges,
-    ]
+    versions, drawn = [scenes.SCENES_VERSION, scenes.COLLAGE_VERSION], [seed, native, far, label_noise, match_edges]
+    made = ["collage", *versions, photos.key, sorted(found), sizes, *drawn]
+    key = hashlib.sha256(json.dumps(made).encode()).hexdigest()
     names = [[name for i, name in enumerate(photos.classes) if (i in found) == sign] for sign in (True, False)]
-    notes = (
-        f"photographs: {photos.name}; present: {', '.join(names[0])}; absent: {', '.join(names[1])}",
-        *photos.notes,
-    )
-    return Source(
-        "collage",
-        scenes.COLLAGE_CLASSES,
-        hashlib.sha256(json.dumps(made).encode()).hexdigest(),
-        sizes,
-        native,
-        rows,
-        notes=notes,
-        names=lambda: _numbered("canvas", sizes),
-    )
+    note = f"photographs: {photos.name}; present: {', '.join(names[0])}; absent: {', '.join(names[1])}"
+    where, notes = (lambda: _numbered("canvas", sizes)), (note, *photos.notes)
+    return Source("collage", scenes.COLLAGE_CLASSES, key, sizes, native, rows, notes=notes, names=where)
 
 # %% ../nbs/05a_catalogue.ipynb #462a09c6
 def place(spec, folder="."):
-    """What `spec` names, its paths seen from `folder`: the function that reads it, None for a path, and its first arguments.
-    Raises `DansError` for photographs without a name."""
+    """What `spec` names, its paths seen from `folder`: the function that reads it, None for a path, and its first
+    arguments. Raises `DansError` for photographs without a name."""
     spec = str(spec)
     kind, _, rest = spec.partition(":")
     if spec == "wake_scenes":
@@ -252,8 +231,8 @@ def check_source(
     folder=".",  # that paths in `spec` start from
     **defaults,  # other options; left out where they are not known
 ) -> tuple:  # the reader, its first arguments, options for it, options for `prepare`
-    """What `open_source` would do. Raises `DansError` for an unknown source or option, for a value of another type, and for
-    a `fit` or a native size that cannot be; reads no image."""
+    """What `open_source` would do. Raises `DansError` for an unknown source or option, for a value of another type, and
+    for a `fit` or a native size that cannot be; reads no image."""
     make, args = _reading(spec, folder)
     if make is wake_vision:
         built(*args)

@@ -210,7 +210,7 @@ def _label_values(file, label):
         )
     return found
 
-
+# %% ../nbs/03d_columns.ipynb #8c559b8d
 def split_column(files, schemas, label, splits):
     "The column that says the split of each row, or None, and its values -> split. Raises `DansError` if unclear."
     if splits == "none" or any(split != "train" for split, _ in files):

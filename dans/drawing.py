@@ -139,7 +139,7 @@ class Palette:
     accent: tuple
     pattern: str = "plain"
 
-
+# %% ../nbs/02_drawing.ipynb #e21a397b
 SKINS = (
     (0.06, 0.28, 0.95),
     (0.07, 0.36, 0.88),

@@ -221,6 +221,25 @@ def _places(
     of = {split: {name: sorted(files) for name, files in found[split].items()} for split in SPLITS if split in found}
     return of, notes
 
+# %% ../nbs/03c_folders.ipynb #83bd2999
+def _check_classes(path, found, held):
+    "Raises `DansError` where splits have other class folders than train, or there is one class."
+    classes = sorted(found["train"])
+    for split, of_class in found.items():
+        odd = sorted(set(of_class) ^ set(classes))
+        if odd:
+            more = f"; so {'are' if odd[2:] else 'is'} {listed(odd[1:])}" if odd[1:] else ""
+            raise DansError(
+                f"class '{odd[0]}' is in only one of train and {split}{more}", "give all splits the same class folders"
+            )
+    if len(classes) < 2:
+        inner = [p for p in held if len(p) == 2 and normalize("NFC", p[0]) == classes[0]]
+        raise DansError(
+            f"{path} has one class ('{classes[0]}')",
+            "add a folder for each class to be told apart"
+            + (f", or name the folder {path}/{classes[0]} if those in it are the classes" if inner else ""),
+        )
+
 # %% ../nbs/03c_folders.ipynb #76abfedf
 def folder(
     path,  # holds CLASS/image files, or {train,val,test}/CLASS/image files
@@ -247,20 +266,7 @@ def folder(
         raise no_permission(path)
     found, notes = _places(path, held, left, options.splits)
     classes = sorted(found["train"])
-    for split, of_class in found.items():
-        odd = sorted(set(of_class) ^ set(classes))
-        if odd:
-            more = f"; so {'are' if odd[2:] else 'is'} {listed(odd[1:])}" if odd[1:] else ""
-            raise DansError(
-                f"class '{odd[0]}' is in only one of train and {split}{more}", "give all splits the same class folders"
-            )
-    if len(classes) < 2:
-        inner = [p for p in held if len(p) == 2 and normalize("NFC", p[0]) == classes[0]]
-        raise DansError(
-            f"{path} has one class ('{classes[0]}')",
-            "add a folder for each class to be told apart"
-            + (f", or name the folder {path}/{classes[0]} if those in it are the classes" if inner else ""),
-        )
+    _check_classes(path, found, held)
     files = [(split, p, label) for split in found for label, name in enumerate(classes) for p in found[split][name]]
 
     def read():

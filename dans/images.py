@@ -91,7 +91,7 @@ FAULTS = {  # kind -> of several images, of one image, what helps
     "contradiction": ("in two classes", "is in two classes", "delete {it} from one of them"),
 }
 
-
+# %% ../nbs/03a_images.ipynb #deadd3df
 class BadImage(DansError):
     "An image that cannot be used: `name`, and its `kind` of fault, one of `FAULTS`."
 
@@ -148,7 +148,7 @@ class BadImages(DansError):
             return self
         return BadImages(self.what, f"{self.remedy}; all of them are named in {path}", self.source, self.found, path)
 
-
+# %% ../nbs/03a_images.ipynb #b2d38476
 def bad_images(
     source: str,  # name of the source
     found: list,  # of `BadImage`, at least one

@@ -8,6 +8,7 @@ __all__ = ['ENDINGS', 'file_split', 'file_rows', 'parquet']
 # %% ../nbs/03d_parquet.ipynb #5fbf8917
 import re
 from collections import Counter
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def file_rows(path, item, label, image, attributes):
 
 # %% ../nbs/03d_parquet.ipynb #5e36e366
 def _row_places(files, root, image, column, given):
-    "Yields where each row comes from: its file below `root`, its number, and the path that was noted beside its image."
+    "Yields where each row comes from: its file below `root`, its number, the path noted beside its image."
     for _, path in files:
         shown = path.name if path == root else path.relative_to(root).as_posix()
         try:
@@ -159,6 +160,28 @@ def _noted_values(batch, image, column):
     "The path beside each image, and the value of `column`; texts without a name give nothing."
     names = batch[image].field("path").to_pylist() if image else repeat("")
     return zip(names, batch[column].to_pylist() if column else repeat(""))
+
+# %% ../nbs/03d_parquet.ipynb #25b11e6a
+def _number(item, value, known, numbers):
+    "Number of the class of a row; None or below 0 where it has none. Raises `DansError` for a number without a name."
+    try:
+        name = class_of(value, known)
+    except IndexError:
+        raise DansError(f"{item} has label {value}", f"use labels from 0 to {len(known) - 1}") from None
+    if name is not None:
+        return numbers[name]
+    return None if isinstance(value, str | bytes) else value
+
+# %% ../nbs/03d_parquet.ipynb #c676e7a0
+def _labelled(files, names, classes, label, image, attributes, column, given):
+    "Yields (split, name, bytes or `BadImage`, class number, attribute values) of the rows that have a split."
+    places, numbers = _shown_names(files), {name: i for i, name in enumerate(classes)}
+    asked = (*attributes, column) if column and column not in attributes else attributes
+    for (split, file), known in zip(files, names):
+        for item, content, value, extra in file_rows(file, places[file], label, image, asked):
+            split = given.get(extra[asked.index(column)]) if column else split
+            if split:
+                yield split, item, content, _number(item, value, known, numbers), extra[: len(attributes)]
 
 # %% ../nbs/03d_parquet.ipynb #5b910efc
 def parquet(
@@ -191,23 +214,7 @@ def parquet(
         other.append(f"column '{column}' says the split of each row; not to use it: {option('splits', 'none')}")
     if len(classes) == 1:
         raise DansError(f"{path} has one class ('{classes[0]}')", "add rows of the other classes")
-    number, shown = {name: i for i, name in enumerate(classes)}, _shown_names(files)
-    asked = (*attributes, column) if column and column not in attributes else attributes
-
-    def read():
-        for (split, path), known in zip(files, names):
-            for item, content, value, extra in file_rows(path, shown[path], label, image, asked):
-                if column:
-                    split = given.get(extra[asked.index(column)])
-                    if not split:
-                        continue
-                try:
-                    name = class_of(value, known)
-                except IndexError:
-                    raise DansError(f"{item} has label {value}", f"use labels from 0 to {len(known) - 1}") from None
-                none = None if isinstance(value, str | bytes) else value
-                yield split, item, content, none if name is None else number[name], extra[: len(attributes)]
-
+    read = partial(_labelled, files, names, classes, label, image, attributes, column, given)
     total = sum(pq.read_metadata(file).num_rows for _, file in files)
     return survey(
         path.resolve().stem,

@@ -291,6 +291,25 @@ def faults_listed(
     except BadImages as error:
         raise error.listed(folder) from None
 
+# %% ../nbs/05_prepared.ipynb #b9b0e032
+def _meta(source, key, native, fit, counts, folder):
+    "What `meta.json` says of the arrays in `folder`: what made them, what they hold, and how long each file is."
+    return dict(
+        key=key,
+        version=ARRAYS_VERSION,
+        source=source.name,
+        source_key=source.key,
+        classes=source.classes,
+        sizes=source.sizes,
+        counts=counts,
+        notes=source.notes,
+        native=native,
+        fit=fit,
+        filter="Pillow BILINEAR, antialiased",
+        versions=dict(pillow=PIL.__version__, numpy=np.__version__),
+        files={p.name: p.stat().st_size for p in sorted(folder.iterdir())},
+    )
+
 # %% ../nbs/05_prepared.ipynb #33ccd478
 def prepare(
     source: Source,  # what to read
@@ -320,22 +339,7 @@ def prepare(
         again = f"nothing of {source.name} is prepared yet; the same call starts it again"
         with faults_listed(faults or cache_dir), stoppable(lambda: again), atomic(folder) as temp:
             counts = _write_source(source, size, fit, temp)
-            files = {p.name: p.stat().st_size for p in sorted(temp.iterdir())}
-            meta = dict(
-                key=key,
-                version=ARRAYS_VERSION,
-                source=source.name,
-                source_key=source.key,
-                classes=source.classes,
-                sizes=source.sizes,
-                counts=counts,
-                notes=source.notes,
-                native=size,
-                fit=fit,
-                filter="Pillow BILINEAR, antialiased",
-                versions=dict(pillow=PIL.__version__, numpy=np.__version__),
-                files=files,
-            )
+            meta = _meta(source, key, size, fit, counts, temp)
             (temp / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     meta = read_meta(folder)
     if meta is None:
@@ -402,7 +406,7 @@ def names(
     split: str,  # "train", "val" or "test"
     source: Source = None,  # that it was prepared from: needed only where no names were kept
 ) -> np.ndarray:  # of str (n,), in the order of the images
-    "Where each image of a split comes from. Raises `DansError` where no names were kept and `source` is missing or another."
+    "Where each image of a split comes from. Raises `DansError` where `source` is needed, and missing or another."
     path = _split_file(self, split, "-names.json")
     if path.exists():
         return np.array(json.loads(path.read_text(encoding="utf-8")), object)
@@ -435,7 +439,7 @@ class Split:
         "What else the source says about the images."
         return None if self.table is None else pd.read_parquet(self.table)[: len(self)]
 
-
+# %% ../nbs/05_prepared.ipynb #6e7bb763
 def first_rows(n, total):
     "How many of `total` rows `n` asks for; None: all. Raises `DansError` for less than one."
     if n is not None and n < 1:

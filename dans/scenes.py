@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
+from fastcore.basics import patch
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from .drawing import Palette, Pen, bar, between, cloth, hsv, palette, panel, pick, shade
@@ -131,23 +132,27 @@ class Stage:
         thing(p, self.rng, self.split, kind, 0.6)
         return kind
 
-    def clutter(self, x, height, front):
-        "Draws distractors behind a subject of `height` at `x`, or in front of it but beside."
-        for _ in range(pick(self.rng, (0, 0, 1) if front else (0, 1, 2, 3))):
-            u, t, kind = self.rng.random(), self.rng.random(), pick(self.rng, list(THINGS))
-            h = height + (1.1 - height) * t * t if front else 0.13 + (max(height, 0.3) - 0.13) * t
-            if front and (h < height or abs(u - x) < 0.22 * (h + height)):
-                continue
-            p = self.stand(u, h)
-            p = replace(p, size=h * THINGS[kind][1] * between(self.rng, 0.85, 1.15))
-            thing(p, self.rng, self.split, kind, 0.85)
-
-    def occlude(self, x, height):
-        "Draws something low in front of a subject of `height` at `x`."
-        kind = pick(self.rng, ("bin", "chair", "plant", "hydrant", "dog", "car"))
-        p = self.stand(x + between(self.rng, -0.25, 0.25) * height, height, shadow=0)
-        p = replace(p, y=min(1.02, p.y + 0.02), size=between(self.rng, 0.25, 0.5) * min(height, 0.9))
+# %% ../nbs/03_scenes.ipynb #ca703216
+@patch
+def clutter(self: Stage, x, height, front):
+    "Draws distractors behind a subject of `height` at `x`, or in front of it but beside."
+    for _ in range(pick(self.rng, (0, 0, 1) if front else (0, 1, 2, 3))):
+        u, t, kind = self.rng.random(), self.rng.random(), pick(self.rng, list(THINGS))
+        h = height + (1.1 - height) * t * t if front else 0.13 + (max(height, 0.3) - 0.13) * t
+        if front and (h < height or abs(u - x) < 0.22 * (h + height)):
+            continue
+        p = self.stand(u, h)
+        p = replace(p, size=h * THINGS[kind][1] * between(self.rng, 0.85, 1.15))
         thing(p, self.rng, self.split, kind, 0.85)
+
+
+@patch
+def occlude(self: Stage, x, height):
+    "Draws something low in front of a subject of `height` at `x`."
+    kind = pick(self.rng, ("bin", "chair", "plant", "hydrant", "dog", "car"))
+    p = self.stand(x + between(self.rng, -0.25, 0.25) * height, height, shadow=0)
+    p = replace(p, y=min(1.02, p.y + 0.02), size=between(self.rng, 0.25, 0.5) * min(height, 0.9))
+    thing(p, self.rng, self.split, kind, 0.85)
 
 # %% ../nbs/03_scenes.ipynb #73ec90ce
 def sensor(image, rng, native):
@@ -245,8 +250,8 @@ def _end_with_parent():
 
 
 def _mapped(one, n, workers):
-    """`one(i)` for i below `n`, in order, by `workers` processes. Forking is quickest, but not safe beside the threads of a backend, and a process
-    started afresh would run a plain script again: there, one process."""
+    """`one(i)` for i below `n`, in order, by `workers` processes. Forking is quickest, but not safe beside the threads of
+    a backend, and a process started afresh would run a plain script again: there, one process."""
     main = sys.modules["__main__"]
     fork = sys.platform == "linux" and not {"tensorflow", "jax", "torch"} & sys.modules.keys()
     script = hasattr(main, "__file__") and getattr(main, "__spec__", None) is None

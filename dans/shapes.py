@@ -121,24 +121,10 @@ def person(p, rng, look, ink, pose):
     if garment in ("skirt", "dress", "coat"):
         long, flare = (0.7, 0.1) if garment == "coat" else (0.95, 0.14)
         u, v = ((a + b) / 2 for a, b in zip(*knees))
-        panel(
-            p,
-            (0, 0.03),
-            (u * 0.8, min(-0.06, v) * long),
-            0.085 * fat * wide,
-            flare * fat,
-            ink.bottom if garment == "skirt" else ink.top,
-        )
-    panel(
-        p,
-        (0, -0.03),
-        (neck[0], neck[1] + 0.012),
-        0.088 * fat * wide,
-        0.118 * wide * (0.8 + 0.2 * fat),
-        ink.top,
-        ink.pattern,
-        ink.accent,
-    )
+        hem, fill = (u * 0.8, min(-0.06, v) * long), ink.bottom if garment == "skirt" else ink.top
+        panel(p, (0, 0.03), hem, 0.085 * fat * wide, flare * fat, fill)
+    waist, chest = 0.088 * fat * wide, 0.118 * wide * (0.8 + 0.2 * fat)
+    panel(p, (0, -0.03), (neck[0], neck[1] + 0.012), waist, chest, ink.top, ink.pattern, ink.accent)
     bar(p, neck, top, 0.05, 0.05, ink.skin)
     head(p, top, r, ink, style, facing)
     if not side:

@@ -222,7 +222,7 @@ def check_disjoint(seen, split, name, d):
             "delete one of them, or give one pool of images to be split by content",
         )
 
-
+# %% ../nbs/03b_splits.ipynb #397d8d9e
 def twice(splits, digests):
     "Digest -> the last split that holds it, of the images in more than one."
     found = defaultdict(int)

@@ -45,6 +45,23 @@ def built(data_dir):
         )
     return path
 
+# %% ../nbs/03e_tfds.ipynb #aaa427c2
+def _rows(builder, given, columns):
+    "Yields (split, name, bytes, label, attribute values), in the order of the files."
+    import tensorflow_datasets as tfds
+
+    for name, split in given.items():
+        rows = builder.as_dataset(
+            name,
+            shuffle_files=False,
+            decoders=dict(image=tfds.decode.SkipDecoding()),
+            read_config=tfds.ReadConfig(interleave_cycle_length=1),
+        )
+        for row in tfds.as_numpy(rows):
+            item = f"{name} {row['filename'].decode()}"
+            values = (v.decode() if isinstance(v, bytes) else int(v) for v in map(row.get, columns))
+            yield split, item, row["image"], int(row["person"]), tuple(values)
+
 # %% ../nbs/03e_tfds.ipynb #485d0674
 def wake_vision(
     data_dir,  # data folder of TensorFlow Datasets, which holds wake_vision/1.0.0
@@ -70,19 +87,6 @@ def wake_vision(
             raise DansError(f"{path} has no split '{split}'", f"it has {', '.join(builder.info.splits)}")
     columns = tuple(sorted(set(builder.info.features) - {"image", "person"}))
 
-    def read():
-        for name, split in given.items():
-            rows = builder.as_dataset(
-                name,
-                shuffle_files=False,
-                decoders=dict(image=tfds.decode.SkipDecoding()),
-                read_config=tfds.ReadConfig(interleave_cycle_length=1),
-            )
-            for row in tfds.as_numpy(rows):
-                item = f"{name} {row['filename'].decode()}"
-                values = (v.decode() if isinstance(v, bytes) else int(v) for v in map(row.get, columns))
-                yield split, item, row["image"], int(row["person"]), tuple(values)
-
     total = sum(builder.info.splits[name].num_examples for name in given)
     options = ReadOptions(
         seed=seed,
@@ -93,4 +97,4 @@ def wake_vision(
         duplicates=duplicates,
         min_side=min_side,
     )
-    return survey("wake_vision", PERSON, columns, read, total, options)
+    return survey("wake_vision", PERSON, columns, lambda: _rows(builder, given, columns), total, options)

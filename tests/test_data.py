@@ -408,7 +408,7 @@ def test_views_do_not_enlarge_unless_asked(tmp_path):
 
 
 def forget_names(prepared):
-    "`prepared` as it was before names were kept: neither files of them nor a word on these in meta.json."
+    "`prepared` as before names were kept: without their files, and not a word on these in meta.json."
     files = {name: n for name, n in prepared.meta["files"].items() if not name.endswith("-names.json")}
     for path in prepared.folder.glob("*-names.json"):
         path.unlink()
@@ -417,8 +417,8 @@ def forget_names(prepared):
     return Prepared(prepared.folder, prepared.upscale, meta)
 
 
-def leads_back(found, cache, content_of, count=None):
-    "Prepare `found`; each name leads to the bytes of the very image, now and where names were not kept. Gives the names."
+def leads_back(found, cache, content_of):
+    "Prepare `found`: each name leads to the very image, also where names were not kept. Gives the names."
     prepared = prepare(found, [8, 16], cache)
     names = {split: prepared.names(split) for split in prepared.sizes}
     for split, of in names.items():

@@ -894,7 +894,7 @@ def test_every_option_that_a_remedy_names_is_one():
         for name in inspect.signature(make).parameters
     }
     named = set()
-    for module in ("images", "splits", "folders", "parquet", "sources", "data"):
+    for module in "images splits survey folders columns parquet tfds prepared catalogue".split():
         text = (Path(dans.images.__file__).parent / f"{module}.py").read_text()
         named |= set(re.findall(r"option\([\"'](\w+)[\"'],", text))
     assert len(named) >= 10 and named <= known, named - known
