@@ -20,7 +20,8 @@ PARAMETERS = 'preset:str = "quick"\nout_dir:str = "runs/quick"\nseed:int = 0'
 TRAIN = """
 import sys
 import keras, matplotlib, numpy as np, pandas as pd
-from dans.data import prepare, wake_scenes
+from dans.catalogue import wake_scenes
+from dans.prepared import prepare
 from dans.space import Architecture, DataConfig, System
 from dans.study import Study
 from dans.supernet import Recipe, train_alone

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.killable import main
-from dans.data import prepare, wake_scenes
+from dans.catalogue import wake_scenes
 from dans.files import canonical, sha256
 from dans.folders import folder as class_folders
 from dans.hardware import Limits, macs
+from dans.prepared import prepare
 from dans.search import Budget, ExhaustiveSearch, Kept, evolution, random_search, winner
 from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.store import Store

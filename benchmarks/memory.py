@@ -12,11 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.harness import Sizes, noise
-from dans.data import Prepared, prepare, wake_scenes
+from dans.catalogue import wake_scenes
 from dans.deploy import export
 from dans.elastic import keras_model
 from dans.hardware import Limits
 from dans.house import DansError
+from dans.prepared import Prepared, prepare
 from dans.quantise import quantise
 from dans.score import Scorer
 from dans.search import Budget, evolution

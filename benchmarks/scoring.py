@@ -8,8 +8,10 @@ from scipy.optimize import nnls
 
 from benchmarks.harness import Sizes, check_equal, contest, noise, one_in, seconds_of, subnets, work_of
 from benchmarks.traced_list import TracedList
-from dans.data import prepare, wake_scenes
+from dans.catalogue import wake_scenes
 from dans.elastic import Calibrated, extract, weight_shapes
+from dans.frontends import scaled
+from dans.prepared import prepare
 from dans.score import score_subnets, tree_logits
 from dans.space import DataConfig, SearchSpace, System
 from dans.study import Study
@@ -87,7 +89,7 @@ def tree_against_list(sizes: Sizes):
 
 def tree_against_models(sizes: Sizes):
     def opponent(net, calibration, images):
-        calibration, images = (x / np.float32(127.5) - 1 for x in (calibration, images))
+        calibration, images = (scaled(x) for x in (calibration, images))
 
         def alone(system):
             model = plain_model(net.weights, system)

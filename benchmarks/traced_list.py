@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from benchmarks.harness import seconds_of
 from dans.elastic import EPSILON, block_name, tensors, weight_shapes
+from dans.frontends import scaled
 from dans.space import Architecture, System, network
 
 
@@ -107,7 +108,7 @@ def _logits(weights, seen, asked, channels, depths, stages):
         return channels[2 + 3 * number], channels[3 + 3 * number], channels[4 + 3 * number]
 
     def pixels(parts):
-        return [tf.cast(x, tf.float32) / 127.5 - 1 for x in parts]
+        return [scaled(tf.cast(x, tf.float32)) for x in parts]
 
     through = _Pass(weights, pixels(seen), pixels(asked))
     through.normed(

@@ -6,6 +6,7 @@ import numpy as np
 from benchmarks.harness import Sizes, contest, noise, seconds_of
 from benchmarks.scoring import plain_model
 from dans.elastic import initial_weights
+from dans.frontends import scaled
 from dans.house import DansError
 from dans.supernet import Layout, as_rgb, extremes, trainer
 
@@ -28,7 +29,7 @@ def step_against_fit(sizes: Sizes):
         losses = []
         first = [
             seconds_of(lambda: losses.append(step())),
-            seconds_of(lambda: losses.append(model.train_on_batch(images / np.float32(127.5) - 1, labels))),
+            seconds_of(lambda: losses.append(model.train_on_batch(scaled(images), labels))),
         ]
         if not np.isclose(*map(float, losses), rtol=1e-3):
             raise DansError(
@@ -36,7 +37,7 @@ def step_against_fit(sizes: Sizes):
                 "a speed without equal results means nothing: mend the code first",
             )
         steps = int(np.clip(sizes.pass_seconds / min(seconds_of(step) for _ in range(3)), 2, 200))
-        pixels, truth = np.concatenate([images / np.float32(127.5) - 1] * steps), np.tile(labels, steps)
+        pixels, truth = np.concatenate([scaled(images)] * steps), np.tile(labels, steps)
 
         def fit(model=model, pixels=pixels, truth=truth):
             model.fit(pixels, truth, batch_size=sizes.batch, shuffle=False, verbose=0)

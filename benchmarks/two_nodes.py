@@ -13,8 +13,9 @@ import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
-from dans.data import prepare, wake_scenes
+from dans.catalogue import wake_scenes
 from dans.house import DansError
+from dans.prepared import prepare
 from dans.score import score_subnets
 from dans.space import SearchSpace
 from dans.study import Study

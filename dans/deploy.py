@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
-from .data import open_source
+from .catalogue import open_source
 from .files import atomic, versions
 from .hardware import KERNELS, MARGIN, Footprint, footprint, show_bytes, show_macs
 from .house import DansError, run_command, stoppable
@@ -194,7 +194,7 @@ def model_card(
     device: Device | None = None,  # a board that holds the model
     kernels: str | None = None,  # kernel library on that board
     npu: str | None = None,  # an Ethos-U as Vela names it, like "ethos-u55-128"
-    fit: str | None = None,  # how images became square: "crop" or "squash", as in `dans.data.prepare`
+    fit: str | None = None,  # how images became square: "crop" or "squash", as in `dans.prepared.prepare`
 ) -> dict:  # what `model_card.json` holds
     """All that is known of a model file. Raises `DansError` for a board that does not hold it, where no measurements carry a latency that is
     asked for, and as `npu_estimate` does."""
@@ -388,7 +388,7 @@ def export(
     device: Device | None = None,  # a board, which must hold the model; with `kernels`, the card gives a latency
     kernels: str | None = None,  # kernel library, as in `dans.boards.speeds`
     npu: str | None = None,  # an Ethos-U as Vela names it, for its estimate
-    fit: str | None = None,  # how images became square: "crop" or "squash", as in `dans.data.prepare`
+    fit: str | None = None,  # how images became square: "crop" or "squash", as in `dans.prepared.prepare`
 ) -> Path:  # the folder
     """Write model.tflite, model_data.h and .cc, model_card.json and .md, example_input.bin and example_output.bin. Raises `DansError` for a file
     that `read` refuses, an image that does not fit, a board that does not hold the model, a model that the runtime cannot run, and a disk that
@@ -473,13 +473,13 @@ def _measured(card):
 def export_model(
     model: str,  # path of a `.tflite` or `.keras` file
     folder: str,  # where to write
-    data: str | None = None,  # data source, as in `dans.data.source`
+    data: str | None = None,  # data source, as in `dans.catalogue.source`
     classes=(),  # names of the outputs; default: those of the data
     calibration: int = 300,  # training images for quantisation
     device: str | None = None,  # a board, as `board_named` finds it
     kernels: str | None = None,  # kernel library on it
     npu: str | None = None,  # an Ethos-U, like "ethos-u55-128"
-    options: dict | None = None,  # of the data source and its preparation, as for `dans.data.open_source`
+    options: dict | None = None,  # of the data source and its preparation, as for `dans.catalogue.open_source`
 ) -> Path:  # the folder
     "What the command does. Raises `DansError` for bad input before any work."
     path, board = Path(model), board_named(device) if device is not None else None

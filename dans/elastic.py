@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .backend import check_keras
-from .data import Split
+from .frontends import scaled
 from .house import quietly
+from .prepared import Split
 from .space import Architecture, Block, DataConfig, System, network
 
 # %% ../nbs/08_elastic.ipynb #53e92f7b
@@ -256,8 +257,8 @@ def stem_of(
     norm,  # how to normalise: `batch_norm`, `Calibrating()` or `Calibrated(...)`
     precision="float32",  # of the activations, here and in what follows
 ):  # features (n, h/2, w/2, channels)
-    "The first convolution. Pixels become x / 127.5 - 1, as in the paper."
-    x, kernel = ops.cast(ops.cast(images, "float32") / 127.5 - 1.0, precision), weights["stem/kernel"][..., :channels]
+    "The first convolution, of pixels as `scaled` has them."
+    x, kernel = ops.cast(scaled(ops.cast(images, "float32")), precision), weights["stem/kernel"][..., :channels]
     if images.shape[-1] == 1:
         kernel = ops.sum(kernel, 2, keepdims=True)
     return ops.relu6(_norm(weights, "stem", conv2d(x, kernel, 2), channels, norm))

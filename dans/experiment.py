@@ -5,23 +5,24 @@
 # %% auto #0
 __all__ = ['MANY', 'Experiment', 'batch_for', 'Training', 'Sharing', 'Trained']
 
-# %% ../nbs/18b_experiment.ipynb #24eebe19
+# %% ../nbs/18b_experiment.ipynb #48f3d8f4
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from fastcore.basics import patch
 
-from .data import Prepared, prepare, source
+from .catalogue import source
 from .files import key_of, keyed
 from .hardware import macs
+from .prepared import Prepared, prepare
 from .rank import proxy
 from .score import score_subnets
 from .space import Architecture, SearchSpace, System
 from .study import Study, whole
 from .supernet import Recipe, Supernet, extremes, train_alone
 
-# %% ../nbs/18b_experiment.ipynb #84cf6659
+# %% ../nbs/18b_experiment.ipynb #14b5b05d
 class Experiment:
     "What runs share: a study, a search space, prepared images and a seed."
 
@@ -79,7 +80,7 @@ class Experiment:
         "Systems spread over data configuration, ending stage and MACs."
         return self.space.spread(n, np.random.default_rng(seeds), lambda s: macs(s, self.classes), without=without)
 
-# %% ../nbs/18b_experiment.ipynb #a33acf25
+# %% ../nbs/18b_experiment.ipynb #09f96d87
 MANY = 20_000  # training images from which on batches are larger
 
 
@@ -101,7 +102,7 @@ def macs_of_a_step(
     steps = (net.draw(np.random.default_rng([1, t]), recipe) for t in range(2000))
     return np.mean([sum(macs(system, self.classes) for system in drawn) for drawn in steps])
 
-# %% ../nbs/18b_experiment.ipynb #4159b62a
+# %% ../nbs/18b_experiment.ipynb #6b1159b7
 def _weighted(class_weights):
     "In keys, only where it is asked for."
     return dict(class_weights=class_weights) if class_weights else {}
@@ -131,7 +132,7 @@ def training(
 @patch
 def key(
     self: Experiment,
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `PIECES`
     piece: Training,  # what is trained
 ) -> str:  # 64 hexadecimal digits
     "The key under which a training is kept."
@@ -141,7 +142,7 @@ def key(
 @patch
 def alone(
     self: Experiment,
-    kind: str,  # of the pieces, one of `KINDS`
+    kind: str,  # of the pieces, one of `PIECES`
     wanted: list,  # of `Training`
     judge,  # (system, model, state) -> row, or (row, files)
     share=(0, 1),  # as for `Study.pieces`
@@ -164,7 +165,7 @@ def alone(
 
     return self.study.pieces(kind, whats, compute, "stand-alone trainings", "training", share, known)
 
-# %% ../nbs/18b_experiment.ipynb #60746eab
+# %% ../nbs/18b_experiment.ipynb #5a43e891
 @dataclass(frozen=True)
 class Sharing:
     "A supernet, and which of its systems are scored."
@@ -179,7 +180,7 @@ class Sharing:
 @patch
 def shared(
     self: Experiment,
-    kind: str,  # of the pieces, one of `KINDS`
+    kind: str,  # of the pieces, one of `PIECES`
     wanted: list,  # of `Sharing`
     judge,  # (sharing, supernet) -> row
     share=(0, 1),  # as for `Study.pieces`
@@ -204,7 +205,7 @@ def shared(
 
     return self.study.pieces(kind, whats, compute, "supernets", "supernet", share)
 
-# %% ../nbs/18b_experiment.ipynb #700dcead
+# %% ../nbs/18b_experiment.ipynb #553c63b8
 @dataclass(frozen=True)
 class Trained:
     "A supernet that is kept."
@@ -254,7 +255,7 @@ def supernet(
     [trained] = self.supernets([(self.prepared, recipe)], **options)
     return trained
 
-# %% ../nbs/18b_experiment.ipynb #b481f61c
+# %% ../nbs/18b_experiment.ipynb #77a08af1
 @patch
 def scores(
     self: Experiment,
@@ -306,7 +307,7 @@ def untrained(
 @patch
 def subnets(
     self: Experiment,
-    kind: str,  # of the pieces, one of `KINDS`
+    kind: str,  # of the pieces, one of `PIECES`
     trained: Trained,  # whose subnets are judged
     systems: list,  # which of them
     judge,  # system -> row

@@ -12,11 +12,11 @@ from hashlib import sha256
 
 import numpy as np
 
-from .data import Prepared, Split
 from .files import data_key
 from .hardware import Limits, check_limits
 from .house import DansError
 from .metrics import METRICS, metric_named
+from .prepared import Prepared, Split, first_rows
 from .space import DataConfig, SearchSpace
 
 # %% ../nbs/10a_few.ipynb #cd8f84c0
@@ -98,13 +98,17 @@ class Fold:
         "Class numbers of a split."
         return self._pool(split, self.prepared.labels)[:]
 
+    def names(self, split: str, source=None) -> np.ndarray:  # of str (n,); source: as for `Prepared.names`
+        "Where each image of a split comes from."
+        return self._pool(split, lambda part: self.prepared.names(part, source))[:]
+
     def view(
         self, split: str, data: DataConfig, n: int = None
     ) -> Split:  # n: at most the first n rows, a random sample
         "A split as a network sees it."
         if split not in self.rows:
             return self.prepared.view(split, data, n)
-        n = None if n is None else max(1, n)
+        n = first_rows(n, self.sizes[split])
         views = {part: self.prepared.view(part, data) for part in ("train", "val")}
         images, labels = (
             self._pool(split, of, n)[:] for of in (lambda part: views[part].images, lambda part: views[part].labels)

@@ -17,12 +17,13 @@ from math import isfinite
 from pathlib import Path
 
 from .boards import board_named
-from .data import place, prepare
+from .catalogue import place
 from .folders import folder as folder_reader
 from .house import DansError, check_known
 from .images import exists
 from .metrics import METRICS, metric_named
 from .parquet import parquet
+from .prepared import prepare
 from .space import MIN_RESOLUTION, SPACES
 
 # %% ../nbs/17a_parameters.ipynb #f8fc4ef7
@@ -171,7 +172,7 @@ RULES = {  # (name, type)
 
 # %% ../nbs/17a_parameters.ipynb #c4ab48e7
 def _leads_somewhere(spec, folder):
-    "Is `spec` a name that `dans.data.source` takes, with a path that exists where it has one? Raises `DansError` where a folder forbids to look."
+    "Is `spec` a name that `dans.catalogue.source` takes, with a path that exists where it has one? Raises `DansError` where a folder forbids to look."
     if spec in ("", "collage"):  # the latter's path is in the environment
         return bool(spec)
     _, args = place(spec, folder)

@@ -30,7 +30,6 @@ from .proof import prove
 from .reproduction import OPTIONS, Reproduction
 from .space import SPACES
 from .study import PRESETS, RUNNER
-from .study import PRESETS as SPACES
 
 # %% ../nbs/21_reproduce.ipynb #023f6015
 class _Terminal:
@@ -248,8 +247,8 @@ def reproduce(
 
 # %% ../nbs/21_reproduce.ipynb #b73ead73
 def _check_images(study, steps):
-    "Raises `DansError` where preset own would search on drawn images, and as `dans.data.check_source` does."
-    from dans.data import check_source
+    "Raises `DansError` where preset own would search on drawn images, and as `dans.catalogue.check_source` does."
+    from dans.catalogue import check_source
 
     for item, action, _ in steps:
         default, values = described(study.root / item.notebook).get("data"), study.parameters(item)

@@ -23,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .frontends import scaled
 from .house import DansError, progress_bar
 from .metrics import report
-from .quantise import check_images, pixel_table, scaled
+from .quantise import check_images, pixel_table
 from .tflite import ports, read
 
 # %% ../nbs/15_runtime.ipynb #a839e86a

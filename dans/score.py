@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import Prepared
 from dans.elastic import (
     EPSILON,
     block_name,
@@ -35,6 +34,7 @@ from dans.elastic import (
 from .hardware import macs, operators
 from .house import DansError, Diverged, progress_bar
 from .metrics import METRICS, metric_named
+from .prepared import Prepared
 from .space import Architecture, Block, DataConfig, System, network
 from .supernet import Recipe, Supernet, train_alone
 

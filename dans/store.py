@@ -113,7 +113,7 @@ def _get(self: Store, kind, what):
 @patch
 def find(
     self: Store,
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `PIECES`
     what: dict,  # what determines the piece, as for `key_of`
 ) -> dict | None:  # its row, or None where it is not recorded
     "The row of a finished piece."
@@ -124,7 +124,7 @@ def find(
 @patch
 def record(
     self: Store,
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `PIECES`
     what: dict,  # what determines the piece, as for `key_of`
     row: dict,  # results: numbers and text, arrays become lists
     seconds: float = 0.0,  # what the piece took
@@ -151,7 +151,7 @@ def record(
 @patch
 def file(
     self: Store,
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `PIECES`
     what: dict,  # what determines the piece, as for `key_of`
     name: str,  # the name that `record` was given
 ) -> Path:  # where the file stands; do not write to it
@@ -168,7 +168,7 @@ def file(
 @patch
 def once(
     self: Store,
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `PIECES`
     what: dict,  # what determines the piece, as for `key_of`
     compute,  # () -> row, or (row, files) as for `record`; called where the piece is not there
 ) -> dict:  # its row
@@ -185,7 +185,7 @@ def once(
 @patch
 def many(
     self: Store,
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `PIECES`
     whats: list,  # what determines each piece, as for `key_of`
     compute,  # numbers of the pieces that are not there -> their rows, in that order
 ) -> list:  # the row of each piece
@@ -214,7 +214,7 @@ def many(
 @patch
 def rows(
     self: Store,
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `PIECES`
 ) -> pd.DataFrame:  # one row a piece: the entries of `what`, those of its row, and `seconds`
     "All pieces of one kind at its present version, in the order of recording."
     if not self.path.exists():

@@ -164,7 +164,7 @@ def write(
 @patch
 def checkpoint(
     self: Study,
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `PIECES`
     what: dict,  # what determines the piece, as for `key_of`
 ) -> Path:  # removed when `pieces` has recorded the piece
     "Where the training of a piece keeps its state, to go on from there; nobody goes on with other number formats of Keras."
@@ -216,7 +216,7 @@ def _compute(self: Study, kind, wanted, compute, rows, desc, unit, share):
 @patch
 def pieces(
     self: Study,
-    kind: str,  # of the pieces, one of `KINDS`
+    kind: str,  # of the pieces, one of `PIECES`
     wanted: dict,  # piece -> what determines it, as for `key_of`
     compute,  # piece -> its row, or (row, files) as for `Store.record`
     desc: str = "pieces",  # on the bar

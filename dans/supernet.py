@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from .data import Prepared, crops, draw_boxes
 from dans.elastic import (
     batch_norm,
     block_name,
@@ -33,9 +32,11 @@ from dans.elastic import (
     tensors,
     weight_shapes,
 )
+from .frontends import crops, draw_boxes
 from .hardware import macs
 from .house import DansError, Diverged, progress_bar, stoppable
 from .metrics import class_weights as balanced_weights
+from .prepared import Prepared
 from .space import Architecture, DataConfig, SearchSpace, System, network
 from .state import Average, State, resumed
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from dans.house import DansError
-from dans.splits import Source, digest
+from dans.splits import digest
+from dans.survey import Source
 
 LABELS = (
     "depiction",

@@ -9,8 +9,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from dans.data import prepare, wake_scenes
+from dans.catalogue import wake_scenes
 from dans.elastic import calibrate, subnet_logits, tensors
+from dans.prepared import prepare
 from dans.score import score_subnets, tree_logits
 from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.state import State

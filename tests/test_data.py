@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,18 +11,23 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from make_data import class_folder, drawn, encoded, parquet_file, photos, pixels, refused, wake_vision_parquet
 from PIL import Image
 
+import dans.catalogue
 import dans.data
-from dans.data import ImageFile, Prepared, crops, draw_boxes, prepare, reduce, source, wake_scenes
+import dans.prepared
+from dans.catalogue import collage, source, wake_scenes
 from dans.files import mine
 from dans.folders import folder
+from dans.frontends import crops, draw_boxes, reduce
 from dans.house import DansError
 from dans.images import decode
 from dans.parquet import parquet
-from dans.sources import collage
+from dans.prepared import ImageFile, Prepared, prepare
 from dans.space import DataConfig
 
 
@@ -186,7 +192,7 @@ def test_second_call_neither_decodes_nor_writes(tmp_path, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(dans.data, "decode", never)
+    monkeypatch.setattr(dans.prepared, "decode", never)
     second = prepare(folder(tmp_path / "photos"), [8, 16], tmp_path / "cache")
     assert second == first and second.key == first.key
     assert (second.images("train") == before).all()
@@ -236,7 +242,7 @@ def test_a_truncated_photograph_is_named_and_nothing_is_left(tmp_path):
 KILLED = """
 import os, sys
 from dataclasses import replace
-from dans.data import prepare
+from dans.prepared import prepare
 from make_data import drawn
 source = drawn(dict(train=200, val=10, test=10))
 def rows():
@@ -305,7 +311,7 @@ def test_temporary_folders_of_living_processes_stay(tmp_path):
 
 def test_space_is_counted_before_anything_is_written(tmp_path, monkeypatch):
     usage = type(shutil.disk_usage(tmp_path))
-    monkeypatch.setattr(dans.data.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 2 * 10**6, 2 * 10**6))
+    monkeypatch.setattr(dans.prepared.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 2 * 10**6, 2 * 10**6))
     refused(
         lambda: prepare(drawn(dict(train=1000, val=10, test=10)), [16], tmp_path / "cache"),
         "needs 3 MB, its disk has 2 MB free",
@@ -332,7 +338,7 @@ def test_a_disk_that_fills_up_in_the_middle(tmp_path, monkeypatch, code, part):
 
 def test_a_real_limit_on_the_size_of_files(tmp_path):
     script = (
-        "import resource, sys; from dans.data import prepare; from make_data import drawn\n"
+        "import resource, sys; from dans.prepared import prepare; from make_data import drawn\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "try: prepare(drawn(), [16], sys.argv[1])\n"
         "except ValueError as e: print(type(e).__name__, e)"
@@ -373,9 +379,9 @@ def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     first = prepared.view("train", DataConfig(16), n=12)
     (path,) = (prepared.folder / "views").iterdir()
     assert (prepared.view("train", DataConfig(16)).images[:12] == first.images).all()
-    plain = dans.data.reduce
+    plain = dans.prepared.reduce
     calls = []
-    monkeypatch.setattr(dans.data, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    monkeypatch.setattr(dans.prepared, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
     prepared.view("train", DataConfig(16), n=20)  # the whole view is there: its first rows
     prepared.view("train", DataConfig(16), n=10**6)
     assert not calls
@@ -389,7 +395,7 @@ def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     def stops(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dans.data, "reduce", stops)
+    monkeypatch.setattr(dans.prepared, "reduce", stops)
     with pytest.raises(KeyboardInterrupt):
         prepared.view("val", DataConfig(16))
     assert [p.name for p in (prepared.folder / "views").iterdir()] == [path.name]
@@ -399,7 +405,144 @@ def test_views_do_not_enlarge_unless_asked(tmp_path):
     prepared = prepare(drawn(), [16], tmp_path)
     refused(lambda: prepared.view("val", DataConfig(48)), "48px-rgb is larger than the prepared images, 32 px", "48")
     refused(lambda: prepared.view("dev", DataConfig(16)), "no split 'dev'", "train, val, test")
+    refused(lambda: prepared.view("val", DataConfig(16), 0), "0 images of a split", "None for all")
     assert prepare(drawn(), [16], tmp_path, upscale=True).view("val", DataConfig(48)).images.shape[1] == 48
+
+
+# --- the way back
+
+
+def forget_names(prepared):
+    "`prepared` as before names were kept: without their files, and not a word on these in meta.json."
+    files = {name: n for name, n in prepared.meta["files"].items() if not name.endswith("-names.json")}
+    for path in prepared.folder.glob("*-names.json"):
+        path.unlink()
+    meta = prepared.meta | dict(files=files)
+    (prepared.folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    return Prepared(prepared.folder, prepared.upscale, meta)
+
+
+def leads_back(found, cache, content_of):
+    "Prepare `found`: each name leads to the very image, also where names were not kept. Gives the names."
+    prepared = prepare(found, [8, 16], cache)
+    names = {split: prepared.names(split) for split in prepared.sizes}
+    for split, of in names.items():
+        assert len(of) == prepared.sizes[split] == len(set(of))
+        for name, image, label in zip(of, prepared.images(split), prepared.labels(split)):
+            seen = decode(content_of(name)).crop((4, 0, 36, 32))
+            assert (np.asarray(seen) == image).all(), name
+            assert " row " in name or prepared.classes[label] in name.split("/")
+    key, arrays = prepared.key, {p.name: p.read_bytes() for p in prepared.folder.glob("*.npy")}
+    older = forget_names(prepared)
+    assert prepare(found, [8, 16], cache) == older and older.key == key  # still whole: not prepared anew
+    assert {p.name: p.read_bytes() for p in older.folder.glob("*.npy")} == arrays
+    assert not list(older.folder.glob("*-names.json"))
+    for split, of in names.items():
+        refused(lambda split=split: older.names(split), "before names were kept", f"names('{split}', source)")
+        assert older.names(split, found).tolist() == of.tolist()
+    return names
+
+
+@pytest.mark.parametrize(
+    "options", [{}, dict(seed=3, max_train=20, max_test=4), dict(val=0.3, test=0.3, max_val=4), dict(min_side=32)]
+)
+def test_a_name_leads_to_the_file_of_a_folder(tmp_path, options):
+    path = class_folder(tmp_path / "photos", ("cat", "dog", "owl"), n=12)
+    (path / "dog" / "small.png").write_bytes(encoded(1, 40, 20))
+    options = dict(skip_bad="small") | options if "min_side" in options else options
+    if "min_side" not in options:
+        (path / "dog" / "small.png").unlink()
+    (path / "owl" / "copy of 3.png").write_bytes((path / "owl" / "3.png").read_bytes())
+    names = leads_back(folder(path, **options), tmp_path / "cache", lambda name: (path / name).read_bytes())
+    assert names["train"].tolist() != sorted(names["train"])
+    assert "dog/small.png" not in {name for of in names.values() for name in of}
+
+
+def test_a_name_leads_to_the_file_where_copies_were_dropped(tmp_path):
+    path = class_folder(tmp_path / "photos" / "Training", n=10)
+    class_folder(tmp_path / "photos" / "Testing", n=5, first=500)
+    for i in range(3):
+        (tmp_path / "photos" / "Testing" / "cat" / f"seen{i}.png").write_bytes((path / "cat" / f"{i}.png").read_bytes())
+    (path / "dog" / "cut.png").write_bytes(encoded(77)[:-30])
+    found = folder(tmp_path / "photos", duplicates="drop", skip_bad="truncated", max_train=12)
+    root = tmp_path / "photos"
+    names = leads_back(found, tmp_path / "cache", lambda name: (root / name).read_bytes())
+    assert {name for name in names["test"] if "seen" in name} == {f"Testing/cat/seen{i}.png" for i in range(3)}
+    assert not {f"Training/cat/{i}.png" for i in range(3)} & {*names["train"], *names["val"]}
+
+
+def test_a_name_of_any_bytes_comes_back(tmp_path):
+    path = class_folder(tmp_path / "photos", n=9)
+    for odd in (b"caf\xe9.png", "\u65e5\u672c\n.png".encode()):
+        (path / "cat" / os.fsdecode(odd)).write_bytes(encoded(len(odd) + 70))
+    found = folder(path)
+    names = leads_back(found, tmp_path / "cache", lambda name: (path / name).read_bytes())
+    assert {os.fsencode(n).count(b"caf\xe9") for of in names.values() for n in of} == {0, 1}
+
+
+@pytest.mark.parametrize("options", [{}, dict(max_train=8, seed=2), dict(splits="none", val=0.3)])
+def test_a_name_leads_to_the_row_of_a_parquet_file(tmp_path, options):
+    for sub, first in (("a", 0), ("b", 100)):  # two files of one name
+        (tmp_path / "pq" / sub).mkdir(parents=True)
+        parquet_file(tmp_path / "pq" / sub / "part.parquet", [0, 1, -1, 1, 0] * 5, first)
+    first_of = dict(a=0, b=100)
+
+    def content(name):
+        file, _, number, path = name.split(" ")
+        assert file.endswith("/part.parquet") and path == f"({number}.png)" and int(number) % 5 != 2
+        return encoded(first_of[file[0]] + int(number))
+
+    names = leads_back(parquet(tmp_path / "pq", **options), tmp_path / "cache", content)
+    assert {name[0] for name in names["train"]} == {"a", "b"}
+
+
+def test_a_name_leads_to_the_row_where_a_column_says_the_split(tmp_path):
+    said = ["train", "test", "extra", "validation", None] * 8
+    path = parquet_file(tmp_path / "x.parquet", [0, 1] * 20, columns=dict(split=pa.array(said)))
+    names = leads_back(parquet(path, splits="names"), tmp_path / "cache", lambda name: encoded(int(name.split(" ")[2])))
+    for i, place in enumerate(("train", "test", None, "val")):
+        if place:
+            assert sorted(int(name.split(" ")[2]) for name in names[place]) == list(range(i, 40, 5))
+
+
+def test_rows_without_a_path_have_file_and_number(tmp_path):
+    said = pa.array(["train", "train", "test", "none"] * 10)
+    table = pa.table(dict(image=[encoded(i) for i in range(40)], label=[0, 1] * 20, split=said))
+    pq.write_table(table, tmp_path / "x.parquet")
+    for options in (dict(splits="none"), dict(splits="names")):
+        found = parquet(tmp_path / "x.parquet", **options)
+        names = leads_back(found, tmp_path / "cache", lambda name: encoded(int(name.split(" ")[2])))
+        assert all(re.fullmatch(r"x\.parquet row \d+", name) for of in names.values() for name in of)
+
+
+def test_drawn_images_are_named_by_split_and_number(tmp_path):
+    people = prepare(wake_scenes(12, 4, 4, seed=5, native=32), [16], tmp_path)
+    for split in people.sizes:
+        for name, image in zip(people.names(split), people.images(split)):
+            number, of = re.fullmatch(r"scene (\d+) of (\w+)", name).groups()
+            assert of == split and (dans.catalogue.scenes.draw(5, split, int(number), 32)[0] == image).all()
+    class_folder(tmp_path / "photos", n=30)
+    found = collage(tmp_path / "photos", n_train=9, n_val=4, n_test=4, native=32)
+    made, canvas = prepare(found, [16], tmp_path), {(s, n): image for s, n, image, *_ in found.rows()}
+    for name, image in zip(made.names("val"), made.images("val")):
+        assert (canvas["val", name.removesuffix(" of val")] == image).all()
+    older = forget_names(made)
+    assert older.names("val", found).tolist() == made.names("val", found).tolist()
+
+
+def test_a_source_that_knows_no_places_is_asked_row_by_row(tmp_path):
+    prepared = prepare(drawn(), [16], tmp_path)
+    for name, image in zip(prepared.names("val"), prepared.images("val")):
+        assert (image == pixels(1000 + int(name.split()[1]), 32, 32)).all()
+    older = forget_names(prepared)
+    assert older.names("val", drawn()).tolist() == [f"val {i}" for i in older.attributes("val")["index"]]
+
+
+def test_names_of_another_source_are_refused(tmp_path):
+    class_folder(tmp_path / "photos")
+    older = forget_names(prepare(folder(tmp_path / "photos"), [16], tmp_path / "cache"))
+    refused(lambda: older.names("val", folder(tmp_path / "photos", seed=1)), "another source than this photos")
+    refused(lambda: older.names("dev"), "no split 'dev'", "train, val, test")
 
 
 # --- sources
@@ -421,7 +564,7 @@ def test_a_source_that_draws_one_image_twice_is_refused(tmp_path, monkeypatch):
     def stream(n, split, seed, native, far, label_noise):
         return ((np.full((native, native, 3), 7, np.uint8), i % 2, dict(far=0)) for i in range(n))
 
-    monkeypatch.setattr(dans.data.scenes, "stream", stream)
+    monkeypatch.setattr(dans.catalogue.scenes, "stream", stream)
     refused(lambda: prepare(wake_scenes(4, 4, 4, native=32), [16], tmp_path / "cache"), "the same image in two splits")
     assert nothing_left(tmp_path / "cache")
 

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dans import drawing
-from dans.drawing import BACKGROUNDS, KINDS, POSES, Pen, colours, palette, person
+from dans.drawing import Pen, palette
+from dans.shapes import BACKGROUNDS, POSES, THINGS, colours, person
 
 BLANK = (1, 2, 3)
 FOOT = 0.9
@@ -35,7 +36,7 @@ def a_thing(kind, seed, natural=1):
     def draw(p):
         rng = np.random.default_rng(seed)
         ink = palette(rng)
-        KINDS[kind][0](p, rng, rng, colours(rng, ink, kind, natural), ink)
+        THINGS[kind][0](p, rng, rng, colours(rng, ink, kind, natural), ink)
 
     return draw
 
@@ -50,7 +51,7 @@ def test_a_person_stands_on_the_ground(pose):
         assert right - left < 1.2 * 0.6
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", THINGS)
 def test_a_distractor_fits_its_height(kind):
     for seed in range(8):
         left, right, top, bottom = extent(paint(a_thing(kind, seed)))

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from make_data import refused
 
-from dans.data import Prepared, prepare, wake_scenes
+from dans.catalogue import wake_scenes
 from dans.few import FEW, candidates, enough, few_images, folds, pool, pooled_scores
 from dans.hardware import Limits, footprint, macs
 from dans.house import DansError
 from dans.metrics import METRICS
+from dans.prepared import Prepared, prepare
 from dans.score import Scorer, score_subnets, subnet_outputs
 from dans.space import DataConfig, SearchSpace
-from dans.splits import Source
 from dans.supernet import Recipe, Supernet, batch_at, train_alone
+from dans.survey import Source
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 1, 0, 0, 0))
 SHORT = Recipe(epochs=2, batch=16)
@@ -125,7 +127,12 @@ def test_a_fold_shows_the_images_themselves(prepared):
             np.testing.assert_array_equal(shown, np.concatenate([of(prepared, "train"), of(prepared, "val")])[rows])
         np.testing.assert_array_equal(part.images(split)[5], part.images(split)[:][5])
         np.testing.assert_array_equal(part.view(split, MONO, 4).images, part.view(split, MONO).images[:4])
-        assert len(part.view(split, MONO, 10**6)) == len(rows) and len(part.view(split, MONO, 0)) == 1
+        assert len(part.view(split, MONO, 10**6)) == len(rows)
+        refused(lambda split=split: part.view(split, MONO, 0), "0 images of a split")
+        assert (
+            part.names(split).tolist() == np.concatenate([prepared.names(s) for s in ("train", "val")])[rows].tolist()
+        )
+    assert part.names("test").tolist() == prepared.names("test").tolist()
     assert part.view("test", MONO, 5).images.tolist() == prepared.view("test", MONO, 5).images.tolist()
     assert (part.classes, part.native, part.meta["fit"]) == (prepared.classes, prepared.native, "crop")
     with pytest.raises(AttributeError):

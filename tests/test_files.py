@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dans.data import wake_scenes
+from dans.catalogue import wake_scenes
 from dans.files import (
     RESTS_ON,
     RESULT_VERSIONS,

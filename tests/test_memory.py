@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dans.data import ImageFile, Prepared, read_meta
+from dans.prepared import ImageFile, Prepared, read_meta
 
 LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np, tensorflow as tf
 from dans.data import Prepared, prepare, read_meta; from dans.splits import Source
+from dans.prepared import Prepared, prepare, read_meta
+from dans.survey import Source
 from dans.score import Scorer
 from dans.space import DataConfig, SearchSpace
 from dans.supernet import Recipe, Supernet, batch_at

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from dans.data import check_source
+from dans.catalogue import check_source
 from dans.house import DansError
 from dans.manifest import load_manifest
 from dans.parameters import RULES, Parameter, check_kernel, check_values, described, filled, image_options

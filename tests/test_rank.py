@@ -496,8 +496,9 @@ def test_costs_add_networks_tuning_and_fitted_trainings():
 def test_the_proxy_is_the_determinant_of_shared_bits(tmp_path):
     import keras
 
-    from dans.data import prepare, wake_scenes
+    from dans.catalogue import wake_scenes
     from dans.elastic import initial_weights, keras_model
+    from dans.prepared import prepare
 
     system = next(s for s in JUDGING if s.arch.ending == 3 and s.data.color == "rgb")
     prepared = prepare(wake_scenes(n_train=8, n_val=4, n_test=4, seed=0), [system.data.resolution], tmp_path)

@@ -10,11 +10,22 @@ import pytest
 from PIL import Image
 
 from dans import scenes
-from dans.drawing import BACKGROUNDS, KINDS
 from dans.house import DansError
-from dans.scenes import COLLAGE_VERSION, HEIGHTS, POOLS, SIDES, SPLITS, VERSION, draw, draw_collage, make, matched
+from dans.scenes import (
+    COLLAGE_VERSION,
+    HEIGHTS,
+    POOLS,
+    SCENES_VERSION,
+    SIDES,
+    draw,
+    draw_collage,
+    make,
+    matched_photos,
+)
+from dans.shapes import BACKGROUNDS, THINGS
+from dans.splits import SPLITS
 
-GOLDEN = {  # VERSION 1, with the locked versions of numpy and Pillow: first 16 digits of sha256
+GOLDEN = {  # SCENES_VERSION 1, with the locked versions of numpy and Pillow: first 16 digits of sha256
     (0, "train", 0): "13d8b2ab6a598b94",
     (0, "train", 1): "60a7453542c7030e",
     (0, "val", 2): "e7dd941127041a38",
@@ -44,7 +55,7 @@ def small():
 
 @pytest.mark.parametrize("case", GOLDEN)
 def test_golden(case):
-    assert VERSION == 1, "a new version needs new hashes"
+    assert SCENES_VERSION == 1, "a new version needs new hashes"
     assert digest(*case) == GOLDEN[case]
 
 
@@ -97,7 +108,7 @@ def test_assets_of_splits_are_disjoint(monkeypatch):
 
     monkeypatch.setattr(np.random, "default_rng", spy)
     used = {}
-    for split in SPLITS:
+    for split in POOLS:
         seen.clear()
         for i in range(60):
             draw(0, split, i, native=8)
@@ -110,7 +121,7 @@ def test_assets_of_splits_are_disjoint(monkeypatch):
 
 def test_pools_are_disjoint_and_nonempty():
     spans = sorted(POOLS.values())
-    assert set(POOLS) == set(SPLITS) and all(first < end for first, end in spans)
+    assert tuple(POOLS) == SPLITS and all(first < end for first, end in spans)
     assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:]))
 
 
@@ -133,7 +144,7 @@ def test_attributes_agree(small):
 def test_everything_occurs(small):
     _, labels, a = small
     assert set(a["background"]) == set(BACKGROUNDS) and len(BACKGROUNDS) >= 4
-    assert set(a["subject"][labels == 0]) == set(KINDS) and len(KINDS) >= 8
+    assert set(a["subject"][labels == 0]) == set(THINGS) and len(THINGS) >= 8
     for name in ("dark", "bright", "person_depiction", "non-person_depiction"):
         assert 0 < a[name].mean() < 0.25
 
@@ -334,9 +345,9 @@ def test_matched_photographs_have_one_ratio_of_edges():
         )
 
     lists = some(400, 0.8), some(300, 0.3)
-    a, b = matched(*lists)
+    a, b = matched_photos(*lists)
     assert abs(upright(lists[0]) - upright(lists[1])) > 0.4 and abs(upright(a) - upright(b)) < 0.06
     assert len(a) == len(b) > 150
     for part, whole in zip((a, b), lists):
         assert len({id(p) for p in part}) == len(part) and {id(p) for p in part} <= {id(p) for p in whole}
-    assert [len(x) for x in matched(lists[0][:3], lists[1][:9])] == [3, 3]
+    assert [len(x) for x in matched_photos(lists[0][:3], lists[1][:9])] == [3, 3]

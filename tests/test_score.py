@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import dans.score
-from dans.data import prepare, wake_scenes
+from dans.catalogue import wake_scenes
 from dans.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
 from dans.hardware import macs
 from dans.house import DansError, progress_bar
 from dans.metrics import METRICS
+from dans.prepared import prepare
 from dans.score import (
     ROOT,
     Scorer,

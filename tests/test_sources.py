@@ -28,12 +28,14 @@ from make_data import (
 from PIL import Image
 
 from dans import scenes
+from dans.catalogue import collage
+from dans.columns import PERSON
 from dans.folders import folder
 from dans.images import MAX_PIXELS, decode
-from dans.parquet import PERSON, parquet
+from dans.parquet import parquet
 from dans.scenes import draw_collage
-from dans.sources import collage, wake_vision
 from dans.splits import cut, digest, limited
+from dans.tfds import wake_vision
 
 
 def by_split(source):

@@ -10,11 +10,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from dans.data import prepare
 from dans.hardware import Limits
+from dans.prepared import prepare
 from dans.search import Budget, random_search
 from dans.space import SearchSpace
-from dans.splits import Source
+from dans.survey import Source
 
 PIECES = """
     import time

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from make_data import drawn, refused
 
-from dans.data import prepare
 from dans.files import RESULT_VERSIONS, key_of, versions_of
 from dans.house import DansError
+from dans.prepared import prepare
 from dans.space import DataConfig
 from dans.store import Store
 from dans.study import Study

@@ -21,14 +21,15 @@ from make_data import class_folder, encoded, parquet_file, pixels, refused
 from PIL import Image
 
 import dans.images
-import dans.splits
-from dans.data import check_source, open_source, prepare, source, wake_scenes
+import dans.survey
+from dans.catalogue import check_source, open_source, source, wake_scenes
 from dans.folders import folder
 from dans.house import DansError
-from dans.images import KINDS, BadImages, bad, bad_images, checked, decode, ends_well, option
+from dans.images import FAULTS, BadImages, bad, bad_images, checked, decode, ends_well, option
 from dans.parquet import parquet
-from dans.sources import wake_vision
+from dans.prepared import prepare
 from dans.splits import WORDS, digest, split_names, split_word
+from dans.tfds import wake_vision
 
 
 def holds(path, *names):
@@ -442,7 +443,7 @@ def test_a_remedy_keeps_what_is_left_out_already(tmp_path):
     (path / "cat/0.png").write_bytes(b"")
     (path / "cat/1.png").write_bytes(b"<html>")
     refused(lambda: folder(path, skip_bad="empty"), "cat/1.png", 'skip_bad="empty,webpage"')
-    refused(lambda: folder(path, skip_bad="blurred"), "skip_bad='blurred' is not possible", *KINDS)
+    refused(lambda: folder(path, skip_bad="blurred"), "skip_bad='blurred' is not possible", *FAULTS)
 
 
 def test_damage_inside_is_found_in_preparing_all_at_once(tmp_path):
@@ -490,7 +491,7 @@ def test_whole_files_are_not_decoded(tmp_path, monkeypatch):
         raise AssertionError("decoded")
 
     monkeypatch.setattr(dans.images, "decode", never)
-    monkeypatch.setattr(dans.splits, "decode", never)
+    monkeypatch.setattr(dans.survey, "decode", never)
     assert sum(folder(tmp_path).sizes.values()) == 23
 
 
@@ -795,9 +796,9 @@ def test_a_file_is_read_in_small_parts(tmp_path):
     )
     del images
     before, most = pa.total_allocated_bytes(), 0
-    from dans.parquet import parquet_rows
+    from dans.parquet import file_rows
 
-    for _ in parquet_rows([("train", tmp_path / "x.parquet")], "label", "image", ()):
+    for _ in file_rows(tmp_path / "x.parquet", "x", "label", "image", ()):
         most = max(most, pa.total_allocated_bytes() - before)
     assert most < 30_000_000
 
@@ -893,7 +894,7 @@ def test_every_option_that_a_remedy_names_is_one():
         for name in inspect.signature(make).parameters
     }
     named = set()
-    for module in ("images", "splits", "folders", "parquet", "sources", "data"):
+    for module in "images splits survey folders columns parquet tfds prepared catalogue".split():
         text = (Path(dans.images.__file__).parent / f"{module}.py").read_text()
         named |= set(re.findall(r"option\([\"'](\w+)[\"'],", text))
     assert len(named) >= 10 and named <= known, named - known

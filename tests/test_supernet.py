@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from dans.data import prepare, wake_scenes
+from dans.catalogue import wake_scenes
 from dans.elastic import (
     EPSILON,
     _by_shifts,
@@ -25,10 +25,11 @@ from dans.elastic import (
 )
 from dans.house import DansError, Diverged
 from dans.metrics import confusion, recall
+from dans.prepared import prepare
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.splits import Source
 from dans.state import Average, State
 from dans.supernet import Layout, PerConfig, Recipe, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale
+from dans.survey import Source
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3))

@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from make_data import class_folder, encoded, refused, wake_vision_tfds
 
-from dans.data import prepare
 from dans.deploy import _loaded, export_model
 from dans.folders import folder
 from dans.images import MAX_PIXELS, decode
 from dans.parquet import parquet
-from dans.sources import wake_vision
+from dans.prepared import prepare
 from dans.state import State
 from dans.store import Store
 from dans.supernet import Supernet
+from dans.tfds import wake_vision
 from dans.tflite import read
 
 MODULES = sorted((Path(__file__).parent.parent / "dans").glob("*.py"))
