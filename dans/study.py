@@ -47,7 +47,8 @@ def find_root(
             return folder
     raise DansError(
         "there is no paper.yml here or in a folder above",
-        "run this inside a checkout (papermill: --cwd CHECKOUT); to get one, git clone the repository that pip show dans names",
+        "run this inside a checkout (papermill: --cwd CHECKOUT); "
+        "to get one, git clone the repository that pip show dans names",
     )
 
 # %% ../nbs/18_study.ipynb #a558acc7
@@ -63,7 +64,8 @@ class Study:
         root: Path = None,  # the checkout; default: the one that the working folder lies in
         executor: str = "local",  # where `pieces` are computed: "local", or "ray", as `dans.executor.executor` takes it
     ):
-        "Raises `DansError` for an unknown preset or executor, where it may not write into `out_dir`, and as `check_kernel` does."
+        """Raises `DansError` for an unknown preset or executor, where it may not write into `out_dir`, and as
+        `check_kernel` does."""
         check_kernel()
         check_known([preset], PRESETS, "preset")
         self.preset, self.root = preset, Path(root or find_root()).resolve()
@@ -79,7 +81,8 @@ class Study:
         if self.committed and by_hand:
             raise DansError(
                 "a notebook that is run by hand would replace committed rows and figures",
-                "leave out_dir empty: what is new goes to runs/cpu, and what is not there is read from the committed rows",
+                "leave out_dir empty: what is new goes to runs/cpu, "
+                "and what is not there is read from the committed rows",
             )
         # reads committed rows where there are none of its own
         self.borrows = preset == "cpu" and not out_dir and by_hand
@@ -91,18 +94,24 @@ class Study:
         self.executor = named_executor(executor)
         self._read = {}
 
-    def __repr__(self):
-        return f"{type(self).__name__}({self.preset!r} in {self.show(self.out)!r})"
+# %% ../nbs/18_study.ipynb #2da2b3cd
+@patch
+def __repr__(self: Study):
+    return f"{type(self).__name__}({self.preset!r} in {self.show(self.out)!r})"
 
-    def show(self, path) -> str:  # for messages: from the checkout's root where it lies in it
-        "`path`, short."
-        path = Path(path)
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
-    def results(self, name: str) -> Path:  # name: STUDY/NAME
-        "Where the rows `name` are read."
-        own, committed = (folder / "results" / f"{name}.csv" for folder in (self.out, self.root))
-        return committed if self.borrows and committed.is_file() and not own.is_file() else own
+@patch
+def show(self: Study, path) -> str:  # for messages: from the checkout's root where it lies in it
+    "`path`, short."
+    path = Path(path)
+    return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+@patch
+def results(self: Study, name: str) -> Path:  # name: STUDY/NAME
+    "Where the rows `name` are read."
+    own, committed = (folder / "results" / f"{name}.csv" for folder in (self.out, self.root))
+    return committed if self.borrows and committed.is_file() and not own.is_file() else own
 
 # %% ../nbs/18_study.ipynb #da7cfcaa
 def commit(
@@ -166,8 +175,18 @@ def checkpoint(
     kind: str,  # a step, one of `RESULT_VERSIONS`
     what: dict,  # what determines the piece, as for `key_of`
 ) -> Path:  # removed when `pieces` has recorded the piece
-    "Where the training of a piece keeps its state, to go on from there; nobody goes on with other number formats of Keras."
+    "Where the training of a piece keeps its state; nobody goes on with other number formats of Keras."
     return self.work / "partial" / f"{kind}-{sha256(key_of(kind, what) + canonical(settings()))[:16]}.npz"
+
+# %% ../nbs/18_study.ipynb #f1633e63
+def _checked(share):
+    "`share` where it is possible. Raises `DansError` where it is not."
+    if not 0 <= share[0] < share[1]:
+        raise DansError(
+            f"share {list(share)} is not possible",
+            "write [i, n] with i from 0 to n - 1, such as [0, 2] and [1, 2] for two processes",
+        )
+    return share
 
 # %% ../nbs/18_study.ipynb #e6196294
 @patch
@@ -181,14 +200,11 @@ def pieces(
     share=(0, 1),  # (i, n): compute each n-th piece from the i-th on; other processes compute the others
     known: dict = None,  # key, first 16 digits -> row of pieces that need no store
 ) -> list:  # row of each; None for pieces of other shares that are not there yet
-    """The rows of all pieces, in order, computed and recorded where they are not there yet. Where a training diverges, its row is
-    {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as the executor does."""
-    first, step = share
-    if not 0 <= first < step:
-        raise DansError(
-            f"share {list(share)} is not possible",
-            "write [i, n] with i from 0 to n - 1, such as [0, 2] and [1, 2] for two processes",
-        )
+    """The rows of all pieces, in order, computed and recorded where they are not there yet. Where a training diverges,
+    its row is {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as the executor
+    does."""
+    first, step = _checked(share)
+    where, again = f"kept in {self.show(self.store.folder)}", "the same run goes on from there"
     rows = [(known or {}).get(key_of(kind, what)[:16]) or self.store.find(kind, what) for what in whats]
     for what in (what for what, row in zip(whats, rows) if row is not None):
         self.checkpoint(kind, what).unlink(missing_ok=True)  # of a run that was killed just after it had recorded
@@ -203,12 +219,10 @@ def pieces(
                 yield i
 
     def kept():
-        return f"{there()} of {len(rows)} {desc} are kept in {self.show(self.store.folder)}; the same run goes on from there"
+        return f"{there()} of {len(rows)} {desc} are {where}; {again}"
 
     if there() < len(rows):
-        to_terminal(
-            f"{desc}: each is kept in {self.show(self.store.folder)} when it is finished; if you stop this run, the same run goes on from there"
-        )
+        to_terminal(f"{desc}: each is {where} when it is finished; if you stop this run, {again}")
     with progress_bar(total=len(rows), initial=there(), desc=desc, unit=unit) as bar, stoppable(kept):
         for i, made, seconds in self.executor(compute, missing()):
             if isinstance(made, Diverged):
@@ -275,8 +289,8 @@ def _how_to_compute(
         ""
         if known
         else (
-            f'{id} is not part of preset {study.preset}, but of {", ".join(presets)}: set preset = "cpu" and out_dir = "" '
-            f"for the committed rows, or take preset {preset} and "
+            f"{id} is not part of preset {study.preset}, but of {', '.join(presets)}: "
+            f'set preset = "cpu" and out_dir = "" for the committed rows, or take preset {preset} and '
         )
     )
     return f"{first}compute it: {' or '.join(ways)}"
