@@ -149,7 +149,8 @@ def kernel_environment(
 _LAUNCH = """import sys
 sys.path[:] = [path for path in sys.path if path]
 from IPython.core.application import ENV_CONFIG_DIRS, SYSTEM_CONFIG_DIRS
-for folders in (ENV_CONFIG_DIRS, SYSTEM_CONFIG_DIRS):     # /etc/ipython and the like, which are read whatever IPYTHONDIR says
+for folders in (ENV_CONFIG_DIRS, SYSTEM_CONFIG_DIRS):
+    # /etc/ipython and the like, which are read whatever IPYTHONDIR says
     folders.clear()
 from ipykernel.kernelapp import launch_new_instance
 launch_new_instance()
