@@ -72,7 +72,7 @@ def check_backend(
             else "install the versions of constraints.txt" + ", or set KERAS_BACKEND=jax" * bool(find_spec("jax")),
         )
 
-
+# %% ../nbs/00b_backend.ipynb #59cd70ea
 def settings() -> dict:  # as `SETTINGS`
     "What Keras has, or will have when it is imported."
     keras, said = _there(), _said()
@@ -86,8 +86,9 @@ def check_keras():
     for name, value in SETTINGS.items():
         if found[name] != value:
             said = _said().get(name, value) != value
+            where = keras_json() if said else "set in this process"
             raise DansError(
-                f"Keras has {name} {found[name]!r} ({keras_json() if said else 'set in this process'}), and results rest on {value!r}",
+                f"Keras has {name} {found[name]!r} ({where}), and results rest on {value!r}",
                 f'write "{name}": {json.dumps(value)} there' if said else f"leave out keras.config.set_{name}",
             )
     if keras and keras.config.dtype_policy().name != "float32":
@@ -128,13 +129,15 @@ def need(
         if wanted.backends:
             check_backend(name)
         if wanted.backends and name not in wanted.backends:
+            does = ", ".join(s for s, n in NEEDS.items() if name in n.backends)
             raise DansError(
-                f"KERAS_BACKEND is {name}, which cannot do step {step} (int8 files): it does {', '.join(s for s, n in NEEDS.items() if name in n.backends)}",
+                f"KERAS_BACKEND is {name}, which cannot do step {step} (int8 files): it does {does}",
                 f"set KERAS_BACKEND={wanted.backends[0]}, or choose runs without it, such as run_truth",
             )
         for module, package in wanted.packages.items():
             if find_spec(module) is None:
                 raise DansError(
                     f"{package} is not installed, and this needs it",
-                    f"pip install {package} (on Linux or in WSL: there are no wheels for macOS and Windows), or choose runs without it, such as run_truth",
+                    f"pip install {package} (on Linux or in WSL: there are no wheels for macOS and Windows), "
+                    "or choose runs without it, such as run_truth",
                 )

@@ -26,10 +26,20 @@ from .house import DansError
 
 # %% ../nbs/20a_environment.ipynb #744dc7c2
 PASSES = {
-    "where programs, libraries and the user's files are": "PATH LD_LIBRARY_PATH DYLD_LIBRARY_PATH USER LOGNAME HOME TMPDIR TEMP TMP",
-    "what Windows' own libraries ask for": "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE APPDATA LOCALAPPDATA PROGRAMDATA",
-    "which GPUs there are, and how their memory is taken": "CUDA_* NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES JAX_PLATFORMS TF_FORCE_GPU_ALLOW_GROWTH TF_GPU_ALLOCATOR XLA_PYTHON_CLIENT_*",
-    "how a cluster and the network are reached": "RAY_* HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE",
+    "where programs, libraries and the user's files are": (
+        "PATH LD_LIBRARY_PATH DYLD_LIBRARY_PATH USER LOGNAME HOME TMPDIR TEMP TMP"
+    ),
+    "what Windows' own libraries ask for": (
+        "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE APPDATA LOCALAPPDATA PROGRAMDATA"
+    ),
+    "which GPUs there are, and how their memory is taken": (
+        "CUDA_* NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES "
+        "JAX_PLATFORMS TF_FORCE_GPU_ALLOW_GROWTH TF_GPU_ALLOCATOR XLA_PYTHON_CLIENT_*"
+    ),
+    "how a cluster and the network are reached": (
+        "RAY_* HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy "
+        "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE"
+    ),
     "what is ours, what is printed": "DANS_* TF_CPP_MIN_LOG_LEVEL TQDM_DISABLE",
 }
 FOLDERS = ("HOME", "TMPDIR", "TEMP", "TMP", "USERPROFILE")  # they pass where they exist
@@ -139,7 +149,8 @@ def kernel_environment(
 _LAUNCH = """import sys
 sys.path[:] = [path for path in sys.path if path]
 from IPython.core.application import ENV_CONFIG_DIRS, SYSTEM_CONFIG_DIRS
-for folders in (ENV_CONFIG_DIRS, SYSTEM_CONFIG_DIRS):     # /etc/ipython and the like, which are read whatever IPYTHONDIR says
+for folders in (ENV_CONFIG_DIRS, SYSTEM_CONFIG_DIRS):
+    # /etc/ipython and the like, which are read whatever IPYTHONDIR says
     folders.clear()
 from ipykernel.kernelapp import launch_new_instance
 launch_new_instance()
@@ -192,7 +203,8 @@ def alone_in(
     shared=False,  # beside others that share
     say=print,  # takes a line
 ):
-    "Nobody else works in `folder` meanwhile: waits for who does, and says so. Raises `DansError` where it cannot be written."
+    """Nobody else works in `folder` meanwhile: waits for who does, and says so. Raises `DansError` where it cannot be
+    written."""
     path = Path(folder) / ".lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -75,44 +75,46 @@ class Ray:
             if isinstance(value, str) or value < least or (name != "gpus" and value != int(value)):
                 raise DansError(f"an executor with {name}={value} is not possible", f"use a number from {least} on")
 
-    def __call__(
-        self,
-        compute,  # number of a piece -> what it makes; it and what it makes must survive pickling
-        numbers,  # of the pieces
-    ):  # yields (number, what it made or the `Diverged` that it ended in, seconds)
-        """Compute the pieces in any order. Raises what a piece raises, and `DansError` where Ray is not installed, no cluster
-        answers, no machine is large enough, or workers die too often."""
-        numbers = list(numbers)
-        if not numbers:  # nothing to do needs no cluster
-            return
-        ray = _connected(self)
-        task = ray.remote(
-            num_cpus=self.cpus,
-            num_gpus=self.gpus,
-            max_retries=self.retries,
-            max_calls=1 if self.gpus else self.recycle,
-            runtime_env=dict(env_vars=self.environment()),
-        )(_there)
-        shared, wanted = ray.put(compute), versions()
-        waiting, lost = {task.remote(shared, i, wanted): i for i in numbers}, []
-        try:
-            while waiting:
-                [done], _ = ray.wait(list(waiting), num_returns=1)
-                i = waiting.pop(done)
-                try:
-                    yield i, *ray.get(done)
-                except ray.exceptions.RayTaskError as error:  # what `compute` raised, with the worker's traceback
-                    raise error.cause from None
-                except ray.exceptions.RayError as error:  # its worker or machine is gone, and its retries are spent
-                    lost.append((i, error))
-        finally:
-            for left in waiting:
-                ray.cancel(left, force=True)
-        if lost:
-            raise DansError(
-                f"{len(lost)} pieces were lost, the first is number {lost[0][0]} ({type(lost[0][1]).__name__})",
-                "run this again; if it dies again, ask for more cores per piece, so that fewer share a machine's memory",
-            )
+# %% ../nbs/17_executor.ipynb #4b76f5b2
+@patch
+def __call__(
+    self: Ray,
+    compute,  # number of a piece -> what it makes; it and what it makes must survive pickling
+    numbers,  # of the pieces
+):  # yields (number, what it made or the `Diverged` that it ended in, seconds)
+    """Compute the pieces in any order. Raises what a piece raises, and `DansError` where Ray is not installed,
+    no cluster answers, no machine is large enough, or workers die too often."""
+    numbers = list(numbers)
+    if not numbers:  # nothing to do needs no cluster
+        return
+    ray = _connected(self)
+    task = ray.remote(
+        num_cpus=self.cpus,
+        num_gpus=self.gpus,
+        max_retries=self.retries,
+        max_calls=1 if self.gpus else self.recycle,
+        runtime_env=dict(env_vars=self.environment()),
+    )(_there)
+    shared, wanted = ray.put(compute), versions()
+    waiting, lost = {task.remote(shared, i, wanted): i for i in numbers}, []
+    try:
+        while waiting:
+            [done], _ = ray.wait(list(waiting), num_returns=1)
+            i = waiting.pop(done)
+            try:
+                yield i, *ray.get(done)
+            except ray.exceptions.RayTaskError as error:  # what `compute` raised, with the worker's traceback
+                raise error.cause from None
+            except ray.exceptions.RayError as error:  # its worker or machine is gone, and its retries are spent
+                lost.append((i, error))
+    finally:
+        for left in waiting:
+            ray.cancel(left, force=True)
+    if lost:
+        raise DansError(
+            f"{len(lost)} pieces were lost, the first is number {lost[0][0]} ({type(lost[0][1]).__name__})",
+            "run this again; if it dies again, ask for more cores per piece, so that fewer share a machine's memory",
+        )
 
 # %% ../nbs/17_executor.ipynb #b5d5a121
 @patch
@@ -152,7 +154,8 @@ def _connected(asked):
     if not any(node.get("CPU", 0) >= asked.cpus and node.get("GPU", 0) >= asked.gpus for node in alive):
         most = {kind: max((node.get(kind, 0) for node in alive), default=0) for kind in ("CPU", "GPU")}
         raise DansError(
-            f"no machine of the cluster has {asked.cpus} cores and {asked.gpus} GPUs free for a piece (the largest: {most['CPU']:.0f} and {most['GPU']:.0f})",
+            f"no machine of the cluster has {asked.cpus} cores and {asked.gpus} GPUs free for a piece "
+            f"(the largest: {most['CPU']:.0f} and {most['GPU']:.0f})",
             'ask for less, as executor="ray:cpus=1"',
         )
     return ray

@@ -52,14 +52,9 @@ def later(
     return field(default=default, metadata={"later": True})
 
 
-def _untold(value):
-    "Names of the later fields of a dataclass, and of those within it, that are at their default."
-    for f in fields(value):
-        part = getattr(value, f.name)
-        if f.metadata.get("later") and part == f.default:
-            yield f.name
-        elif is_dataclass(part):
-            yield from _untold(part)
+def _silent(f, value):
+    "Is `f`, a field of `value`, a later one at its default?"
+    return bool(f.metadata.get("later")) and getattr(value, f.name) == f.default
 
 
 def keyed(
@@ -67,22 +62,31 @@ def keyed(
 ):  # the same as dictionaries
     "As `dataclasses.asdict`, without later fields that are at their default."
     if is_dataclass(value) and not isinstance(value, type):
-        untold = set(_untold(value))
-        return {f.name: keyed(getattr(value, f.name)) for f in fields(value) if f.name not in untold}
+        return {f.name: keyed(getattr(value, f.name)) for f in fields(value) if not _silent(f, value)}
     if isinstance(value, dict):
         return {name: keyed(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [keyed(part) for part in value]
+        return type(value)([keyed(part) for part in value])
     return value
 
 # %% ../nbs/00c_files.ipynb #023956de
+def _names(value, silent):
+    "Fields of a dataclass, and of those within it: the later ones at their default, or the others."
+    for f in fields(value):
+        part = getattr(value, f.name)
+        if _silent(f, value) == silent:
+            yield f.name
+        if is_dataclass(part) and not isinstance(part, type):
+            yield from _names(part, silent)
+
+
 def _told(value):
     "What `canonical` says of a value that `json` cannot write by itself."
     if not is_dataclass(value) or isinstance(value, type):
         return in_json(value)
     if not hasattr(value, "to_dict"):
         return keyed(value)
-    untold = set(_untold(value))
+    untold = set(_names(value, True)) - set(_names(value, False))  # `to_dict` may be flat
     return {name: part for name, part in value.to_dict().items() if name not in untold}
 
 

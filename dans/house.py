@@ -86,7 +86,7 @@ class Json:
 def to_terminal(
     text: str,  # one line
 ):
-    "From a notebook, print to the terminal that its kernel was started from, and only there: papermill shows nothing else."
+    "From a notebook, print to its kernel's terminal, and only there: papermill shows nothing else."
     if type(sys.stderr).__module__.startswith("ipykernel"):
         try:
             terminal = sys.stderr.fileno()  # what goes to file descriptor 2 is shown in the notebook, too

@@ -172,7 +172,8 @@ RULES = {  # (name, type)
 
 # %% ../nbs/17a_parameters.ipynb #c4ab48e7
 def _leads_somewhere(spec, folder):
-    "Is `spec` a name that `dans.catalogue.source` takes, with a path that exists where it has one? Raises `DansError` where a folder forbids to look."
+    """Is `spec` a name that `dans.catalogue.source` takes, with a path that exists where it has one? Raises `DansError`
+    where a folder forbids to look."""
     if spec in ("", "collage"):  # the latter's path is in the environment
         return bool(spec)
     _, args = place(spec, folder)
@@ -181,8 +182,8 @@ def _leads_somewhere(spec, folder):
 
 def _data_rule(folder):
     says = (
-        f"wake_scenes, collage:PATH, wake_vision:DIR, or a path that exists (seen from {folder}) to a folder of class folders or "
-        "to parquet files"
+        f"wake_scenes, collage:PATH, wake_vision:DIR, or a path that exists (seen from {folder}) "
+        "to a folder of class folders or to parquet files"
     )
     return {
         ("data", "str"): Rule(says, "FOLDER", lambda v: _leads_somewhere(v, folder)),
@@ -193,7 +194,7 @@ def _data_rule(folder):
         ),
     }
 
-
+# %% ../nbs/17a_parameters.ipynb #4b7f61f8
 KINDS = {
     "str": ("text", str),
     "int": ("a whole number", int),
@@ -216,7 +217,8 @@ def _ways(name, value):
     is_text = isinstance(value, str)
     text = value if is_text else repr(value)
     by_papermill = f"-r {name} {shlex.quote(text)}" if is_text else f"-y {shlex.quote(f'{name}: {text}')}"
-    return f"-p {shlex.quote(f'{name}={text}' if is_text else f'{name}={text}'.replace(' ', ''))} (papermill: {by_papermill})"
+    ours = f"{name}={text}" if is_text else f"{name}={text}".replace(" ", "")
+    return f"-p {shlex.quote(ours)} (papermill: {by_papermill})"
 
 # %% ../nbs/17a_parameters.ipynb #c920ed0b
 def check_values(
@@ -316,7 +318,8 @@ def filled(
 def check_kernel(
     names: dict = None,  # variables of the notebook; default: those of this kernel
 ):
-    "Check the parameters of the notebook that this kernel runs; outside of one there is nothing to check. Raises `DansError` as `check_values` does."
+    """Check the parameters of the notebook that this kernel runs; outside of one there is nothing to check. Raises
+    `DansError` as `check_values` does."""
     names = vars(sys.modules["__main__"]) if names is None else names
     known, injected = {}, {}
     for source in names.get("In") or []:

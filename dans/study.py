@@ -48,7 +48,8 @@ def find_root(
             return folder
     raise DansError(
         "there is no paper.yml here or in a folder above",
-        "run this inside a checkout (papermill: --cwd CHECKOUT); to get one, git clone the repository that pip show dans names",
+        "run this inside a checkout (papermill: --cwd CHECKOUT); "
+        "to get one, git clone the repository that pip show dans names",
     )
 
 # %% ../nbs/18_study.ipynb #a558acc7
@@ -64,7 +65,8 @@ class Study:
         root: Path = None,  # the checkout; default: the one that the working folder lies in
         executor: str = "local",  # where `pieces` are computed: "local", or "ray", as `dans.executor.executor` takes it
     ):
-        "Raises `DansError` for an unknown preset or executor, where it may not write into `out_dir`, and as `check_kernel` does."
+        """Raises `DansError` for an unknown preset or executor, where it may not write into `out_dir`, and as
+        `check_kernel` does."""
         check_kernel()
         check_known([preset], PRESETS, "preset")
         self.preset, self.root = preset, Path(root or find_root()).resolve()
@@ -80,7 +82,8 @@ class Study:
         if self.committed and by_hand:
             raise DansError(
                 "a notebook that is run by hand would replace committed rows and figures",
-                "leave out_dir empty: what is new goes to runs/cpu, and what is not there is read from the committed rows",
+                "leave out_dir empty: what is new goes to runs/cpu, "
+                "and what is not there is read from the committed rows",
             )
         # reads committed rows where there are none of its own
         self.borrows = preset == "cpu" and not out_dir and by_hand
@@ -92,18 +95,24 @@ class Study:
         self.executor = named_executor(executor)
         self._read = {}
 
-    def __repr__(self):
-        return f"{type(self).__name__}({self.preset!r} in {self.show(self.out)!r})"
+# %% ../nbs/18_study.ipynb #2da2b3cd
+@patch
+def __repr__(self: Study):
+    return f"{type(self).__name__}({self.preset!r} in {self.show(self.out)!r})"
 
-    def show(self, path) -> str:  # for messages: from the checkout's root where it lies in it
-        "`path`, short."
-        path = Path(path)
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
-    def results(self, name: str) -> Path:  # name: STUDY/NAME
-        "Where the rows `name` are read."
-        own, committed = (folder / "results" / f"{name}.csv" for folder in (self.out, self.root))
-        return committed if self.borrows and committed.is_file() and not own.is_file() else own
+@patch
+def show(self: Study, path) -> str:  # for messages: from the checkout's root where it lies in it
+    "`path`, short."
+    path = Path(path)
+    return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+@patch
+def results(self: Study, name: str) -> Path:  # name: STUDY/NAME
+    "Where the rows `name` are read."
+    own, committed = (folder / "results" / f"{name}.csv" for folder in (self.out, self.root))
+    return committed if self.borrows and committed.is_file() and not own.is_file() else own
 
 # %% ../nbs/18_study.ipynb #da7cfcaa
 def commit(
@@ -167,8 +176,18 @@ def checkpoint(
     kind: str,  # one of `PIECES`
     what: dict,  # what determines the piece, as for `key_of`
 ) -> Path:  # removed when `pieces` has recorded the piece
-    "Where the training of a piece keeps its state, to go on from there; nobody goes on with other number formats of Keras."
+    "Where the training of a piece keeps its state; nobody goes on with other number formats of Keras."
     return self.work / "partial" / f"{kind}-{sha256(key_of(kind, what) + canonical(settings()))[:16]}.npz"
+
+# %% ../nbs/18_study.ipynb #f1633e63
+def _checked(share):
+    "`share` where it is possible. Raises `DansError` where it is not."
+    if not 0 <= share[0] < share[1]:
+        raise DansError(
+            f"share {list(share)} is not possible",
+            "write [i, n] with i from 0 to n - 1, such as [0, 2] and [1, 2] for two processes",
+        )
+    return share
 
 # %% ../nbs/18_study.ipynb #30cedb21
 def _tell(kind, wanted, rows):
@@ -226,13 +245,7 @@ def pieces(
 ) -> dict:  # piece -> row; None for pieces of other shares that are not there yet
     """The rows of all pieces, in order, computed and recorded where they are not there yet. Where a training diverges, its
     row is {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as the executor does."""
-    first, step = share
-    if not 0 <= first < step:
-        raise DansError(
-            f"share {list(share)} is not possible",
-            "write [i, n] with i from 0 to n - 1, such as [0, 2] and [1, 2] for two processes",
-        )
-    known = known or {}
+    known, share = known or {}, _checked(share)
     rows = {piece: known.get(key_of(kind, what)[:16]) or self.store.find(kind, what) for piece, what in wanted.items()}
     _tell(kind, wanted, rows)
     for piece, row in rows.items():
@@ -298,8 +311,8 @@ def _how_to_compute(
         ""
         if known
         else (
-            f'{id} is not part of preset {study.preset}, but of {", ".join(presets)}: set preset = "cpu" and out_dir = "" '
-            f"for the committed rows, or take preset {preset} and "
+            f"{id} is not part of preset {study.preset}, but of {', '.join(presets)}: "
+            f'set preset = "cpu" and out_dir = "" for the committed rows, or take preset {preset} and '
         )
     )
     return f"{first}compute it: {' or '.join(ways)}"
