@@ -47,13 +47,13 @@ def _features(systems, scores):
 
 
 def _design(systems, scores):
-    "Features of mean 0 and spread 1 behind a column of ones; their means and spreads; which are shrunk: neither intercept nor score."
+    "Features of mean 0 and spread 1 behind a column of ones; means and spreads; which are shrunk."
     x = _features(systems, scores)
     mean, sd = x.mean(0), x.std(0)
     varies = sd > 1e-9
     sd = np.where(varies, sd, 1.0)
     z = np.column_stack([np.ones(len(x)), np.where(varies, (x - mean) / sd, 0.0)])
-    return z, mean, sd, np.array([0.0, not varies[0], *[1.0] * (len(FEATURES) - 1)])
+    return z, mean, sd, np.array([0.0, not varies[0], *[1.0] * (len(FEATURES) - 1)])  # not the score
 
 # %% ../nbs/12a_correct.ipynb #5583ff92
 @dataclass(frozen=True)
@@ -182,8 +182,8 @@ def costs_of(
     judged: Judged,  # the systems that are ranked
     fitted: dict = (),  # correction -> `Judged`, of the systems that it is fitted on
 ) -> pd.Series:  # maker -> images x MACs of one run of it; 0: trains nothing, NaN: the rows do not say
-    """What a maker costs: all its networks, the fine-tuning of all candidates, and for a corrected one the trainings behind
-    the correction, whose systems it must have scored too."""
+    """What a maker costs: all its networks, the fine-tuning of all candidates, and for a corrected one the trainings
+    behind the correction, whose systems it must have scored too."""
     makers, fitted = pd.Series(np.nan, scores["maker"].unique()), dict(fitted)
     known = {"net", "cost_macs", "tuning_macs"} <= set(scores)
     runs = scores.assign(system=systems_of(scores)) if known else None

@@ -182,8 +182,9 @@ def statistics(
     limits: list = (),  # on MACs
     draws: np.ndarray = None,  # (draws, n) system numbers; default: each system once
 ) -> dict:  # (statistic, at) -> (draws,)
-    """How well `score` ranks by `truth`: `tau` and `spearman` over all systems, `matched_tau`, `precision` at the best 20 %,
-    and `loss` at each limit and at the worst, in accuracy. NaN where a draw has no matched pair or nothing within a limit."""
+    """How well `score` ranks by `truth`: `tau` and `spearman` over all systems, `matched_tau`, `precision` at the best
+    20 %, and `loss` at each limit and at the worst, in accuracy. NaN where a draw has no such pair, or nothing within a
+    limit."""
     draws = np.arange(len(truth))[None] if draws is None else draws
     counts = times_drawn(draws, len(truth)).astype(float)
     s, t, m, cost = signs(score), signs(truth), matched(rows), rows["macs"].to_numpy()
