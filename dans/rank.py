@@ -15,7 +15,7 @@ import pandas as pd
 
 from .hardware import footprint
 from .space import DansError, System
-from .stats import bootstrap, kendall_tau, signs, spearman, times_drawn
+from .stats import bootstrap, intervals, kendall_tau, signs, spearman, times_drawn
 
 # %% ../nbs/12_rank.ipynb #f60f651d
 KEYS = ["resolution", "color", "depths", "width", "rounding"]  # the columns that name a system
