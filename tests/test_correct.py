@@ -41,8 +41,9 @@ def test_leaving_one_out_is_what_the_closed_form_says():
     scores = rng.uniform(0.5, 0.8, 16)
     accuracies = scores + rng.normal(0, 0.03, 16) + 0.1 * np.array([s.arch.ending == 2 for s in CHOOSING])
     whole = Corrector.fit(CHOOSING, scores, accuracies)
-    x = np.array([[1, sc, s.arch.ending, s.arch.ending <= 3, np.log2(s.arch.width), np.log2(s.data.resolution), s.data.color == "mono"]
-                  for s, sc in zip(CHOOSING, scores)], float)  # fmt: skip
+    ends, logs = [s.arch.ending for s in CHOOSING], [(s.arch.width, s.data.resolution) for s in CHOOSING]
+    short, mono = [end <= 3 for end in ends], [s.data.color == "mono" for s in CHOOSING]
+    x = np.column_stack([np.ones(16), scores, ends, short, np.log2(logs), mono])
     x[:, 1:] = (x[:, 1:] - x[:, 1:].mean(0)) / x[:, 1:].std(0)
     penalty, errors = whole.strength * np.diag([0, 0, 1, 1, 1, 1, 1]), []
     for i in range(16):
