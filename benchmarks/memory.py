@@ -18,9 +18,10 @@ from dans.elastic import keras_model
 from dans.hardware import Limits
 from dans.quantise import quantise
 from dans.score import Scorer
-from dans.search import Budget, evolution
+from dans.search import evolution
 from dans.space import DansError, SearchSpace
 from dans.supernet import Recipe, Supernet, extremes, train_alone
+from dans.task import Budget, Task
 
 
 def resident(what="VmRSS") -> int:
@@ -76,7 +77,7 @@ def scoring(folder: Path, sizes: Sizes):
 
 def search(folder: Path, sizes: Sizes):
     "An evolution scored by the supernet."
-    evolution(sizes.memory, scorer(folder, sizes), Limits(), Budget(evaluations=sizes.memory_searched))
+    evolution(Task(sizes.memory, scorer(folder, sizes), Limits(), 2), Budget(evaluations=sizes.memory_searched))
 
 
 def standalone(folder: Path, sizes: Sizes):
