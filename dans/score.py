@@ -604,15 +604,8 @@ class CorrectedScorer:
         "All that determines a score besides its system."
         return dict(self.score.what, corrector=self.corrector.to_dict())
 
-    @property
-    def kind(self) -> str:
-        "As for `score`."
-        return self.score.kind
-
-    @property
-    def at_a_time(self) -> int | None:
-        "As for `score`."
-        return self.score.at_a_time
+    kind = property(lambda self: self.score.kind, doc="As for `score`.")
+    at_a_time = property(lambda self: self.score.at_a_time, doc="As for `score`.")
 
     def cost(self, system: System) -> float | None:
         "As for `score`."

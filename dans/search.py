@@ -301,15 +301,8 @@ class Kept(Score):
         "All that determines a score besides its system."
         return dict(self.score.what or {}, **self.also) or None
 
-    @property
-    def kind(self):
-        "The kind of results that `score` gives."
-        return self.score.kind
-
-    @property
-    def at_a_time(self):
-        "As for `score`."
-        return self.score.at_a_time
+    kind = property(lambda self: self.score.kind, doc="The kind of results that `score` gives.")
+    at_a_time = property(lambda self: self.score.at_a_time, doc="As for `score`.")
 
     def cost(self, system):
         "What one evaluation costs, as `score` says it; a score that is found again is charged in full."

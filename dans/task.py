@@ -110,7 +110,7 @@ class Spent:
     seconds: float = 0.0  # time
     evaluations: int = 0  # systems scored
 
-
+# %% ../nbs/10b_task.ipynb #54467986
 @dataclass(frozen=True)
 class Budget:
     "What a search may spend, all that came before it included; the bound that is reached first ends it."
@@ -159,7 +159,7 @@ def listed(
         raise DansError("the limits name different kernels, and an arena is one number", "search once for each library")
     return limits
 
-
+# %% ../nbs/10b_task.ipynb #86cea618
 @dataclass(frozen=True)
 class Task:
     "What a search is asked. Raises `DansError` for what is no score, and for limits that do not go together."
