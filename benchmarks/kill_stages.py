@@ -13,14 +13,16 @@ from PIL import Image
 
 from benchmarks.killable import main
 from dans.catalogue import wake_scenes
+from dans.exhaustive import ExhaustiveSearch
 from dans.files import canonical, sha256
 from dans.folders import folder as class_folders
 from dans.hardware import Limits, macs
 from dans.prepared import prepare
-from dans.search import Budget, ExhaustiveSearch, Kept, evolution, random_search, winner
+from dans.search import Kept, evolution, random_search, winner
 from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.store import Store
 from dans.study import Study
+from dans.task import Budget, Score, Task
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 0, 0, 0, 0))  # of the stages with a backend
 SEARCHED = SearchSpace((12, 16, 24), ("rgb", "mono"), (0.1, 0.2, 0.3), (2, 2, 1, 0, 0))
@@ -113,26 +115,27 @@ def store(folder):
     return dict(rows=pieces(kept, "supernet", "score"), files=files)
 
 
-class _Drawn:
+class _Drawn(Score):
     "Scores that need no network."
-
-    cost = staticmethod(macs)
 
     def __call__(self, systems):
         return np.array([int(sha256(canonical(s))[:8], 16) / 2**32 for s in systems])
 
+    def cost(self, system):
+        return macs(system, 2)
+
 
 def search(folder):
     "Three searches whose scores are kept, and their rows."
-    study, limits, chosen = _study(folder), Limits(macs=40_000), {}
+    study, chosen = _study(folder), {}
 
-    def kept(name):
-        return Kept(_Drawn(), study.store, dict(search=name))
+    def asked(name):
+        return Task(SEARCHED, Kept(_Drawn(), study.store, dict(search=name)), Limits(macs=40_000), classes=2)
 
     logs = dict(
-        evolution=evolution(SEARCHED, kept("evolution"), limits, Budget(evaluations=60)),
-        random=random_search(SEARCHED, kept("random"), limits, Budget(evaluations=60)),
-        exhaustive=ExhaustiveSearch(SEARCHED, kept("exhaustive"), limits).log,
+        evolution=evolution(asked("evolution"), Budget(evaluations=60)),
+        random=random_search(asked("random"), Budget(evaluations=60)),
+        exhaustive=ExhaustiveSearch(asked("exhaustive")).log,
     )
     for name, log in logs.items():
         study.write(f"search/{name}", log.drop(columns="seconds"), seeds=[0])

@@ -20,9 +20,10 @@ from dans.house import DansError
 from dans.prepared import Prepared, prepare
 from dans.quantise import quantise
 from dans.score import Scorer
-from dans.search import Budget, evolution
+from dans.search import evolution
 from dans.space import SearchSpace
 from dans.supernet import Recipe, Supernet, extremes, train_alone
+from dans.task import Budget, Task
 
 
 def resident(what="VmRSS") -> int:
@@ -78,7 +79,7 @@ def scoring(folder: Path, sizes: Sizes):
 
 def search(folder: Path, sizes: Sizes):
     "An evolution scored by the supernet."
-    evolution(sizes.memory, scorer(folder, sizes), Limits(), Budget(evaluations=sizes.memory_searched))
+    evolution(Task(sizes.memory, scorer(folder, sizes), Limits(), 2), Budget(evaluations=sizes.memory_searched))
 
 
 def standalone(folder: Path, sizes: Sizes):

@@ -55,7 +55,7 @@ def chosen(sizes, systems, scores):
     "The best of `systems` within the limit, and its score, as a search chooses."
     import pandas as pd
 
-    rows = [dict(s.to_dict(), **vars(footprint(s)), score=score) for s, score in zip(systems, scores)]
+    rows = [dict(s.to_dict(), **vars(footprint(s, 2)), score=score) for s, score in zip(systems, scores)]
     best = winner(pd.DataFrame(rows)[lambda df: df.macs <= sizes.small_macs])
     return System.from_dict(best), float(best.score)
 
@@ -65,7 +65,9 @@ def small_sets(sizes: Sizes):
     supernet_steps, alone_steps = sizes.small_steps
     for seed in sizes.small_seeds:
         prepared = images(sizes, seed)
-        few = candidates(sizes.small, Limits(macs=sizes.small_macs), sizes.small_candidates, seed=seed)
+        few = candidates(
+            sizes.small, Limits(macs=sizes.small_macs), sizes.small_candidates, len(prepared.classes), seed
+        )
         ways = {
             "passes": chosen(sizes, every, score_subnets(trained(sizes, prepared, seed, 0), every, prepared)),
             "steps": chosen(

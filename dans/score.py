@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 
 from dans.elastic import (
     EPSILON,
@@ -74,7 +75,7 @@ def children(
 # %% ../nbs/10_score.ipynb #6064beba
 def list_macs(
     systems,  # systems
-    classes: int = 2,  # outputs of each
+    classes: int,  # outputs of each
 ) -> int:  # for one image
     "MACs to score `systems` one by one."
     return sum(macs(system, classes) for system in systems)
@@ -82,7 +83,7 @@ def list_macs(
 
 def tree_macs(
     systems,  # systems, of any data configurations and widths
-    classes: int = 2,  # outputs of each
+    classes: int,  # outputs of each
 ) -> int:  # for one image
     "MACs to score `systems` with one tree for each data configuration and width."
     total = 0
@@ -513,7 +514,7 @@ def _metric_in(metric):
 
 @dataclass(frozen=True)
 class Scorer:
-    "A callable that maps systems to scores, with its cost: what a search takes."
+    "A score (see `dans.task`): what one supernet says of systems, and what that costs."
 
     net: Supernet  # trained supernet
     prepared: Prepared  # images
@@ -523,6 +524,7 @@ class Scorer:
     start: int = 0  # first validation image
     metric: str = "accuracy"  # one of `dans.metrics.METRICS`: what a score is
     kind = "score"  # of the results that these scores are (see `dans.study`)
+    at_a_time = None  # as many as there are: systems share what they begin with
 
     @property
     def what(self) -> dict:
@@ -565,25 +567,30 @@ class Scorer:
         "MACs to score `systems` together, as trees."
         return self.passes * tree_macs(systems, self.net.classes)
 
+# %% ../nbs/10_score.ipynb #ebc83685
+@patch
+def outputs(
+    self: Scorer,
+    systems: list[System],  # any order
+) -> np.ndarray:  # float32 logits (len(systems), images, classes), held in memory at once
+    "What the scores of `systems` are decided by, as `subnet_outputs` gives it."
+    return subnet_outputs(self.net, systems, self.prepared, self.calibration, self.images, self.chunk, start=self.start)
+
 # %% ../nbs/10_score.ipynb #670ded90
 @dataclass(frozen=True)
 class CorrectedScorer:
-    "A callable like `score`, and at its cost, whose scores are corrected. What the correction was fitted on is paid before (a search's `setup_cost`)."
+    """A score like `score`, and at its cost, whose scores are corrected. What the correction was fitted on is paid
+    before (a task's `spent`)."""
 
-    score: object  # a `Scorer`, or another callable that says `what` determines its scores
+    score: object  # a score (see `dans.task`) that says `what` determines it, such as `Scorer`
     corrector: object  # what has `predict(systems, scores)` and `to_dict()`, such as `dans.rank.Corrector`
 
     def __post_init__(self):
-        if not hasattr(self.score, "what"):
+        if self.score.what is None:
             raise DansError(
                 "nothing says what determines the scores to correct",
-                "correct a `Scorer`, or a callable with a dictionary `what`",
+                "correct a `Scorer`, or a score with a dictionary `what`",
             )
-
-    @property
-    def what(self) -> dict:
-        "All that determines a score besides its system."
-        return dict(self.score.what, corrector=self.corrector.to_dict())
 
     def __call__(self, systems: list[System]) -> np.ndarray:
         "Corrected scores of `systems`, shape (len(systems),); one that is no number stays so."
@@ -593,15 +600,26 @@ class CorrectedScorer:
             scores[there] = self.corrector.predict([s for s, known in zip(systems, there) if known], scores[there])
         return scores
 
-    def __getattr__(self, name):
-        if name in ("cost", "shared_cost", "kind", "at_a_time"):  # as far as `score` has them
-            return getattr(self.score, name)
-        raise AttributeError(name)
+    @property
+    def what(self) -> dict:
+        "All that determines a score besides its system."
+        return dict(self.score.what, corrector=self.corrector.to_dict())
+
+    kind = property(lambda self: self.score.kind, doc="As for `score`.")
+    at_a_time = property(lambda self: self.score.at_a_time, doc="As for `score`.")
+
+    def cost(self, system: System) -> float | None:
+        "As for `score`."
+        return self.score.cost(system)
+
+    def shared_cost(self, systems: list[System]) -> float | None:
+        "As for `score`."
+        return self.score.shared_cost(systems)
 
 # %% ../nbs/10_score.ipynb #233ba0bc
 @dataclass(frozen=True)
 class StandAlone:
-    "A callable that trains each system on its own and gives its validation accuracy, or another metric, with its cost."
+    "A score (see `dans.task`): each system is trained on its own, and judged by its validation images."
 
     prepared: Prepared  # images
     recipe: Recipe = Recipe()  # how each is trained
@@ -663,3 +681,7 @@ class StandAlone:
         return (
             trained + min(self.calibration, sizes["train"]) + min(self.images or sizes["val"], sizes["val"])
         ) * macs(system, len(self.prepared.classes))
+
+    def shared_cost(self, systems: list[System]) -> None:
+        "Nothing is shared."
+        return None

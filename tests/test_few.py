@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from make_data import refused
 
 from dans.catalogue import wake_scenes
-from dans.few import FEW, candidates, enough, few_images, folds, pool, pooled_scores
+from dans.exhaustive import ExhaustiveSearch
+from dans.few import FEW, candidates, enough, few_images, folds, judges_of, pool, pooled_scores
 from dans.hardware import Limits, footprint, macs
 from dans.house import DansError
 from dans.metrics import METRICS
@@ -18,6 +19,7 @@ from dans.score import Scorer, score_subnets, subnet_outputs
 from dans.space import DataConfig, SearchSpace
 from dans.supernet import Recipe, Supernet, batch_at, train_alone
 from dans.survey import Source
+from dans.task import Task
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 1, 0, 0, 0))
 SHORT = Recipe(epochs=2, batch=16)
@@ -229,22 +231,66 @@ def test_a_pooled_score_is_the_metric_over_all_images(prepared, metric):
 
 def test_candidates_are_within_limits_and_spread(prepared):
     space, limit = SearchSpace.preset("smoke"), Limits(macs=200_000)
-    some = candidates(space, limit, 80, seed=1)
-    assert len(set(some)) == 80 and some == candidates(space, limit, 80, seed=1) != candidates(space, limit, 80, seed=2)
-    assert all(limit.admits(footprint(system)) for system in some)
-    admitted = [system for system in space if limit.admits(footprint(system))]
+    some = candidates(space, limit, 80, 2, seed=1)
+    assert len(set(some)) == 80 and some == candidates(space, limit, 80, 2, seed=1) != candidates(
+        space, limit, 80, 2, seed=2
+    )
+    assert all(limit.admits(footprint(system, 2)) for system in some)
+    admitted = [system for system in space if limit.admits(footprint(system, 2))]
     assert {s.data for s in some} == {s.data for s in admitted} and {s.arch.width for s in some} == {
         s.arch.width for s in admitted
     }
     assert {s.arch.ending for s in some} == {s.arch.ending for s in admitted}
-    low, high = np.quantile([macs(s) for s in admitted], (0.1, 0.9))
-    assert min(map(macs, some)) < low and max(map(macs, some)) > high
+    low, high = np.quantile([macs(s, 2) for s in admitted], (0.1, 0.9))
+    assert min(macs(s, 2) for s in some) < low and max(macs(s, 2) for s in some) > high
 
 
 def test_fewer_systems_than_asked_for_are_all_candidates():
-    limit = Limits(macs=min(map(macs, SPACE)))
-    assert candidates(SPACE, limit, 100) == [s for s in SPACE if macs(s) <= limit.macs]
-    two = candidates(SPACE, [limit, Limits(macs=10**9)], 10**6)
+    limit = Limits(macs=min(macs(s, 2) for s in SPACE))
+    assert candidates(SPACE, limit, 100, 2) == [s for s in SPACE if macs(s, 2) <= limit.macs]
+    two = candidates(SPACE, [limit, Limits(macs=10**9)], 10**6, 2)
     assert two == list(SPACE)
     with pytest.raises(DansError):
-        candidates(SPACE, Limits(macs=1), 10)
+        candidates(SPACE, Limits(macs=1), 10, 2)
+
+
+# One door
+
+
+def test_enough_or_given_validation_images_judge_as_they_are(prepared, monkeypatch):
+    whole = judges_of(prepared, cut=False)
+    assert whole.parts == (prepared,) and whole.learnt is prepared and not whole.folded
+    assert whole.unsure == few_images(prepared.labels("val"), prepared.classes) and whole.unsure
+    assert whole.systems(SPACE, [Limits(macs=1)], 2) == list(SPACE)  # all; limits are the search's
+    monkeypatch.setattr("dans.few.few_images", lambda *a: "")
+    assert judges_of(prepared, cut=True).parts == (prepared,)
+
+
+def test_few_images_that_were_cut_judge_in_folds(prepared):
+    judges = judges_of(prepared, cut=True)
+    assert [part.key for part in judges.parts] == [part.key for part in folds(prepared, 5)] and judges.folded
+    assert judges.learnt.key == pool(prepared).key
+    assert judges.unsure.startswith("81 training and validation images, which judge in 5 folds: an accuracy")
+    space, limits = SearchSpace.preset("smoke"), [Limits(macs=200_000), Limits(macs=100_000)]
+    systems = judges.systems(space, limits, 2, seed=3)
+    assert systems == sorted({s for each in limits for s in candidates(space, each, 24, 2, 3)}, key=space.index)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "auc"])
+def test_a_search_takes_what_all_parts_say(prepared, metric):
+    judges, some = judges_of(prepared, cut=True, k=2), [SPACE[0], SPACE[5], SPACE[-1]]
+    scorers = [Scorer(Supernet(SPACE, 2, i), part, 32, metric=metric) for i, part in enumerate(judges.parts)]
+    score = judges.score(scorers)
+    outputs = [subnet_outputs(s.net, some, part, 32) for s, part in zip(scorers, judges.parts)]
+    assert score(some).tolist() == score.pool(outputs).tolist() == pooled_scores(outputs, judges.parts, metric).tolist()
+    assert score([]).shape == (0,)
+    assert score.cost(some[0]) == sum(s.cost(some[0]) for s in scorers)
+    assert score.shared_cost(some) == sum(s.shared_cost(some) for s in scorers) <= sum(map(score.cost, some))
+    task = Task(SPACE, score, Limits(), 2)
+    assert ExhaustiveSearch(task, some).log.score.tolist() == score(some).tolist()
+    assert score.what == dict(folds=[s.what for s in scorers])
+    for wrong in (scorers[:1], scorers[::-1]):
+        with pytest.raises(DansError, match="scorers do not fit the parts"):
+            judges.score(wrong)
+    one = Scorer(Supernet(SPACE), prepared, 32)
+    assert judges_of(prepared, cut=False).score([one]) is one

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dans.exhaustive import ExhaustiveSearch, front
 from dans.hardware import Limits, footprint
 from dans.house import DansError
 from dans.score import CorrectedScorer, Scorer
-from dans.search import Budget, ExhaustiveSearch, Kept, evolution, front, random_search, winner
+from dans.search import Kept, Log, Proposal, evolution, random_search, winner
 from dans.space import DataConfig, SearchSpace, System
 from dans.store import Store
+from dans.task import Budget, Lookup, Plain, Score, Spent, Task, check_score
 
 SEARCHES = [random_search, evolution]
 SPACE = SearchSpace.preset("quick")
@@ -22,7 +24,7 @@ NO_LIMITS = Limits()
 both = pytest.mark.parametrize("search", SEARCHES)
 
 
-class Smooth:
+class Smooth(Score):
     "A score with one peak inside the space; keeps the batches that it was asked for."
 
     def __init__(self):
@@ -42,11 +44,15 @@ class Smooth:
         return 1 / (1 + distance)
 
     def cost(self, s):
-        return 100.0 * footprint(s).macs
+        return 100.0 * footprint(s, 2).macs
 
     @property
     def asked(self):
         return list(itertools.chain(*self.batches))
+
+
+def task(space, score, limits=NO_LIMITS, classes=2, **spent):
+    return Task(space, score, limits, classes, Spent(**spent))
 
 
 def systems(log):
@@ -60,12 +66,12 @@ def without_times(log):
 @both
 def test_the_log_says_what_was_scored(search):
     score = Smooth()
-    log = search(SPACE, score, NO_LIMITS, Budget(evaluations=33), seed=1)
+    log = search(task(SPACE, score), Budget(evaluations=33), seed=1)
     assert len(log) == 33 and list(log.step) == list(range(33))
     assert systems(log) == score.asked
     assert np.array_equal(log.score, [score.one(s) for s in score.asked])
     for row, s in zip(log.itertuples(), systems(log)):
-        assert all(getattr(row, axis) == cost for axis, cost in vars(footprint(s)).items())
+        assert all(getattr(row, axis) == cost for axis, cost in vars(footprint(s, 2)).items())
     assert np.array_equal(log.best_score, log.score.cummax())
     assert np.allclose(log.cost_macs, np.cumsum([score.cost(s) for s in score.asked]))
     assert log.seconds.is_monotonic_increasing
@@ -74,7 +80,7 @@ def test_the_log_says_what_was_scored(search):
 
 @both
 def test_the_log_survives_csv(search, tmp_path):
-    log = search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20))
+    log = search(task(SPACE, Smooth()), Budget(evaluations=20))
     log.to_csv(tmp_path / "log.csv", index=False)
     assert systems(pd.read_csv(tmp_path / "log.csv")) == systems(log)
 
@@ -92,17 +98,17 @@ def test_the_log_survives_csv(search, tmp_path):
 )
 def test_limits_are_checked_before_scoring(search, limits):
     score = Smooth()
-    log = search(SPACE, score, limits, Budget(evaluations=50), seed=2)
+    log = search(task(SPACE, score, limits), Budget(evaluations=50), seed=2)
     assert len(log) == 50
-    assert all(limits.admits(footprint(s)) for s in score.asked)
+    assert all(limits.admits(footprint(s, 2)) for s in score.asked)
     assert log.over_limits.sum() > 0
-    assert search(SPACE, score, NO_LIMITS, Budget(evaluations=50), seed=2).over_limits.sum() == 0
+    assert search(task(SPACE, score), Budget(evaluations=50), seed=2).over_limits.sum() == 0
 
 
 @both
 def test_limits_count_the_classes(search):
     limits = Limits(flash_bytes=45_000)
-    log = search(SPACE, Smooth(), limits, Budget(evaluations=50), classes=100)
+    log = search(task(SPACE, Smooth(), limits, classes=100), Budget(evaluations=50))
     assert all(limits.admits(footprint(s, 100)) for s in systems(log))
     assert log.flash_bytes.tolist() == [footprint(s, 100).flash_bytes for s in systems(log)]
 
@@ -110,29 +116,29 @@ def test_limits_count_the_classes(search):
 @both
 def test_nothing_is_scored_twice_and_an_exhausted_space_ends_the_search(search):
     score = Smooth()
-    log = search(SMALL, score, NO_LIMITS, Budget(evaluations=1_000))
+    log = search(task(SMALL, score), Budget(evaluations=1_000))
     assert sorted(score.asked) == sorted(SMALL) and len(log) == len(SMALL)
 
 
 @both
 def test_a_space_exhausted_by_limits_ends_the_search(search):
-    cheap = sorted(footprint(s).macs for s in SPACE)[6]
-    inside = [s for s in SPACE if footprint(s).macs <= cheap]
-    log = search(SPACE, Smooth(), Limits(macs=cheap), Budget(evaluations=1_000))
+    cheap = sorted(footprint(s, 2).macs for s in SPACE)[6]
+    inside = [s for s in SPACE if footprint(s, 2).macs <= cheap]
+    log = search(task(SPACE, Smooth(), Limits(macs=cheap)), Budget(evaluations=1_000))
     assert sorted(systems(log)) == sorted(inside)
 
 
 @both
 def test_a_space_of_one_system(search):
     one = SearchSpace(32, "rgb", 0.1, (0, 0, 0, 0, 0))
-    assert systems(search(one, Smooth(), NO_LIMITS, Budget(evaluations=5))) == [one[0]]
+    assert systems(search(task(one, Smooth()), Budget(evaluations=5))) == [one[0]]
 
 
 @both
 def test_limits_that_nothing_meets(search):
     score = Smooth()
     with pytest.raises(DansError, match="RAM.*smallest"):
-        search(SPACE, score, Limits(arena_bytes=100), Budget(evaluations=5))
+        search(task(SPACE, score, Limits(arena_bytes=100)), Budget(evaluations=5))
     assert score.batches == []
 
 
@@ -143,18 +149,18 @@ def test_limits_that_nothing_meets(search):
 @pytest.mark.parametrize("n", [1, 9, 10, 11, 27])
 def test_budget_in_evaluations(search, n):
     score = Smooth()
-    assert len(search(SPACE, score, NO_LIMITS, Budget(evaluations=n))) == len(score.asked) == n
+    assert len(search(task(SPACE, score), Budget(evaluations=n))) == len(score.asked) == n
 
 
 @both
 @pytest.mark.parametrize("setup", [0.0, 4e9])
 def test_budget_in_cost(search, setup):
-    budget = Budget(cost=5e9 + setup, evaluations=500)
-    log = search(SPACE, Smooth(), NO_LIMITS, budget, seed=3, setup_cost=setup)
+    budget = Budget(cost_macs=5e9 + setup, evaluations=500)
+    log = search(task(SPACE, Smooth(), cost_macs=setup), budget, seed=3)
     assert setup < log.cost_macs.iloc[0]
-    assert log.cost_macs.iloc[-1] <= budget.cost
-    longer = search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=len(log) + 1), seed=3, setup_cost=setup)
-    assert longer.cost_macs.iloc[-1] > budget.cost  # one more would have been too many
+    assert log.cost_macs.iloc[-1] <= budget.cost_macs
+    longer = search(task(SPACE, Smooth(), cost_macs=setup), Budget(evaluations=len(log) + 1), seed=3)
+    assert longer.cost_macs.iloc[-1] > budget.cost_macs  # one more would have been too many
     assert without_times(longer)[: len(log)].equals(without_times(log))
 
 
@@ -168,7 +174,7 @@ def test_budget_in_seconds(search, monkeypatch):
             now[0] += len(systems)
             return super().__call__(systems)
 
-    log = search(SPACE, Slow(), NO_LIMITS, Budget(seconds=25), setup_seconds=3)
+    log = search(task(SPACE, Slow(), seconds=3), Budget(seconds=25))
     ends = log.seconds.unique().tolist()
     assert ends[0] == 13 and len(ends) >= 2
     assert ends[-2] < 25 <= ends[-1]  # the batch that has begun is finished, no other begins
@@ -176,24 +182,29 @@ def test_budget_in_seconds(search, monkeypatch):
 
 @both
 def test_the_first_bound_reached_binds(search):
-    budget = Budget(evaluations=7, cost=1e15, seconds=1e6)
-    assert len(search(SPACE, Smooth(), NO_LIMITS, budget)) == 7
+    budget = Budget(evaluations=7, cost_macs=1e15, seconds=1e6)
+    assert len(search(task(SPACE, Smooth()), budget)) == 7
 
 
 @both
 @pytest.mark.parametrize(
-    "budget,kwargs",
-    [(Budget(cost=1e9), dict(setup_cost=1e9)), (Budget(cost=1.0), {}), (Budget(seconds=5.0), dict(setup_seconds=5.0))],
+    "budget,spent",
+    [
+        (Budget(cost_macs=1e9), dict(cost_macs=1e9)),
+        (Budget(cost_macs=1.0), {}),
+        (Budget(seconds=5.0), dict(seconds=5.0)),
+        (Budget(evaluations=5), dict(evaluations=5)),
+    ],
 )
-def test_a_budget_spent_before_the_first_evaluation(search, budget, kwargs):
+def test_a_budget_spent_before_the_first_evaluation(search, budget, spent):
     score = Smooth()
     with pytest.raises(DansError, match="spent before"):
-        search(SPACE, score, NO_LIMITS, budget, **kwargs)
+        search(task(SPACE, score, **spent), budget)
     assert score.batches == []
 
 
 def test_bad_budgets():
-    for kwargs in ({}, dict(evaluations=0), dict(cost=-1.0), dict(seconds=float("nan"))):
+    for kwargs in ({}, dict(evaluations=0), dict(cost_macs=-1.0), dict(seconds=float("nan"))):
         with pytest.raises(DansError):
             Budget(**kwargs)
 
@@ -206,9 +217,49 @@ def test_cost_needs_a_cost(search):
         return score(systems)
 
     with pytest.raises(DansError, match="cost\\(system\\)"):
-        search(SPACE, plain, NO_LIMITS, Budget(cost=1e9))
-    log = search(SPACE, plain, NO_LIMITS, Budget(evaluations=12))
+        search(task(SPACE, Plain(plain)), Budget(cost_macs=1e9))
+    log = search(task(SPACE, Plain(plain)), Budget(evaluations=12))
     assert log.cost_macs.isna().all() and len(score.asked) == 12
+
+
+def test_a_budget_judges_itself():
+    budget = Budget(evaluations=4, cost_macs=100.0, seconds=10.0)
+    assert budget.allows(Spent(100.0, 9.9, 4))
+    assert not any(budget.allows(s) for s in (Spent(100.1, 0, 1), Spent(1.0, 0, 5), Spent(1.0, 10.0, 1)))
+    assert [budget.share(s) for s in (Spent(50.0, 1.0, 1), Spent(0.0, 9.0, 1), Spent(0.0, 0.0, 6))] == [0.5, 0.9, 1.5]
+    assert Budget(evaluations=4).allows(Spent(math.nan, 1e9, 4))  # what is not bounded is not looked at
+
+
+# -- scores ----------------------------------------------------------------------------------------
+
+
+def test_a_function_is_no_score():
+    for wrong in (lambda systems: [0.5] * len(systems), {}, None, SimpleNamespace(cost=len)):
+        with pytest.raises(DansError, match="is no score.*Plain"):
+            task(SMOKE, wrong)
+    whole = ExhaustiveSearch(task(SMOKE, Smooth()))
+    with pytest.raises(DansError, match="is no score"):
+        whole.select(Limits(), lambda systems: [0.5] * len(systems), 100)
+    for score in (Smooth(), Plain(len), Lookup({}), Kept(Plain(len), None)):
+        assert check_score(score) is score
+
+
+def test_known_scores_are_looked_up_and_charged_as_if_they_were_not_known():
+    smooth = Smooth()
+    known = Lookup({s: smooth.one(s) for s in SMALL}, smooth.cost)
+    for search in SEARCHES:
+        logs = [search(task(SMALL, score), Budget(evaluations=12)) for score in (known, smooth)]
+        assert without_times(logs[0]).equals(without_times(logs[1]))
+    with pytest.raises(DansError, match="none of the 20 systems whose scores are known"):
+        known([SPACE[-1]])
+
+
+def test_whether_a_task_is_possible_is_a_question():
+    least = min(SPACE, key=lambda s: footprint(s, 2).macs)
+    bound = footprint(least, 2).macs
+    assert task(SPACE, Smooth(), Limits(macs=bound)).possible
+    assert not task(SPACE, Smooth(), Limits(macs=bound - 1)).possible
+    assert task(SPACE, Smooth(), [Limits(macs=1), Limits(macs=bound)]).possible
 
 
 # -- determinism -----------------------------------------------------------------------------------
@@ -216,16 +267,16 @@ def test_cost_needs_a_cost(search):
 
 @both
 def test_the_seed_decides_everything(search):
-    logs = [search(SPACE, Smooth(), Limits(macs=2_000_000), Budget(evaluations=40), seed=s) for s in (5, 5, 6)]
+    logs = [search(task(SPACE, Smooth(), Limits(macs=2_000_000)), Budget(evaluations=40), seed=s) for s in (5, 5, 6)]
     assert without_times(logs[0]).equals(without_times(logs[1]))
     assert systems(logs[0]) != systems(logs[2])
 
 
 @both
 def test_replay_from_the_log(search):
-    log = search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=40), seed=7)
+    log = search(task(SPACE, Smooth()), Budget(evaluations=40), seed=7)
     known = dict(zip(systems(log), log.score))
-    again = search(SPACE, lambda asked: [known[s] for s in asked], NO_LIMITS, Budget(evaluations=40), seed=7)
+    again = search(task(SPACE, Plain(lambda asked: [known[s] for s in asked])), Budget(evaluations=40), seed=7)
     spent = ["seconds", "cost_macs"]
     assert again.drop(columns=spent).equals(log.drop(columns=spent))
 
@@ -236,33 +287,40 @@ def test_scores_steer_evolution_and_not_random_search():
             return -super().one(s)
 
     for search, same in ((random_search, True), (evolution, False)):
-        a, b = (search(SPACE, score, NO_LIMITS, Budget(evaluations=40)) for score in (Smooth(), Other()))
+        a, b = (search(task(SPACE, score), Budget(evaluations=40)) for score in (Smooth(), Other()))
         assert (systems(a) == systems(b)) == same
         assert systems(a)[:10] == systems(b)[:10]
 
 
 def test_random_search_does_not_depend_on_the_batch():
-    logs = [random_search(SPACE, Smooth(), Limits(macs=2_000_000), Budget(evaluations=25), batch=b) for b in (1, 7, 25)]
+    logs = [
+        random_search(task(SPACE, Smooth(), Limits(macs=2_000_000)), Budget(evaluations=25), batch=b)
+        for b in (1, 7, 25)
+    ]
     assert all(without_times(log).equals(without_times(logs[0])) for log in logs)
 
 
+class Fails(Smooth):
+    "Is stopped in its fourth batch."
+
+    what = dict(of="smooth")
+
+    def __call__(self, systems):
+        if len(self.batches) == 3:
+            raise KeyboardInterrupt
+        return super().__call__(systems)
+
+
 @both
-def test_rows_are_handed_over_batch_by_batch(search):
-    rows = []
-
-    class Fails(Smooth):
-        def __call__(self, systems):
-            assert len(rows) == len(self.asked)  # all earlier batches are stored
-            if len(self.batches) == 3:
-                raise KeyboardInterrupt
-            return super().__call__(systems)
-
-    score = Fails()
+def test_a_search_that_is_stopped_keeps_its_batches_and_ends_as_if_it_had_not_been(search, tmp_path):
+    store, stopped, score = Store(tmp_path), Fails(), Smooth()
     with pytest.raises(KeyboardInterrupt):
-        search(SPACE, score, NO_LIMITS, Budget(evaluations=100), on_row=rows.append)
-    assert [System.from_dict(r) for r in rows] == score.asked and len(rows) >= 20
-    full = search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=100))
-    assert without_times(pd.DataFrame(rows)).equals(without_times(full)[: len(rows)])
+        search(task(SPACE, Kept(stopped, store)), Budget(evaluations=100))
+    assert store.rows("score").score.tolist() == [stopped.one(s) for s in stopped.asked] and len(stopped.asked) >= 20
+    log = search(task(SPACE, Kept(score, store, stopped.what)), Budget(evaluations=100))
+    full = search(task(SPACE, Smooth()), Budget(evaluations=100))
+    assert without_times(log).equals(without_times(full))
+    assert systems(log) == stopped.asked + score.asked
 
 
 # -- winners ---------------------------------------------------------------------------------------
@@ -274,7 +332,7 @@ def test_nan_never_wins(search):
         def one(self, s):
             return math.nan if s.data.color == "mono" else super().one(s)
 
-    log = search(SPACE, Diverges(), NO_LIMITS, Budget(evaluations=60), seed=1)
+    log = search(task(SPACE, Diverges()), Budget(evaluations=60), seed=1)
     assert log.score.isna().any() and winner(log).color == "rgb"
     assert not log.is_best[log.score.isna()].any()
     assert winner(log).score == log.score.max() == log.best_score.iloc[-1]
@@ -282,7 +340,7 @@ def test_nan_never_wins(search):
 
 @both
 def test_only_nan(search):
-    log = search(SPACE, lambda s: [math.nan] * len(s), NO_LIMITS, Budget(evaluations=30))
+    log = search(task(SPACE, Plain(lambda s: [math.nan] * len(s))), Budget(evaluations=30))
     assert len(log) == 30 and log.best_score.isna().all() and not log.is_best.any()
     with pytest.raises(DansError, match="none of the 30"):
         winner(log)
@@ -290,7 +348,7 @@ def test_only_nan(search):
 
 @both
 def test_ties_go_to_the_smaller_footprint(search):
-    log = search(SPACE, lambda s: [0.5] * len(s), NO_LIMITS, Budget(evaluations=40), seed=4)
+    log = search(task(SPACE, Plain(lambda s: [0.5] * len(s))), Budget(evaluations=40), seed=4)
     w = winner(log)
     smallest = log.sort_values(["arena_bytes", "flash_bytes", "macs"], kind="stable").iloc[0]
     assert w.step == smallest.step
@@ -298,7 +356,7 @@ def test_ties_go_to_the_smaller_footprint(search):
 
 
 def test_the_winner_of_a_log_with_any_index():
-    log = random_search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20))
+    log = random_search(task(SPACE, Smooth()), Budget(evaluations=20))
     shuffled = log.sample(frac=1, random_state=0)
     assert winner(shuffled).step == winner(log).step == log.score.idxmax()
 
@@ -306,14 +364,14 @@ def test_the_winner_of_a_log_with_any_index():
 @both
 def test_a_score_of_the_wrong_length(search):
     with pytest.raises(DansError, match="one number for each"):
-        search(SPACE, lambda s: [0.5], NO_LIMITS, Budget(evaluations=20))
+        search(task(SPACE, Plain(lambda s: [0.5])), Budget(evaluations=20))
 
 
 # -- evolution -------------------------------------------------------------------------------------
 
 
 def test_generations_of_the_paper():
-    log = evolution(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=60))
+    log = evolution(task(SPACE, Smooth()), Budget(evaluations=60))
     assert log.generation.value_counts().sort_index().tolist() == [10] + [5] * 10
     first, later = log[log.generation == 0], log[log.generation > 0]
     assert (first.operator == "random").all()
@@ -322,7 +380,7 @@ def test_generations_of_the_paper():
 
 
 def test_mutants_are_neighbours_of_survivors():
-    log = evolution(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=60), seed=3)
+    log = evolution(task(SPACE, Smooth()), Budget(evaluations=60), seed=3)
     for g, children in log[log.operator == "mutate"].groupby("generation"):
         before = set(systems(log[log.generation < g]))
         assert all(before & set(SPACE.neighbours(s)) for s in systems(children))
@@ -332,7 +390,7 @@ def test_evolution_beats_random_search():
     "The peak is one of 4,824 systems; 24 paired seeds, sign test: 20 of 24 has p = 0.0008."
     pairs = [
         [
-            winner(search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=100), seed=s)).score
+            winner(search(task(SPACE, Smooth()), Budget(evaluations=100), seed=s)).score
             for search in (evolution, random_search)
         ]
         for s in range(24)
@@ -343,7 +401,7 @@ def test_evolution_beats_random_search():
 @both
 def test_a_fixed_data_configuration_stays_fixed(search):
     data = DataConfig(48, "mono")
-    log = search(SPACE.fix(data), Smooth(), Limits(macs=2_000_000), Budget(evaluations=50))
+    log = search(task(SPACE.fix(data), Smooth(), Limits(macs=2_000_000)), Budget(evaluations=50))
     assert len(log) == 50 and {s.data for s in systems(log)} == {data}
 
 
@@ -352,25 +410,29 @@ def test_a_fixed_data_configuration_stays_fixed(search):
 )
 def test_numbers_that_leave_no_child(kwargs):
     with pytest.raises(DansError, match="population"):
-        evolution(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20), **kwargs)
+        evolution(task(SPACE, Smooth()), Budget(evaluations=20), **kwargs)
 
 
 def test_other_numbers():
-    log = evolution(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=23), population=7, tournaments=3, crossovers=2)
+    log = evolution(task(SPACE, Smooth()), Budget(evaluations=23), population=7, tournaments=3, crossovers=2)
     assert log.generation.value_counts().sort_index().tolist() == [7] + [4] * 4
     assert list(log.operator[log.generation == 1]) == ["mutate"] * 2 + ["crossover"] * 2
 
 
 def test_the_winner_of_two_logs():
-    logs = [random_search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20), seed=s) for s in range(2)]
+    logs = [random_search(task(SPACE, Smooth()), Budget(evaluations=20), seed=s) for s in range(2)]
     assert winner(pd.concat(logs)).score == max(log.score.max() for log in logs)
 
 
 @both
 def test_rows_are_plain_values(search):
-    rows = []
-    search(SPACE, Smooth(), NO_LIMITS, Budget(evaluations=20), on_row=rows.append)
-    assert {type(v) for row in rows for v in row.values()} == {int, float, str, bool}
+    log = Log(task(SPACE, Smooth()))
+    frame = search(log.task, Budget(evaluations=20))
+    proposals = [Proposal(s, log.task.footprint(s), "random", 0, 0, 0) for s in systems(frame)]
+    log.add(proposals, map(log.task.score.cost, systems(frame)), frame.score.tolist())
+    assert {type(v) for row in log.rows for v in row.values()} == {int, float, str, bool}
+    same = ["operator", "generation", "over_limits", "repeats", "seconds"]
+    assert log.frame().drop(columns=same).equals(frame.drop(columns=same))
 
 
 # -- every system ----------------------------------------------------------------------------------
@@ -392,7 +454,7 @@ def some_limits(n, seed=0, space=SMOKE):
     "Limits that cut at random systems of the space, some axes left open."
     rng = np.random.default_rng(seed)
     for _ in range(n):
-        cost = footprint(space[rng.integers(len(space))])
+        cost = footprint(space[rng.integers(len(space))], 2)
         yield Limits(**{axis: getattr(cost, axis) for axis in AXES if rng.random() < 0.6})
 
 
@@ -400,7 +462,7 @@ def by_merit(systems, score):
     "Sorted by the words of the notebook: score, then less RAM, less flash, fewer MACs."
 
     def merit(s):
-        cost = footprint(s)
+        cost = footprint(s, 2)
         return -score.one(s), cost.arena_bytes, cost.flash_bytes, cost.macs
 
     return sorted(systems, key=merit)
@@ -423,10 +485,10 @@ def made_up(n, seed, levels):
 
 def test_an_exhaustive_log_holds_every_system_in_the_form_of_other_searches():
     score = Smooth()
-    log = ExhaustiveSearch(SMOKE, score).log
+    log = ExhaustiveSearch(task(SMOKE, score)).log
     assert systems(log) == score.asked == list(SMOKE)
     assert log.score.tolist() == [score.one(s) for s in SMOKE]
-    other = random_search(SMOKE, Smooth(), NO_LIMITS, Budget(evaluations=5))
+    other = random_search(task(SMOKE, Smooth()), Budget(evaluations=5))
     assert (log.dtypes == other.dtypes).all()
     assert set(log.operator) == {"exhaustive"} and list(log.step) == list(range(len(SMOKE)))
     assert np.allclose(log.cost_macs, np.cumsum([score.cost(s) for s in SMOKE]))
@@ -435,7 +497,7 @@ def test_an_exhaustive_log_holds_every_system_in_the_form_of_other_searches():
 
 def test_one_call_for_one_data_configuration_and_width():
     score = Smooth()
-    ExhaustiveSearch(SMOKE, score)
+    ExhaustiveSearch(task(SMOKE, score))
     groups = [{(s.data, s.arch.width) for s in batch} for batch in score.batches]
     assert all(len(g) == 1 for g in groups)
     assert len(groups) == len(set.union(*groups)) == len(SMOKE.data_configs) * len(SMOKE.widths)
@@ -443,15 +505,15 @@ def test_one_call_for_one_data_configuration_and_width():
 
 @pytest.mark.parametrize("score", [Smooth(), Coarse()])
 def test_the_best_for_any_limits(score):
-    search = ExhaustiveSearch(SMOKE, score)
+    search = ExhaustiveSearch(task(SMOKE, score))
     for limits in some_limits(40):
-        fits = by_merit([s for s in SMOKE if limits.admits(footprint(s))], score)
+        fits = by_merit([s for s in SMOKE if limits.admits(footprint(s, 2))], score)
         assert systems(search.best(limits, 7)) == fits[:7]
         assert len(search.best(limits, 10_000)) == len(fits)
 
 
 def test_the_best_rows_are_rows_of_the_log():
-    search = ExhaustiveSearch(SMOKE, Coarse())
+    search = ExhaustiveSearch(task(SMOKE, Coarse()))
     best = search.best(n=20)
     assert best.equals(search.log.loc[best.index])
 
@@ -459,21 +521,21 @@ def test_the_best_rows_are_rows_of_the_log():
 def test_only_what_a_limit_admits_is_scored():
     a, b = Limits(macs=60_000), Limits(ram_bytes=1_100)
     score = Smooth()
-    log = ExhaustiveSearch(SMOKE, score, [a, b]).log
-    inside = [s for s in SMOKE if a.admits(footprint(s)) or b.admits(footprint(s))]
+    log = ExhaustiveSearch(task(SMOKE, score, [a, b])).log
+    inside = [s for s in SMOKE if a.admits(footprint(s, 2)) or b.admits(footprint(s, 2))]
     assert systems(log) == score.asked == inside and len(inside) < len(SMOKE)
 
 
 def test_limits_count_the_classes_of_an_exhaustive_search():
     limits = Limits(flash_bytes=30_000)
-    log = ExhaustiveSearch(SMOKE, Smooth(), limits, classes=100).log
+    log = ExhaustiveSearch(task(SMOKE, Smooth(), limits, classes=100)).log
     assert systems(log) == [s for s in SMOKE if limits.admits(footprint(s, 100))]
     assert log.flash_bytes.tolist() == [footprint(s, 100).flash_bytes for s in systems(log)]
 
 
 def test_limits_within_those_of_the_search_are_answered_and_others_are_not():
-    whole = ExhaustiveSearch(SMOKE, Coarse())
-    search = ExhaustiveSearch(SMOKE, Coarse(), [Limits(macs=60_000), Limits(ram_bytes=1_100)])
+    whole = ExhaustiveSearch(task(SMOKE, Coarse()))
+    search = ExhaustiveSearch(task(SMOKE, Coarse(), [Limits(macs=60_000), Limits(ram_bytes=1_100)]))
     for within in (Limits(macs=60_000), Limits(macs=50_000, flash_bytes=20_000), Limits(ram_bytes=1_100, macs=10**9)):
         assert systems(search.best(within, 5)) == systems(whole.best(within, 5))
     for wider in (Limits(), Limits(macs=60_001), Limits(flash_bytes=20_000)):
@@ -484,27 +546,27 @@ def test_limits_within_those_of_the_search_are_answered_and_others_are_not():
 def test_limits_on_the_arena_and_on_activations_are_two_things():
     "24 KiB of activations let systems through whose arena takes more; both hold where both are set."
     within, paper = Limits(arena_bytes=24 * 1024), Limits(ram_bytes=24 * 1024)
-    search = ExhaustiveSearch(SMOKE, Smooth(), [within, paper])
+    search = ExhaustiveSearch(task(SMOKE, Smooth(), [within, paper]))
     arenas = [search.best(limits, 10_000).arena_bytes.max() for limits in (within, paper)]
     assert arenas[0] <= 24 * 1024 < arenas[1]
-    both = ExhaustiveSearch(SMOKE, Smooth(), Limits(arena_bytes=24 * 1024, ram_bytes=3_000)).log
+    both = ExhaustiveSearch(task(SMOKE, Smooth(), Limits(arena_bytes=24 * 1024, ram_bytes=3_000))).log
     assert both.arena_bytes.max() <= 24 * 1024 and both.ram_bytes.max() <= 3_000
     kernels = Limits(arena_bytes=24 * 1024, kernels="cmsis-nn-mve")
     with pytest.raises(DansError, match="different kernels"):
-        ExhaustiveSearch(SMOKE, Smooth(), [within, kernels])
-    found = ExhaustiveSearch(SMOKE, Smooth(), kernels).log
-    assert len(found) < len(ExhaustiveSearch(SMOKE, Smooth(), within).log)
-    assert found.arena_bytes.tolist() == [footprint(s, kernels="cmsis-nn-mve").arena_bytes for s in systems(found)]
+        ExhaustiveSearch(task(SMOKE, Smooth(), [within, kernels]))
+    found = ExhaustiveSearch(task(SMOKE, Smooth(), kernels)).log
+    assert len(found) < len(ExhaustiveSearch(task(SMOKE, Smooth(), within)).log)
+    assert found.arena_bytes.tolist() == [footprint(s, 2, kernels="cmsis-nn-mve").arena_bytes for s in systems(found)]
 
 
 def test_limits_that_nothing_meets_are_known_before_scoring():
     score = Smooth()
     with pytest.raises(DansError, match="RAM.*smallest"):
-        ExhaustiveSearch(SMOKE, score, [Limits(), Limits(arena_bytes=100)])
+        ExhaustiveSearch(task(SMOKE, score, [Limits(), Limits(arena_bytes=100)]))
     with pytest.raises(DansError, match="empty"):
-        ExhaustiveSearch(SMOKE, score, [])
+        ExhaustiveSearch(task(SMOKE, score, []))
     assert score.batches == []
-    search = ExhaustiveSearch(SMOKE, score)
+    search = ExhaustiveSearch(task(SMOKE, score))
     with pytest.raises(DansError, match="RAM.*smallest"):
         search.best(Limits(arena_bytes=100))
     with pytest.raises(DansError, match="n=0"):
@@ -517,9 +579,9 @@ def test_what_is_shared_is_counted_once():
             return max(self.cost(s) for s in systems)
 
     score = Shares()
-    log = ExhaustiveSearch(SMOKE, score, setup_cost=1e9).log
+    log = ExhaustiveSearch(task(SMOKE, score, cost_macs=1e9)).log
     assert np.isclose(log.cost_macs.iloc[-1], 1e9 + sum(score.shared_cost(batch) for batch in score.batches))
-    plain = ExhaustiveSearch(SMOKE, lambda systems: score(systems)).log
+    plain = ExhaustiveSearch(task(SMOKE, Plain(lambda systems: score(systems)))).log
     assert plain.cost_macs.isna().all()
 
 
@@ -531,12 +593,12 @@ def test_a_scorer_is_charged_for_its_trees(tmp_path):
             return np.array([Smooth().one(s) for s in systems])
 
     score = Counted(SimpleNamespace(classes=2, what={}), prepared, calibration=64)
-    paid = ExhaustiveSearch(SMOKE, score).log.cost_macs.iloc[-1]
+    paid = ExhaustiveSearch(task(SMOKE, score)).log.cost_macs.iloc[-1]
     assert np.isclose(paid, score.shared_cost(list(SMOKE))) and paid < sum(map(score.cost, SMOKE)) / 2
-    kept = ExhaustiveSearch(SMOKE, Kept(score, Store(tmp_path))).log
+    kept = ExhaustiveSearch(task(SMOKE, Kept(score, Store(tmp_path)))).log
     assert kept.cost_macs.iloc[-1] == paid
     half = CorrectedScorer(score, HALF)
-    halved = ExhaustiveSearch(SMOKE, half).log
+    halved = ExhaustiveSearch(task(SMOKE, half)).log
     assert halved.cost_macs.iloc[-1] == paid and np.allclose(
         halved.score,
         score(list(SMOKE))[[list(SMOKE).index(System.from_dict(row)) for row in halved.to_dict("records")]] / 2,
@@ -552,7 +614,8 @@ def test_a_corrected_score_is_no_more_than_the_score(tmp_path):
     score, store, some = Smooth(), Store(tmp_path), list(SMOKE)[:4]
     score.what = dict(of="smooth")
     half = CorrectedScorer(score, HALF)
-    assert not hasattr(half, "shared_cost") and half.cost(some[0]) == score.cost(some[0])
+    assert half.shared_cost(some) is None and half.cost(some[0]) == score.cost(some[0])
+    assert (half.kind, half.at_a_time) == (score.kind, score.at_a_time) == ("score", None)
     raw = Kept(score, store)(some)
     assert np.allclose(Kept(half, store)(some), raw / 2) and np.array_equal(Kept(score, store)(some), raw), (
         "each under its own key"
@@ -561,34 +624,25 @@ def test_a_corrected_score_is_no_more_than_the_score(tmp_path):
     assert np.array_equal(half(some), [0.5, np.nan, 0.5, 0.5], equal_nan=True)
 
 
-def test_a_search_that_was_stopped_goes_on():
-    rows = []
-
-    class Fails(Smooth):
-        def __call__(self, systems):
-            if len(self.batches) == 3:
-                raise KeyboardInterrupt
-            return super().__call__(systems)
-
+def test_an_exhaustive_search_that_was_stopped_goes_on(tmp_path):
+    store, stopped, score = Store(tmp_path), Fails(), Smooth()
     with pytest.raises(KeyboardInterrupt):
-        ExhaustiveSearch(SMOKE, Fails(), on_row=rows.append)
-    assert len(rows) == 3 * len(SMOKE.depths)
-    known = {System.from_dict(row): row["score"] for row in rows}
-    score, more = Smooth(), []
-    log = ExhaustiveSearch(SMOKE, score, known=known, on_row=more.append).log
-    full = ExhaustiveSearch(SMOKE, Smooth()).log
+        ExhaustiveSearch(task(SMOKE, Kept(stopped, store)))
+    assert len(store.rows("score")) == len(stopped.asked) == 3 * len(SMOKE.depths)
+    log = ExhaustiveSearch(task(SMOKE, Kept(score, store, stopped.what))).log
+    full = ExhaustiveSearch(task(SMOKE, Smooth())).log
     assert without_times(log).equals(without_times(full))
-    assert without_times(pd.DataFrame(rows + more)).equals(without_times(full))
-    assert known.keys().isdisjoint(score.asked) and len(known) + len(score.asked) == len(SMOKE)
+    assert stopped.asked + score.asked == list(SMOKE)
 
 
-def test_known_scores_need_no_group_and_no_score():
-    some = {s: Smooth().one(s) for s in list(SMOKE)[::3]}
+def test_known_scores_need_no_group_and_no_score(tmp_path):
+    store, about, some = Store(tmp_path), dict(of="smooth"), list(SMOKE)[::3]
+    Kept(Smooth(), store, about)(some)
     score = Smooth()
-    log = ExhaustiveSearch(SMOKE, score, known=some).log
-    assert sorted(score.asked) == sorted(set(SMOKE) - some.keys())
-    again = ExhaustiveSearch(SMOKE, None, known=dict(zip(SMOKE, log.score))).log
-    assert again.score.equals(log.score)
+    log = ExhaustiveSearch(task(SMOKE, Kept(score, store, about))).log
+    assert sorted(score.asked) == sorted(set(SMOKE) - set(some))
+    for known in (Kept(Lookup({}), store, about), Lookup(dict(zip(SMOKE, log.score)))):
+        assert ExhaustiveSearch(task(SMOKE, known)).log.score.equals(log.score)
 
 
 # -- the front -------------------------------------------------------------------------------------
@@ -606,13 +660,13 @@ def test_the_front_against_every_pair(seed):
 
 @pytest.mark.parametrize("score", [Smooth(), Coarse()])
 def test_the_front_holds_the_answer_to_any_limits(score):
-    search = ExhaustiveSearch(SMOKE, score)
-    every = search.front()
+    search = ExhaustiveSearch(task(SMOKE, score))
+    every = front(search.log)
     assert set(every.index) == brute_front(search.log)
     for limits in some_limits(40, seed=1):
         assert search.best(limits).index[0] in every.index
-        narrow = ExhaustiveSearch(SMOKE, score, limits).front()
-        assert systems(narrow) == [s for s in systems(every) if limits.admits(footprint(s))]
+        narrow = front(ExhaustiveSearch(task(SMOKE, score, limits)).log)
+        assert systems(narrow) == [s for s in systems(every) if limits.admits(footprint(s, 2))]
 
 
 def test_rows_that_are_equal_stay_together():
@@ -631,13 +685,13 @@ def test_a_system_without_a_score_is_nowhere():
             value = super().one(s)
             return {"mono": math.nan, "rgb": value}[s.data.color] if s.arch.width < 0.2 else math.inf
 
-    search = ExhaustiveSearch(SMOKE, Diverges())
-    for rows in (search.best(n=10_000), search.front(), search.select(Limits(), Smooth(), 4_000)):
+    search = ExhaustiveSearch(task(SMOKE, Diverges()))
+    for rows in (search.best(n=10_000), front(search.log), search.select(Limits(), Smooth(), 4_000)):
         assert set(rows.color) == {"rgb"} and set(rows.width) == {0.1}
-    nothing = ExhaustiveSearch(SMOKE, lambda s: [math.nan] * len(s))
+    nothing = ExhaustiveSearch(task(SMOKE, Plain(lambda s: [math.nan] * len(s))))
     for ask in (
         nothing.best,
-        nothing.front,
+        lambda: front(nothing.log),
         lambda: winner(nothing.log),
         lambda: nothing.select(Limits(), Smooth(), 4_000),
     ):
@@ -654,7 +708,7 @@ def plain(frame):
 
 
 def test_the_finalists_of_each_limit_are_rescored_once():
-    search, rescore = ExhaustiveSearch(SMOKE, Coarse()), Smooth()
+    search, rescore = ExhaustiveSearch(task(SMOKE, Coarse())), Smooth()
     limits = [*some_limits(4, seed=2), Limits()]
     finals = search.select(limits, rescore, images=4_000, finalists=30)
     assert len(rescore.asked) == len(set(rescore.asked))
@@ -674,7 +728,7 @@ def test_the_finalists_of_each_limit_are_rescored_once():
 
 
 def test_other_limits_change_nothing():
-    search = ExhaustiveSearch(SMOKE, Coarse())
+    search = ExhaustiveSearch(task(SMOKE, Coarse()))
     limits = list(some_limits(4, seed=3))
     together = search.select(limits, Smooth(), images=1_000)
     for i, each in enumerate(limits):
@@ -683,7 +737,7 @@ def test_other_limits_change_nothing():
 
 
 def test_the_smallest_within_one_standard_error_wins():
-    search = ExhaustiveSearch(SMOKE, Coarse())
+    search = ExhaustiveSearch(task(SMOKE, Coarse()))
     for limits in some_limits(20, seed=4):
         finals = search.select(limits, Smooth(), images=100, finalists=60)
         top = finals.rescore.max()
@@ -701,7 +755,7 @@ def test_the_smallest_within_one_standard_error_wins():
 
 def test_what_was_limited_decides_between_ties():
     "The smaller in RAM is not the smaller in MACs: each limit has its own winner."
-    costs = {s: footprint(s) for s in SMOKE}
+    costs = {s: footprint(s, 2) for s in SMOKE}
     a, b = next(
         (a, b)
         for a, b in itertools.permutations(SMOKE, 2)
@@ -709,11 +763,11 @@ def test_what_was_limited_decides_between_ties():
         and costs[b].macs < costs[a].macs
         and costs[b].flash_bytes < costs[a].flash_bytes
     )
-    search = ExhaustiveSearch(SMOKE, lambda asked: [float(s in (a, b)) for s in asked])
-    ram, macs = footprint(b).arena_bytes, footprint(a).macs
+    search = ExhaustiveSearch(task(SMOKE, Plain(lambda asked: [float(s in (a, b)) for s in asked])))
+    ram, macs = footprint(b, 2).arena_bytes, footprint(a, 2).macs
 
     def chosen(limits):
-        finals = search.select(limits, lambda asked: [0.9] * len(asked), images=100, finalists=2)
+        finals = search.select(limits, Plain(lambda asked: [0.9] * len(asked)), images=100, finalists=2)
         return System.from_dict(finals[finals.is_winner].iloc[0])
 
     assert chosen(Limits()) == chosen(Limits(arena_bytes=ram)) == a
@@ -723,15 +777,12 @@ def test_what_was_limited_decides_between_ties():
 
 
 def test_standard_errors():
-    search = ExhaustiveSearch(SMOKE, Smooth())
-    finals = search.select(Limits(), lambda s: [0.9] * len(s), images=3_600)
+    search = ExhaustiveSearch(task(SMOKE, Smooth()))
+    finals = search.select(Limits(), Plain(lambda s: [0.9] * len(s)), images=3_600)
     assert np.allclose(finals.rescore_error, 0.005) and finals.is_tied.all()
 
-    class Knows(Smooth):
-        images = 400
-
-    known = search.select(Limits(), Knows())
-    assert np.allclose(known.rescore_error, np.sqrt(known.rescore * (1 - known.rescore) / 400))
+    again = search.select(Limits(), Smooth(), 400)
+    assert np.allclose(again.rescore_error, np.sqrt(again.rescore * (1 - again.rescore) / 400))
 
 
 def test_a_finalist_without_a_rescore_does_not_win():
@@ -739,16 +790,16 @@ def test_a_finalist_without_a_rescore_does_not_win():
         def one(self, s):
             return math.nan if s.arch.ending > 4 else super().one(s)
 
-    search = ExhaustiveSearch(SMOKE, Coarse())
+    search = ExhaustiveSearch(task(SMOKE, Coarse()))
     finals = search.select(Limits(), Diverges(), images=4_000)
     assert finals.rescore.isna().any() and not finals.is_tied[finals.rescore.isna()].any()
     assert finals[finals.is_winner].rescore.notna().all()
     with pytest.raises(DansError, match="has a rescore"):
-        search.select(Limits(), lambda s: [math.nan] * len(s), images=4_000)
+        search.select(Limits(), Plain(lambda s: [math.nan] * len(s)), images=4_000)
 
 
 def test_what_a_second_stage_needs():
-    search, rescore = ExhaustiveSearch(SMOKE, Smooth(), Limits(macs=100_000)), Smooth()
+    search, rescore = ExhaustiveSearch(task(SMOKE, Smooth(), Limits(macs=100_000))), Smooth()
     for images in (None, 0, 0.5):
         with pytest.raises(DansError, match="images"):
             search.select(Limits(macs=100_000), rescore, images)
@@ -759,19 +810,19 @@ def test_what_a_second_stage_needs():
         search.select(Limits(macs=100_000), rescore, 4_000, finalists=0)
     assert rescore.batches == []
     with pytest.raises(DansError, match="outside"):
-        search.select(Limits(macs=100_000), lambda s: [90.0] * len(s), 4_000)
+        search.select(Limits(macs=100_000), Plain(lambda s: [90.0] * len(s)), 4_000)
     with pytest.raises(DansError, match="one number for each"):
-        search.select(Limits(macs=100_000), lambda s: [0.9], 4_000)
+        search.select(Limits(macs=100_000), Plain(lambda s: [0.9]), 4_000)
 
 
 def test_two_stages_are_less_optimistic_than_one():
     "Twelve paired draws; all twelve agree with p = 0.0002 where there is no difference."
     truth = {s: 0.7 + 0.2 * Smooth().one(s) for s in SMOKE}
 
-    class Seen:
+    class Seen(Score):
         def __init__(self, images, seed):
             right = np.random.default_rng(seed).binomial(images, list(truth.values()))
-            self.images, self.values = images, dict(zip(truth, right / images))
+            self.values = dict(zip(truth, right / images))
 
         def __call__(self, asked):
             return [self.values[s] for s in asked]
@@ -780,14 +831,14 @@ def test_two_stages_are_less_optimistic_than_one():
         return seen - truth[System.from_dict(row)]
 
     for seed in range(12):
-        search = ExhaustiveSearch(SMOKE, Seen(1_000, [seed, 0]))
+        search = ExhaustiveSearch(task(SMOKE, Seen(1_000, [seed, 0])))
         one = winner(search.log)
-        finals = search.select(Limits(), Seen(4_000, [seed, 1]))
+        finals = search.select(Limits(), Seen(4_000, [seed, 1]), 4_000)
         two = finals[finals.is_winner].iloc[0]
         assert optimism(two, two.rescore) < optimism(one, one.score)
 
 
-class Asked:
+class Asked(Score):
     "A score that notes what it is asked, and can be stopped in the middle of a batch."
 
     what, at_a_time = dict(weights="a"), 1
@@ -804,12 +855,12 @@ class Asked:
 
 def test_a_kept_score_is_asked_for_once_whichever_search_asks(tmp_path):
     store, whole = Store(tmp_path), Asked()
-    log = random_search(SMALL, Kept(whole, store), Limits(), Budget(evaluations=12), seed=3)
+    log = random_search(task(SMALL, Kept(whole, store)), Budget(evaluations=12), seed=3)
     again = Asked()
-    same = random_search(SMALL, Kept(again, store), Limits(), Budget(evaluations=12), seed=3)
+    same = random_search(task(SMALL, Kept(again, store)), Budget(evaluations=12), seed=3)
     assert again.systems == [] and len(whole.systems) == 12
     pd.testing.assert_frame_equal(log.drop(columns="seconds"), same.drop(columns="seconds"))
-    other = evolution(SMALL, Kept(again, store), Limits(), Budget(evaluations=12), seed=1)
+    other = evolution(task(SMALL, Kept(again, store)), Budget(evaluations=12), seed=1)
     assert not set(again.systems) & set(whole.systems)
     assert {System.from_dict(row) for row in other.to_dict("records")} <= set(again.systems) | set(whole.systems)
 
@@ -817,21 +868,21 @@ def test_a_kept_score_is_asked_for_once_whichever_search_asks(tmp_path):
 def test_a_score_that_is_stopped_in_a_batch_keeps_what_was_finished(tmp_path):
     store, stopped, goes_on = Store(tmp_path), Asked(stop_at=4), Asked()
     with pytest.raises(KeyboardInterrupt):
-        random_search(SMALL, Kept(stopped, store), Limits(), Budget(evaluations=10))
-    log = random_search(SMALL, Kept(goes_on, store), Limits(), Budget(evaluations=10))
+        random_search(task(SMALL, Kept(stopped, store)), Budget(evaluations=10))
+    log = random_search(task(SMALL, Kept(goes_on, store)), Budget(evaluations=10))
     assert len(stopped.systems) == 4 and len(goes_on.systems) == 6
     pd.testing.assert_frame_equal(
         log.drop(columns="seconds"),
-        random_search(SMALL, Asked(), Limits(), Budget(evaluations=10)).drop(columns="seconds"),
+        random_search(task(SMALL, Asked()), Budget(evaluations=10)).drop(columns="seconds"),
     )
 
 
 def test_what_determines_a_score_is_part_of_its_key(tmp_path):
     store, first, second = Store(tmp_path), Asked(), Asked()
-    random_search(SMALL, Kept(first, store), Limits(), Budget(evaluations=5))
+    random_search(task(SMALL, Kept(first, store)), Budget(evaluations=5))
     second.what = dict(weights="b")
-    random_search(SMALL, Kept(second, store), Limits(), Budget(evaluations=5))
-    random_search(SMALL, Kept(second, store, dict(images=9)), Limits(), Budget(evaluations=5))
+    random_search(task(SMALL, Kept(second, store)), Budget(evaluations=5))
+    random_search(task(SMALL, Kept(second, store, dict(images=9))), Budget(evaluations=5))
     assert len(second.systems) == 10
     with pytest.raises(DansError, match="nothing says what determines these scores"):
-        random_search(SMALL, Kept(lambda systems: [0.5] * len(systems), store), Limits(), Budget(evaluations=5))
+        random_search(task(SMALL, Kept(Plain(lambda systems: [0.5] * len(systems)), store)), Budget(evaluations=5))

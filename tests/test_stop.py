@@ -12,9 +12,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from dans.hardware import Limits
 from dans.prepared import prepare
-from dans.search import Budget, random_search
+from dans.search import random_search
 from dans.space import SearchSpace
 from dans.survey import Source
+from dans.task import Budget, Plain, Task
 
 PIECES = """
     import time
@@ -80,7 +81,7 @@ def test_a_search(capsys):
 
     calls = []
     with pytest.raises(KeyboardInterrupt):
-        random_search(SearchSpace.preset("smoke"), score, Limits(), Budget(evaluations=30))
+        random_search(Task(SearchSpace.preset("smoke"), Plain(score), Limits(), 2), Budget(evaluations=30))
     assert (
         "stopped: random search after 10 systems; wrap `score` in `Kept` to go on from where you stop"
         in capsys.readouterr().err
