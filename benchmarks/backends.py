@@ -22,10 +22,10 @@ def first_and_again(run, repeats):
 def measured(sizes: Sizes) -> tuple[list[dict], np.ndarray]:
     "Training steps of the largest and the smallest system, and all subnets of one width scored, on the backend of this process; the logits of these."
     import keras  # takes KERAS_BACKEND as it finds it
+    from dans.tree import tree_logits
 
     from benchmarks.scoring import CHUNK, random_supernet
     from dans.elastic import initial_weights
-    from dans.score import tree_logits
     from dans.supernet import Layout, as_rgb, extremes, trainer
 
     about, rows = dict(backend=keras.backend.backend(), version=import_module(keras.backend.backend()).__version__), []

@@ -4,13 +4,14 @@ from functools import partial
 
 import keras
 import numpy as np
+from dans.tree import tree_logits
 from scipy.optimize import nnls
 
 from benchmarks.harness import Sizes, check_equal, contest, noise, one_in, seconds_of, subnets, work_of
 from benchmarks.traced_list import TracedList
 from dans.data import prepare, wake_scenes
 from dans.elastic import Calibrated, extract, weight_shapes
-from dans.score import score_subnets, tree_logits
+from dans.score import score_subnets
 from dans.space import DataConfig, SearchSpace, System
 from dans.study import Study
 from dans.supernet import Supernet

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from dans.tree import tree_logits
 
 from dans.data import prepare, wake_scenes
 from dans.elastic import calibrate, subnet_logits, tensors
-from dans.score import score_subnets, tree_logits
+from dans.score import score_subnets
 from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.state import State
 from dans.supernet import Layout, Recipe, Supernet, as_rgb, train_alone, trainer
