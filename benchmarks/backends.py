@@ -22,11 +22,12 @@ def first_and_again(run, repeats):
 def measured(sizes: Sizes) -> tuple[list[dict], np.ndarray]:
     "Training steps of the largest and the smallest system, and all subnets of one width scored, on the backend of this process; the logits of these."
     import keras  # takes KERAS_BACKEND as it finds it
-    from dans.tree import tree_logits
+    from dans.step import Layout, as_rgb, trainer
 
     from benchmarks.scoring import CHUNK, random_supernet
     from dans.elastic import initial_weights
-    from dans.supernet import Layout, as_rgb, extremes, trainer
+    from dans.supernet import extremes
+    from dans.tree import tree_logits
 
     about, rows = dict(backend=keras.backend.backend(), version=import_module(keras.backend.backend()).__version__), []
     largest = extremes(sizes.train)[0].arch

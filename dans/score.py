@@ -10,14 +10,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from .tree import branches, tree_logits, tree_macs, trees_of
 
+from .alone import train_alone
 from .data import Prepared
 from .elastic import calibrate, ops, subnet_logits, tensors
 from .hardware import macs
 from .metrics import METRICS, metric_named
 from .space import Architecture, DansError, Diverged, System, progress_bar
-from .supernet import Recipe, Supernet, train_alone
+from .supernet import Supernet
+from .train import Recipe
+from .tree import branches, tree_logits, tree_macs, trees_of
 
 # %% ../nbs/10a_score.ipynb #a6a9bb82
 def _check(net, systems, prepared, start, **counts):
@@ -71,8 +73,8 @@ def score_subnets(
     start: int = 0,  # first validation image
     metric: str = "accuracy",  # one of `dans.metrics.METRICS`: what a score is
 ) -> np.ndarray:  # in [0, 1], shape (len(systems),)
-    """Scores of `systems`. Raises `DansError` for a system that `net` does not hold, without images, and for a metric that
-    their classes do not have."""
+    """Scores of `systems`. Raises `DansError` for a system that `net` does not hold, without images, and for a metric
+    that their classes do not have."""
     if not len(systems):
         return np.zeros(0)
     labels = np.array(prepared.labels("val")[start:][:images])

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dans.tree import ROOT, branches, children, list_macs, parent, peak_bytes, tree_logits, tree_macs
 
 import dans.score
+from dans.alone import train_alone
 from dans.data import prepare, wake_scenes
 from dans.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
 from dans.hardware import macs
 from dans.metrics import METRICS
 from dans.score import Scorer, StandAlone, score_subnets, subnet_outputs
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System, progress_bar
-from dans.supernet import Recipe, Supernet, train_alone
+from dans.supernet import Supernet
+from dans.train import Recipe
+from dans.tree import ROOT, branches, children, list_macs, parent, peak_bytes, tree_logits, tree_macs
 
 SPACE = SearchSpace(resolutions=(16, 48), widths=(0.1, 0.2))
 SOME = {(0, 0, 0, 0, 0), (1, 2, 0, 0, 0), (3, 4, 1, 0, 0), (2, 1, 1, 1, 1), (3, 4, 3, 3, 1)}
@@ -31,7 +33,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(prepared):
-    return Supernet(SPACE).train(prepared, Recipe(epochs=2, batch=32, rate=1e-3), check_images=0)
+    return Supernet(SPACE, 2).train(prepared, Recipe(epochs=2, batch=32, rate=1e-3), check_images=0)
 
 
 def logits(net, prepared, data, wanted=SOME, width=0.2, **kwargs):
@@ -106,7 +108,7 @@ def test_scores_equal_the_list(net, prepared):
 def test_other_roundings(prepared, rounding):
     space = SearchSpace(resolutions=(16,), widths=(0.2, 0.4), rounding=rounding)
     systems = [space[0], space[-1]]
-    scores = score_subnets(Supernet(space), systems, prepared, calibration=32, images=32)
+    scores = score_subnets(Supernet(space, 2), systems, prepared, calibration=32, images=32)
     assert scores.shape == (2,)
 
 
@@ -270,7 +272,7 @@ from dans.space import Architecture, DataConfig, SearchSpace
 from dans.supernet import Supernet
 resolution, width, calibration, chunk, hold = map(float, sys.argv[1:])
 data, chunk = DataConfig(int(resolution)), int(chunk)
-net = Supernet(SearchSpace((int(resolution),), ("rgb",), (width,)))
+net = Supernet(SearchSpace((int(resolution),), ("rgb",), (width,)), 2)
 shape = int(calibration), data.resolution, data.resolution, 3
 images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 wanted = {(2, 2, 1, 1, 1), (3, 1, 0, 0, 0)}
