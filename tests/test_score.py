@@ -68,15 +68,15 @@ def test_only_the_branches_that_are_asked_for():
 def test_macs_of_a_tree():
     data = DataConfig(64, "rgb")
     one = System(data, Architecture((0, 0, 0, 0, 0), 0.5))
-    assert tree_macs([one]) == list_macs([one]) == macs(one)
+    assert tree_macs([one], 2) == list_macs([one], 2) == macs(one, 2)
     longer = System(data, Architecture((1, 0, 0, 0, 0), 0.5))
     head = 12 * 2
-    assert tree_macs([one, longer]) == macs(longer) + head
-    assert tree_macs([one, one]) == macs(one)
+    assert tree_macs([one, longer], 2) == macs(longer, 2) + head
+    assert tree_macs([one, one], 2) == macs(one, 2)
     other = System(DataConfig(32, "rgb"), longer.arch)
-    assert tree_macs([longer, other]) == macs(longer) + macs(other)
+    assert tree_macs([longer, other], 2) == macs(longer, 2) + macs(other, 2)
     systems = [System(data, Architecture(depths, 0.5)) for depths in SPACE.depths]
-    assert 8 < list_macs(systems) / tree_macs(systems) < 9
+    assert 8 < list_macs(systems, 2) / tree_macs(systems, 2) < 9
 
 
 # The same function as the list
