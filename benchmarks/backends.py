@@ -25,8 +25,9 @@ def measured(sizes: Sizes) -> tuple[list[dict], np.ndarray]:
 
     from benchmarks.scoring import CHUNK, random_supernet
     from dans.elastic import initial_weights
-    from dans.score import tree_logits
-    from dans.supernet import Layout, as_rgb, extremes, trainer
+    from dans.step import Layout, as_rgb, trainer
+    from dans.supernet import extremes
+    from dans.tree import tree_logits
 
     about, rows = dict(backend=keras.backend.backend(), version=import_module(keras.backend.backend()).__version__), []
     largest = extremes(sizes.train)[0].arch

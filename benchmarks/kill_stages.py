@@ -161,14 +161,15 @@ def _bits_of(state):
 def training(folder):
     "A supernet with a checkpoint after each epoch, its epochs and its weights in the store."
     from dans.state import State
-    from dans.supernet import Recipe, Supernet
+    from dans.supernet import Supernet
+    from dans.train import Recipe
 
     kept, prepared, recipe = Store(folder / "store"), _images(folder), Recipe(epochs=4, batch=16, average=0.5)
     trained = dict(space=asdict(SPACE), data=prepared.key, recipe=asdict(recipe))
 
     def train():
         checkpoint = folder / "partial" / "supernet.npz"
-        net = Supernet(SPACE).train(
+        net = Supernet(SPACE, 2).train(
             prepared,
             recipe,
             checkpoint,
@@ -184,7 +185,8 @@ def training(folder):
 
 def alone(folder):
     "Systems trained by themselves through a study, each with a checkpoint after each epoch."
-    from dans.supernet import Recipe, train_alone
+    from dans.alone import train_alone
+    from dans.train import Recipe
 
     study, prepared, recipe = _study(folder), _images(folder), Recipe(epochs=6, batch=8)
     about = dict(data=prepared.key, recipe=asdict(recipe))
@@ -210,7 +212,7 @@ def scoring(folder):
     from dans.score import score_subnets
     from dans.supernet import Supernet
 
-    study, prepared, net = _study(folder), _images(folder), Supernet(SPACE)
+    study, prepared, net = _study(folder), _images(folder), Supernet(SPACE, 2)
     whats = {(d, width): dict(data=str(d), width=width) for d in SPACE.data_configs for width in SPACE.widths}
 
     def score(tree):
@@ -235,7 +237,7 @@ def exported(folder):
 
     def convert():
         tflite, found = deploy(
-            SMALL, Supernet(SPACE).extract(SMALL, calibration), calibration, test.images, test.labels
+            SMALL, Supernet(SPACE, 2).extract(SMALL, calibration), calibration, test.images, test.labels
         )
         export(folder / "model", tflite, test.images[0], found, prepared.classes, fit=prepared.meta["fit"])
         return found.to_dict(), {"model.tflite": tflite}

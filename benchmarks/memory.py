@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.harness import Sizes, noise
+from dans.alone import train_alone
 from dans.catalogue import wake_scenes
 from dans.deploy import export
 from dans.elastic import keras_model
@@ -22,8 +23,9 @@ from dans.quantise import quantise
 from dans.score import Scorer
 from dans.search import evolution
 from dans.space import SearchSpace
-from dans.supernet import Recipe, Supernet, extremes, train_alone
+from dans.supernet import Supernet, extremes
 from dans.task import Budget, Task
+from dans.train import Recipe
 
 
 def resident(what="VmRSS") -> int:
@@ -61,7 +63,7 @@ def preparation(folder: Path, sizes: Sizes):
 def supernet(folder: Path, sizes: Sizes):
     "A supernet trained and saved."
     prepared = data(folder, sizes.memory, sizes)
-    Supernet(sizes.memory).train(prepared, Recipe(epochs=sizes.memory_epochs, batch=sizes.batch)).save(
+    Supernet(sizes.memory, 2).train(prepared, Recipe(epochs=sizes.memory_epochs, batch=sizes.batch)).save(
         folder / "supernet.npz"
     )
 
@@ -122,7 +124,7 @@ def peak(stage, folder: Path, sizes: Sizes) -> dict:
 
 def scored(folder: Path, sizes: Sizes):
     "A call of the scorer for each system."
-    score = Scorer(Supernet(sizes.evaluated), data(folder, sizes.evaluated, sizes), calibration=16, images=32)
+    score = Scorer(Supernet(sizes.evaluated, 2), data(folder, sizes.evaluated, sizes), calibration=16, images=32)
     return lambda system: score([system])
 
 
@@ -135,7 +137,7 @@ def trained(folder: Path, sizes: Sizes):
 
 def predicted(folder: Path, sizes: Sizes):
     "A new Keras model for each system, and its `predict`."
-    return lambda system: keras_model(system).predict(noise(32, system.data, 0), verbose=0)
+    return lambda system: keras_model(system, 2).predict(noise(32, system.data, 0), verbose=0)
 
 
 EVALUATIONS = (scored, trained, predicted)

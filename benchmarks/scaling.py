@@ -13,7 +13,8 @@ from benchmarks.harness import ROOT, Sizes
 from dans.executor import Ray
 from dans.hardware import macs
 from dans.house import DansError
-from dans.supernet import Recipe, Supernet, extremes
+from dans.supernet import Supernet, extremes
+from dans.train import Recipe
 
 
 def nodes(sizes: Sizes):
@@ -69,7 +70,7 @@ def tasks(sizes: Sizes, trees: list, per_mac: float):
     space, recipe = sizes.paper, Recipe(epochs=sizes.paper_epochs)
     seconds, needs, stages, images = [], [], [], 3 * sizes.paper_epochs * sizes.paper_images
     for data in space.data_configs:
-        net = Supernet(space.fix(data))
+        net = Supernet(space.fix(data), 2)
         drawn = [macs(system) for t in range(200) for system in net.draw(np.random.default_rng(t), recipe)]
         seconds.append(4 * float(np.mean(drawn)) * images * per_mac)
         needs.append([])

@@ -12,17 +12,18 @@ from dans.catalogue import wake_scenes
 from dans.elastic import Calibrated, extract, weight_shapes
 from dans.frontends import scaled
 from dans.prepared import prepare
-from dans.score import score_subnets, tree_logits
+from dans.score import score_subnets
 from dans.space import DataConfig, SearchSpace, System
 from dans.study import Study
 from dans.supernet import Supernet
+from dans.tree import tree_logits
 
 CHUNK = 256  # images in one pass, for the tree and for the list
 
 
 def random_supernet(space: SearchSpace) -> Supernet:
     "An untrained supernet whose gammas and betas are drawn, too."
-    net, rng = Supernet(space), np.random.default_rng(1)
+    net, rng = Supernet(space, 2), np.random.default_rng(1)
     for name, value in net.weights.items():
         if name.endswith(("gamma", "beta")):
             value += rng.normal(0, 0.2, value.shape).astype(np.float32)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import Sizes
+from dans.alone import train_alone
 from dans.catalogue import wake_scenes
 from dans.few import candidates, enough, folds, pool, pooled_scores
 from dans.hardware import Limits, footprint
@@ -15,7 +16,8 @@ from dans.runtime import float_accuracy
 from dans.score import score_subnets, subnet_outputs
 from dans.search import winner
 from dans.space import System
-from dans.supernet import Recipe, Supernet, train_alone
+from dans.supernet import Supernet
+from dans.train import Recipe
 
 EPOCHS = 4, 16  # of preset own: supernet, and the chosen system on its own
 BATCH = 32

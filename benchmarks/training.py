@@ -8,7 +8,8 @@ from benchmarks.scoring import plain_model
 from dans.elastic import initial_weights
 from dans.frontends import scaled
 from dans.house import DansError
-from dans.supernet import Layout, as_rgb, extremes, trainer
+from dans.step import Layout, as_rgb, trainer
+from dans.supernet import extremes
 
 RATE = 1e-3
 

@@ -13,13 +13,15 @@ import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
+from dans.alone import train_alone
 from dans.catalogue import wake_scenes
 from dans.house import DansError
 from dans.prepared import prepare
 from dans.score import score_subnets
 from dans.space import SearchSpace
 from dans.study import Study
-from dans.supernet import Recipe, Supernet, train_alone
+from dans.supernet import Supernet
+from dans.train import Recipe
 
 FOLDER, PIECES = Path(sys.argv[1]).resolve(), int(sys.argv[2])
 
@@ -87,10 +89,10 @@ def same_bits():
         return dict(weights=of(train_alone(space[0], prepared, recipe, check_images=0)[1].weights))
 
     def supernet():
-        return dict(weights=of(Supernet(space).train(prepared, recipe, check_images=0).weights))
+        return dict(weights=of(Supernet(space, 2).train(prepared, recipe, check_images=0).weights))
 
     def tree():
-        return dict(scores=score_subnets(Supernet(space), [s for s in space if s.arch.width == 0.1], prepared))
+        return dict(scores=score_subnets(Supernet(space, 2), [s for s in space if s.arch.width == 0.1], prepared))
 
     pieces = dict(alone=alone, supernet=supernet, tree=tree)
     here, there = (

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from fastcore.basics import patch
 
+from .alone import train_alone
 from .catalogue import source
 from .files import key_of, keyed
 from .hardware import macs
@@ -20,7 +21,8 @@ from .rank import proxy
 from .score import score_subnets
 from .space import Architecture, SearchSpace, System
 from .study import Study, whole
-from .supernet import Recipe, Supernet, extremes, train_alone
+from .supernet import Supernet, extremes
+from .train import Recipe
 
 # %% ../nbs/18b_experiment.ipynb #14b5b05d
 class Experiment:

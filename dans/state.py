@@ -40,6 +40,10 @@ class State:
                 **{f"{k}/{i}": v for k, values in lists.items() for i, v in enumerate(values)},
             )
 
+    def advance(self, weights: dict, slots: list, step: int, record: dict, average: list = None) -> "State":
+        "The state that training reaches at `step`, its history longer by `record`; this one stays as it is."
+        return State(weights, slots, step, [*self.history, record], average)
+
     @classmethod
     def load(cls, path) -> tuple["State", dict]:
         "The state in `path` and its settings. Raises `DansError` where the file is not one."

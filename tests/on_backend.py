@@ -9,13 +9,17 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from dans.alone import train_alone
 from dans.catalogue import wake_scenes
 from dans.elastic import calibrate, subnet_logits, tensors
 from dans.prepared import prepare
-from dans.score import score_subnets, tree_logits
+from dans.score import score_subnets
 from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.state import State
-from dans.supernet import Layout, Recipe, Supernet, as_rgb, train_alone, trainer
+from dans.step import Layout, as_rgb, trainer
+from dans.supernet import Supernet
+from dans.train import Recipe
+from dans.tree import tree_logits
 
 SPACE = SearchSpace(resolutions=(16,), widths=(0.1, 0.2), max_depths=(2, 1, 0, 0, 0))
 RECIPE = Recipe(epochs=4, batch=16)
@@ -39,7 +43,7 @@ def small_images(folder):
 
 def bent(seed=0):
     "A supernet in whose weights no gamma, beta or bias is trivial."
-    net, rng = Supernet(SPACE, seed=seed), np.random.default_rng(seed)
+    net, rng = Supernet(SPACE, 2, seed), np.random.default_rng(seed)
     for name, value in net.weights.items():
         if not name.endswith("kernel"):
             value += (0.2 * rng.standard_normal(value.shape)).astype(np.float32)
@@ -97,7 +101,7 @@ def scores(net, prepared):
 
 
 def trained(prepared, recipe=RECIPE, **kwargs):
-    return Supernet(SPACE).train(prepared, recipe, **(dict(check_images=0) | kwargs))
+    return Supernet(SPACE, 2).train(prepared, recipe, **(dict(check_images=0) | kwargs))
 
 
 def losses(net):

@@ -124,7 +124,7 @@ def test_a_sample_stands_for_all():
 
 
 def test_work_is_counted_as_scoring_counts_it():
-    from dans.score import list_macs, tree_macs
+    from dans.tree import list_macs, tree_macs
 
     systems = subnets(SPACE, DataConfig(16), 0.2)
     for some in (systems, systems[::7]):

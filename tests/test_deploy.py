@@ -133,7 +133,7 @@ def test_order_and_workers_do_not_matter(small):
 
 def test_names_and_process_history_leave_no_trace(small):
     system, model, images, tflite = small
-    other = keras_model(system)  # other layer names in the graph, the same weights
+    other = keras_model(system, 2)  # other layer names in the graph, the same weights
     other.set_weights(model.get_weights())
     assert quantise(other, images) == tflite
     named = quantise(model, images, names=True)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_data import refused
 
+from dans.alone import train_alone
 from dans.catalogue import wake_scenes
 from dans.exhaustive import ExhaustiveSearch
 from dans.few import FEW, candidates, enough, few_images, folds, judges_of, pool, pooled_scores
@@ -17,9 +18,10 @@ from dans.metrics import METRICS
 from dans.prepared import Prepared, prepare
 from dans.score import Scorer, score_subnets, subnet_outputs
 from dans.space import DataConfig, SearchSpace
-from dans.supernet import Recipe, Supernet, batch_at, train_alone
+from dans.supernet import Supernet
 from dans.survey import Source
 from dans.task import Task
+from dans.train import Recipe, batch_at
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 1, 0, 0, 0))
 SHORT = Recipe(epochs=2, batch=16)
@@ -171,7 +173,7 @@ def test_equal_images_are_in_one_fold_even_where_they_have_two_classes(tmp_path)
 def test_a_fold_trains_and_scores_as_prepared_images_do(prepared, tmp_path, monkeypatch):
     part = folds(prepared, 3)[0]
     monkeypatch.setattr(Prepared, "images", _only(part, "images", Prepared.images))
-    net = Supernet(SPACE).train(part, SHORT, tmp_path / "net.npz", check_images=20)
+    net = Supernet(SPACE, 2).train(part, SHORT, tmp_path / "net.npz", check_images=20)
     assert net.state.step == SHORT.steps(part.sizes["train"])
     _, labels = batch_at(part, SHORT, 1, net.draw)
     assert len(labels) == 16
@@ -184,7 +186,7 @@ def test_a_fold_trains_and_scores_as_prepared_images_do(prepared, tmp_path, monk
         == [METRICS["accuracy"](part.labels("val"), each) for each in outputs]
     )
     with pytest.raises(DansError, match="data differ"):
-        Supernet(SPACE).train(folds(prepared, 3)[1], SHORT, tmp_path / "net.npz", check_images=0)
+        Supernet(SPACE, 2).train(folds(prepared, 3)[1], SHORT, tmp_path / "net.npz", check_images=0)
     model, _ = train_alone(SPACE[0], pool(prepared), SHORT, check_images=0)
     assert model.output_shape == (None, 2)
 

@@ -31,7 +31,7 @@ from dans.files import (
 )
 from dans.house import DansError
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.supernet import Recipe
+from dans.train import Recipe
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

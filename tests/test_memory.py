@@ -24,7 +24,7 @@ from dans.supernet import Recipe, Supernet, batch_at
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 space = SearchSpace((16, 32), "rgb", .1, (1, 0, 0, 0, 0))
-net, (small, *_, large) = Supernet(space), space
+net, (small, *_, large) = Supernet(space, 2), space
 taken = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData:"))
 resource.setrlimit(resource.RLIMIT_DATA, [(taken << 10) + (300 << 20)] * 2)     # a mapped file does not count
 

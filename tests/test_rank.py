@@ -322,7 +322,7 @@ def test_the_proxy_is_the_determinant_of_shared_bits(tmp_path):
     system = next(s for s in JUDGING if s.arch.ending == 3 and s.data.color == "rgb")
     prepared = prepare(wake_scenes(n_train=8, n_val=4, n_test=4, seed=0), [system.data.resolution], tmp_path)
     batch = prepared.view("train", system.data).images
-    model, weights = keras_model(system), initial_weights(system.arch, 2, 0)
+    model, weights = keras_model(system, 2), initial_weights(system.arch, 2, 0)
     for layer in model.layers:
         if f"{layer.name}/kernel" in weights and not layer.name.startswith("head"):
             layer.set_weights([weights[f"{layer.name}/kernel"]])

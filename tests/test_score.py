@@ -10,29 +10,18 @@ import numpy as np
 import pytest
 
 import dans.score
+from dans.alone import train_alone
 from dans.catalogue import wake_scenes
 from dans.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
 from dans.hardware import macs
 from dans.house import DansError, progress_bar
 from dans.metrics import METRICS
 from dans.prepared import prepare
-from dans.score import (
-    ROOT,
-    Scorer,
-    StandAlone,
-    branches,
-    children,
-    list_macs,
-    parent,
-    peak_bytes,
-    predict_subnets,
-    score_subnets,
-    subnet_outputs,
-    tree_logits,
-    tree_macs,
-)
+from dans.score import Scorer, StandAlone, score_subnets, subnet_outputs
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.supernet import Recipe, Supernet, train_alone
+from dans.supernet import Supernet
+from dans.train import Recipe
+from dans.tree import ROOT, branches, children, list_macs, parent, peak_bytes, tree_logits, tree_macs
 
 SPACE = SearchSpace(resolutions=(16, 48), widths=(0.1, 0.2))
 SOME = {(0, 0, 0, 0, 0), (1, 2, 0, 0, 0), (3, 4, 1, 0, 0), (2, 1, 1, 1, 1), (3, 4, 3, 3, 1)}
@@ -46,7 +35,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(prepared):
-    return Supernet(SPACE).train(prepared, Recipe(epochs=2, batch=32, rate=1e-3), check_images=0)
+    return Supernet(SPACE, 2).train(prepared, Recipe(epochs=2, batch=32, rate=1e-3), check_images=0)
 
 
 def logits(net, prepared, data, wanted=SOME, width=0.2, **kwargs):
@@ -121,7 +110,7 @@ def test_scores_equal_the_list(net, prepared):
 def test_other_roundings(prepared, rounding):
     space = SearchSpace(resolutions=(16,), widths=(0.2, 0.4), rounding=rounding)
     systems = [space[0], space[-1]]
-    scores = score_subnets(Supernet(space), systems, prepared, calibration=32, images=32)
+    scores = score_subnets(Supernet(space, 2), systems, prepared, calibration=32, images=32)
     assert scores.shape == (2,)
 
 
@@ -195,7 +184,7 @@ def test_statistics_of_one_data_configuration_never_reach_another(net, prepared,
     poisoned, clean = DataConfig(16, "rgb"), DataConfig(48, "rgb")
     arch = Architecture((2, 1, 1, 0, 0), 0.2)
     systems = [System(poisoned, arch), System(clean, arch), System(poisoned, arch)]
-    before = predict_subnets(net, systems, prepared, calibration=64)
+    before = subnet_outputs(net, systems, prepared, calibration=64).argmax(-1)
     view = type(prepared).view
 
     def poison(self, split, data, n=None):
@@ -206,15 +195,15 @@ def test_statistics_of_one_data_configuration_never_reach_another(net, prepared,
         return found
 
     monkeypatch.setattr(type(prepared), "view", poison)
-    after = predict_subnets(net, systems, prepared, calibration=64)
+    after = subnet_outputs(net, systems, prepared, calibration=64).argmax(-1)
     assert (after[1] == before[1]).all()
     assert (after[0] != before[0]).any()
 
 
 def test_part_of_the_validation_images(net, prepared):
     systems = [SPACE[0], SPACE[-1]]
-    whole = predict_subnets(net, systems, prepared, calibration=64, chunk=32)
-    part = predict_subnets(net, systems, prepared, calibration=64, chunk=32, start=32, images=32)
+    whole = subnet_outputs(net, systems, prepared, calibration=64, chunk=32).argmax(-1)
+    part = subnet_outputs(net, systems, prepared, calibration=64, chunk=32, start=32, images=32).argmax(-1)
     assert whole.shape == (2, 96)
     np.testing.assert_array_equal(part, whole[:, 32:64])
     labels = prepared.labels("val")
@@ -241,7 +230,7 @@ def test_a_score_is_the_metric_that_is_named(net, prepared, metric):
 
 def test_accuracy_is_scored_as_it_always_was_and_adds_nothing_to_a_key(net, prepared):
     systems = [SPACE[i] for i in (0, 300, 700, 1100, 2143)]
-    predicted = predict_subnets(net, systems, prepared, calibration=64, chunk=32)
+    predicted = subnet_outputs(net, systems, prepared, calibration=64, chunk=32).argmax(-1)
     hits = (predicted == prepared.labels("val")).mean(1)
     np.testing.assert_array_equal(score_subnets(net, systems, prepared, 64, chunk=32), hits)
     plain = Scorer(net, prepared).what
@@ -280,12 +269,12 @@ def test_a_metric_that_the_images_do_not_have_is_refused_before_any_work(net, pr
 PEAK = """
 import sys
 import numpy as np
-from dans.score import tree_logits
+from dans.tree import tree_logits
 from dans.space import Architecture, DataConfig, SearchSpace
 from dans.supernet import Supernet
 resolution, width, calibration, chunk, hold = map(float, sys.argv[1:])
 data, chunk = DataConfig(int(resolution)), int(chunk)
-net = Supernet(SearchSpace((int(resolution),), ("rgb",), (width,)))
+net = Supernet(SearchSpace((int(resolution),), ("rgb",), (width,)), 2)
 shape = int(calibration), data.resolution, data.resolution, 3
 images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 wanted = {(2, 2, 1, 1, 1), (3, 1, 0, 0, 0)}

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from dans.alone import fine_tuned, train_alone
 from dans.catalogue import wake_scenes
 from dans.elastic import (
     EPSILON,
@@ -28,8 +29,10 @@ from dans.metrics import confusion, recall
 from dans.prepared import prepare
 from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.state import Average, State
-from dans.supernet import Layout, PerConfig, Recipe, Supernet, batch_at, fine_tuned, train_alone, trainer, with_scale
+from dans.step import Layout, Trainer, trainer, with_scale
+from dans.supernet import PerConfig, Supernet
 from dans.survey import Source
+from dans.train import Recipe, batch_at
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3))
@@ -207,7 +210,7 @@ def test_a_training_step_is_that_of_the_cut_out_model(weights):
 
 def test_training_lowers_the_loss_and_goes_on_with_the_same_bits(prepared, tmp_path, monkeypatch):
     epochs = []
-    whole = Supernet(SPACE).train(prepared, SHORT, check_images=0, on_epoch=epochs.append)
+    whole = Supernet(SPACE, 2).train(prepared, SHORT, check_images=0, on_epoch=epochs.append)
     assert whole.state.step == SHORT.steps(128) == 8
     assert epochs == whole.state.history and [e["epoch"] for e in epochs] == [1, 2]
     file, saves = tmp_path / "net.npz", []
@@ -220,14 +223,14 @@ def test_training_lowers_the_loss_and_goes_on_with_the_same_bits(prepared, tmp_p
 
     monkeypatch.setattr(State, "save", save_once)
     with pytest.raises(KeyboardInterrupt):
-        Supernet(SPACE).train(prepared, SHORT, checkpoint=file, check_images=0)
+        Supernet(SPACE, 2).train(prepared, SHORT, checkpoint=file, check_images=0)
     monkeypatch.undo()
     assert State.load(file)[0].step == 4
-    resumed = Supernet(SPACE).train(prepared, SHORT, checkpoint=file, check_images=0)
+    resumed = Supernet(SPACE, 2).train(prepared, SHORT, checkpoint=file, check_images=0)
     for name, value in whole.weights.items():
         np.testing.assert_array_equal(value, resumed.weights[name], err_msg=name)
     with pytest.raises(DansError, match="belongs to another training"):
-        Supernet(SPACE).train(prepared, dataclasses.replace(SHORT, rate=0.5), checkpoint=file, check_images=0)
+        Supernet(SPACE, 2).train(prepared, dataclasses.replace(SHORT, rate=0.5), checkpoint=file, check_images=0)
     loaded = Supernet.load(file)
     assert loaded.space == SPACE and loaded.state.step == 8
 
@@ -237,7 +240,7 @@ def test_a_training_that_is_stopped_says_where_it_goes_on(prepared, tmp_path, ca
         if epoch["epoch"] == 2:
             raise KeyboardInterrupt
 
-    trained = Supernet(SPACE).train(prepared, dataclasses.replace(SHORT, epochs=1), check_images=0)
+    trained = Supernet(SPACE, 2).train(prepared, dataclasses.replace(SHORT, epochs=1), check_images=0)
 
     def at_once(epoch):
         raise KeyboardInterrupt
@@ -253,12 +256,12 @@ def test_a_training_that_is_stopped_says_where_it_goes_on(prepared, tmp_path, ca
         (None, "nothing of it is kept"),
     ):
         with pytest.raises(KeyboardInterrupt):
-            Supernet(SPACE).train(prepared, SHORT, checkpoint, check_images=0, on_epoch=stop)
+            Supernet(SPACE, 2).train(prepared, SHORT, checkpoint, check_images=0, on_epoch=stop)
         assert f"stopped: supernet at step 8 of 8; {said}" in capsys.readouterr().err
 
 
 def test_a_batch_is_a_function_of_seed_and_step(prepared):
-    net = Supernet(SPACE)
+    net = Supernet(SPACE, 2)
     one, labels = batch_at(prepared, SHORT, 3, net.draw)
     batch_at(prepared, SHORT, 7, net.draw)
     again, same = batch_at(prepared, SHORT, 3, net.draw)
@@ -282,7 +285,7 @@ def test_a_trace_of_its_own_gives_the_same_weights(prepared, monkeypatch):
         Recipe(epochs=2, batch=32, average=0.5, seed=3),
     )
     _, shared = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
-    monkeypatch.setattr("dans.supernet.TRACED", 1)
+    monkeypatch.setattr("dans.alone.TRACED", 1)
     _, own = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
     assert shared.history[-1]["loss"] == pytest.approx(own.history[-1]["loss"], rel=1e-4)
     for name, value in own.weights.items():
@@ -314,38 +317,34 @@ def test_earlier_endings_train_along_where_they_weigh_something(prepared, deep):
 
 
 def test_a_loss_that_is_not_a_number_stops_training(prepared):
-    net = Supernet(SPACE)
+    net = Supernet(SPACE, 2)
     net.weights["head2/bias"][:] = np.nan
     with pytest.raises(DansError, match="the loss is nan"):
         net.train(prepared, SHORT, check_images=0)
 
 
 def test_the_last_good_state_is_kept_where_the_loss_stops_being_a_number(prepared, tmp_path, monkeypatch):
-    import dans.supernet as supernet
-
-    step, calls, path = supernet.Trainer.step, [], tmp_path / "net.npz"
+    step, calls, path = Trainer.step, [], tmp_path / "net.npz"
     per_epoch = prepared.sizes["train"] // SHORT.batch
 
     def breaks(*args):
         calls.append(1)
         return float("nan") if len(calls) > per_epoch + 1 else step(*args)
 
-    monkeypatch.setattr(supernet.Trainer, "step", breaks)
+    monkeypatch.setattr(Trainer, "step", breaks)
     with pytest.raises(
         DansError, match=f"the loss is nan at step {per_epoch + 1}; its state after step {per_epoch} is in .*net.npz"
     ):
-        Supernet(SPACE).train(prepared, SHORT, path, check_images=0)
+        Supernet(SPACE, 2).train(prepared, SHORT, path, check_images=0)
     assert all(np.isfinite(w).all() for w in Supernet.load(path).weights.values())
-    monkeypatch.setattr(supernet.Trainer, "step", step)
-    again = Supernet(SPACE).train(prepared, SHORT, path, check_images=0)  # the same command goes on from there
+    monkeypatch.setattr(Trainer, "step", step)
+    again = Supernet(SPACE, 2).train(prepared, SHORT, path, check_images=0)  # the same command goes on from there
     assert len(again.state.history) == 2
 
 
 def test_weights_that_are_no_numbers_are_never_kept(prepared, tmp_path, monkeypatch):
     "An update may break the weights after the last loss of an epoch was looked at."
-    import dans.supernet as supernet
-
-    step, calls, path = supernet.Trainer.step, [], tmp_path / "net.npz"
+    step, calls, path = Trainer.step, [], tmp_path / "net.npz"
     per_epoch = prepared.sizes["train"] // SHORT.batch
 
     def breaks(self, *args):
@@ -355,12 +354,12 @@ def test_weights_that_are_no_numbers_are_never_kept(prepared, tmp_path, monkeypa
             self.vector.assign(np.full(self.vector.shape, np.nan, np.float32))
         return loss
 
-    monkeypatch.setattr(supernet.Trainer, "step", breaks)
+    monkeypatch.setattr(Trainer, "step", breaks)
     with pytest.raises(
         Diverged,
         match=f"weights are no numbers after step {2 * per_epoch - 1}; its state after step {per_epoch} is in .*net.npz",
     ):
-        Supernet(SPACE).train(prepared, SHORT, path, check_images=0)
+        Supernet(SPACE, 2).train(prepared, SHORT, path, check_images=0)
     assert all(np.isfinite(w).all() for w in Supernet.load(path).weights.values())
 
 
@@ -380,7 +379,7 @@ RECIPES = dict(
 @pytest.mark.parametrize("change", RECIPES.values(), ids=RECIPES)
 def test_every_recipe_trains_and_goes_on_with_the_same_bits(prepared, tmp_path, monkeypatch, change):
     recipe = dataclasses.replace(SHORT, **change)
-    whole = Supernet(SPACE).train(prepared, recipe, check_images=32)
+    whole = Supernet(SPACE, 2).train(prepared, recipe, check_images=32)
     assert whole.state.step == recipe.steps(128)
     file = tmp_path / "net.npz"
     original = State.save
@@ -391,17 +390,17 @@ def test_every_recipe_trains_and_goes_on_with_the_same_bits(prepared, tmp_path, 
 
     monkeypatch.setattr(State, "save", save_once)
     with pytest.raises(KeyboardInterrupt):
-        Supernet(SPACE).train(prepared, recipe, checkpoint=file, check_images=32)
+        Supernet(SPACE, 2).train(prepared, recipe, checkpoint=file, check_images=32)
     monkeypatch.undo()
-    resumed = Supernet(SPACE).train(prepared, recipe, checkpoint=file, check_images=32)
+    resumed = Supernet(SPACE, 2).train(prepared, recipe, checkpoint=file, check_images=32)
     for name, value in whole.weights.items():
         np.testing.assert_array_equal(value, resumed.weights[name], err_msg=name)
-    plain = Supernet(SPACE).train(prepared, SHORT, check_images=0)
+    plain = Supernet(SPACE, 2).train(prepared, SHORT, check_images=0)
     assert any(not np.array_equal(plain.weights[n], with_scale(whole.weights, 0)[n]) for n in plain.weights)
 
 
 def test_own_scales_reach_only_their_data_configuration(prepared):
-    net = Supernet(SPACE).train(
+    net = Supernet(SPACE, 2).train(
         prepared, dataclasses.replace(SHORT, own_scale=True, networks="largest"), check_images=0
     )
     first = initial_weights(net.largest.arch, 2, 0)
@@ -412,7 +411,7 @@ def test_own_scales_reach_only_their_data_configuration(prepared):
 
 
 def test_networks_of_a_step_share_a_data_configuration_where_asked():
-    net = Supernet(SPACE)
+    net = Supernet(SPACE, 2)
     for seed in range(5):
         systems = net.draw(np.random.default_rng(seed), Recipe(across=False))
         assert len({s.data for s in systems}) == 1 and len(systems) == 4
@@ -446,14 +445,16 @@ def test_depthwise_convolution_in_bfloat16(size, stride):
 
 
 def test_bfloat16_trains(prepared):
-    net = Supernet(SPACE).train(prepared, dataclasses.replace(SHORT, precision="bfloat16", epochs=0.5), check_images=0)
+    net = Supernet(SPACE, 2).train(
+        prepared, dataclasses.replace(SHORT, precision="bfloat16", epochs=0.5), check_images=0
+    )
     assert np.isfinite(net.state.history[-1]["loss"])
     assert all(v.dtype == np.float32 for v in net.weights.values())
 
 
 def test_a_torn_checkpoint_is_named(tmp_path):
     file = tmp_path / "net.npz"
-    Supernet(SPACE).save(file)
+    Supernet(SPACE, 2).save(file)
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(DansError, match="net.npz is not a readable checkpoint"):
         Supernet.load(file)
@@ -469,7 +470,7 @@ def test_keras_model_has_the_weights_of_its_name():
 
 
 def test_fine_tuning_changes_a_copy(prepared):
-    net = Supernet(SPACE).train(prepared, SHORT, check_images=0)
+    net = Supernet(SPACE, 2).train(prepared, SHORT, check_images=0)
     before = {name: np.array(value) for name, value in net.weights.items()}
     system = System(DataConfig(16, "mono"), Architecture((1, 1, 0, 0, 0), 0.2))
     tuned = fine_tuned(net, system, prepared, Recipe(batch=32), steps=5)
@@ -556,7 +557,7 @@ def test_class_weights_reach_subnets_through_the_network_that_learns_from_labels
     space = SearchSpace((12, 16), ("rgb",), (0.2,), (1, 1, 0, 0, 0))
     recipe = Recipe(epochs=15, batch=40, seed=1)
     plain, weighted = (
-        Supernet(space).train(unequal, recipe, check_images=0, class_weights=w) for w in (None, "balanced")
+        Supernet(space, 2).train(unequal, recipe, check_images=0, class_weights=w) for w in (None, "balanced")
     )
     for system in (space[0], space[-1]):
         (_, before), (_, after) = (recalls(net.weights_for(system.data), system, unequal) for net in (plain, weighted))
@@ -590,13 +591,13 @@ def test_what_images_count_weighs_the_loss_on_labels_and_no_other(weights):
 
 def test_class_weights_are_part_of_a_training_only_where_there_are_some(prepared, tmp_path):
     file, weighted = tmp_path / "plain.npz", tmp_path / "weighted.npz"
-    net = Supernet(SPACE).train(prepared, SHORT, file, check_images=0)
+    net = Supernet(SPACE, 2).train(prepared, SHORT, file, check_images=0)
     assert set(State.load(file)[1]) == {"recipe", "data", "space", "classes", "first_weights"}
-    Supernet(SPACE).train(prepared, SHORT, weighted, check_images=0, class_weights=(1, 2))
+    Supernet(SPACE, 2).train(prepared, SHORT, weighted, check_images=0, class_weights=(1, 2))
     assert State.load(weighted)[1]["class_weights"] == [1, 2]
     for path, asked in ((file, (1, 2)), (weighted, None), (weighted, "balanced")):
         with pytest.raises(DansError, match=r"belongs to another training \(class_weights differ\)"):
-            Supernet(SPACE).train(prepared, SHORT, path, check_images=0, class_weights=asked)
+            Supernet(SPACE, 2).train(prepared, SHORT, path, check_images=0, class_weights=asked)
     assert set(PerConfig(SPACE, prepared).what) == {"space", "classes", "data", "recipe", "first_weights"}
     assert PerConfig(SPACE, prepared, class_weights=[1, 3]).what["class_weights"] == [1, 3]
     assert net.state.step == 8
@@ -605,7 +606,7 @@ def test_class_weights_are_part_of_a_training_only_where_there_are_some(prepared
 @pytest.mark.parametrize("bad", ["even", (1, 2, 3), (1, -1), (0, 0), (1, float("nan")), {"person": 2}, 3], ids=str)
 def test_class_weights_that_are_not_possible_are_refused_before_any_step(prepared, bad):
     with pytest.raises(DansError, match="use 'balanced', or 2 numbers from 0, one for each class"):
-        Supernet(SPACE).train(
+        Supernet(SPACE, 2).train(
             prepared, SHORT, check_images=0, class_weights=bad, on_epoch=lambda e: pytest.fail("trained")
         )
 
@@ -616,8 +617,10 @@ def test_class_weights_that_are_not_possible_are_refused_before_any_step(prepare
 def test_records_can_be_epochs_apart_and_change_no_bit(prepared, tmp_path):
     recipe = dataclasses.replace(SHORT, epochs=5)
     every, third = [], []
-    one = Supernet(SPACE).train(prepared, recipe, check_images=0, on_epoch=every.append)
-    other = Supernet(SPACE).train(prepared, recipe, tmp_path / "net.npz", check_images=0, on_epoch=third.append, each=3)
+    one = Supernet(SPACE, 2).train(prepared, recipe, check_images=0, on_epoch=every.append)
+    other = Supernet(SPACE, 2).train(
+        prepared, recipe, tmp_path / "net.npz", check_images=0, on_epoch=third.append, each=3
+    )
     assert [e["epoch"] for e in every] == [1, 2, 3, 4, 5] and [(e["epoch"], e["step"]) for e in third] == [
         (3, 12),
         (5, 20),
