@@ -113,7 +113,7 @@ def store(folder):
 class _Drawn:
     "Scores that need no network."
 
-    cost = staticmethod(macs)
+    cost = staticmethod(lambda system: macs(system, 2))
 
     def __call__(self, systems):
         return np.array([int(sha256(canonical(s))[:8], 16) / 2**32 for s in systems])

@@ -54,7 +54,7 @@ def chosen(sizes, systems, scores):
     "The best of `systems` within the limit, and its score, as a search chooses."
     import pandas as pd
 
-    rows = [dict(s.to_dict(), **vars(footprint(s)), score=score) for s, score in zip(systems, scores)]
+    rows = [dict(s.to_dict(), **vars(footprint(s, 2)), score=score) for s, score in zip(systems, scores)]
     best = winner(pd.DataFrame(rows)[lambda df: df.macs <= sizes.small_macs])
     return System.from_dict(best), float(best.score)
 

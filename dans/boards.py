@@ -16,8 +16,8 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from .hardware import Limits, footprint, operators, show_bytes
-from .space import DansError, SearchSpace, System
+from .hardware import Limits, show_bytes
+from .space import DansError, SearchSpace
 
 # %% ../nbs/07_boards.ipynb #5ed33de2
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ DEVICES = {  # clock in MHz; RAM, its largest block, and flash in KiB; power in 
 def fits(
     space: SearchSpace,  # the paper's has 37,520 systems
     limits: dict[str, Limits],  # of each board, by any name
-    classes: int = 2,  # outputs of the models
+    classes: int,  # outputs of the models
 ) -> list[dict]:  # board, resolution, systems, fitting (both counts), widest (width or None)
     "What each board holds at each resolution, one row for each pair."
     rows = []
@@ -577,13 +577,12 @@ class Latency:
 
 
 def latency(
-    what,  # a `System`, or operators of it or of a model file
+    ops,  # operators of a system (`operators`) or of a model file
     device: Device,  # a board with a clock
     kernels: str,  # kernel library, as in `speeds`
-    classes: int = 2,  # outputs of the model of a system
 ) -> Latency:
     "Time for one image. Raises `DansError` where no measurements carry a figure, or the clock is not known."
-    ops, speed = operators(what, classes) if isinstance(what, System) else what, speed_of(device, kernels)
+    speed = speed_of(device, kernels)
     wide = sum(op.macs for op in ops if op.kind == "CONV_2D" and op.kernel not in (1, (1, 1), ()))
     cycles = _cycles(speed.cycles_per_mac, sum(op.macs for op in ops), wide)
     return Latency(cycles / 1000 / _clock(device), speed.error, speed, device)

@@ -81,7 +81,7 @@ def scratch_bytes(
 # %% ../nbs/06_hardware.ipynb #092ef0d5
 def operators(
     system: System,  # what to lay out
-    classes: int = 2,  # outputs of the model
+    classes: int,  # outputs of the model
     kernels: str = "reference",  # library whose scratch memory is counted
 ) -> list[Operator]:  # in the order in which they run
     "The operators of `system`, as the converter emits them for `dans.quantise.quantise`."
@@ -397,7 +397,7 @@ class Footprint:
 @lru_cache(maxsize=1 << 17)
 def footprint(
     system: System,  # any system
-    classes: int = 2,  # outputs of the model
+    classes: int,  # outputs of the model
     kernels: str = "reference",  # library of `KERNELS` whose scratch memory the arena must hold
 ) -> Footprint:
     """Activations (exact), flash (predicted), MACs (exact) and arena (predicted) of `system`, from its architecture alone.
@@ -410,7 +410,7 @@ def footprint(
 # %% ../nbs/06_hardware.ipynb #0d6234e0
 def ram_bytes(
     system: System,  # any system
-    classes: int = 2,  # outputs of the model
+    classes: int,  # outputs of the model
 ) -> int:  # bytes
     "Activations: the head of the arena that TensorFlow Lite Micro plans, to the byte."
     return footprint(system, classes).ram_bytes
@@ -418,7 +418,7 @@ def ram_bytes(
 
 def arena_bytes(
     system: System,  # any system
-    classes: int = 2,  # outputs of the model
+    classes: int,  # outputs of the model
     kernels: str = "reference",  # library of `KERNELS`
 ) -> int:  # bytes
     "RAM that firmware must reserve on a 32-bit board, margin included."
@@ -427,7 +427,7 @@ def arena_bytes(
 
 def flash_bytes(
     system: System,  # any system
-    classes: int = 2,  # outputs of the model
+    classes: int,  # outputs of the model
 ) -> int:  # bytes
     "Predicted size of the file that `dans.quantise.quantise` writes."
     return footprint(system, classes).flash_bytes
@@ -435,7 +435,7 @@ def flash_bytes(
 
 def macs(
     system: System,  # any system
-    classes: int = 2,  # outputs of the model
+    classes: int,  # outputs of the model
 ) -> int:  # multiply-accumulates for one image
     "MACs of convolutions and dense layer, those on padding included."
     return footprint(system, classes).macs
@@ -496,7 +496,7 @@ class Limits:
     def cost(
         self,
         system: System,  # any system
-        classes: int = 2,  # outputs of the model
+        classes: int,  # outputs of the model
     ) -> Footprint:
         "What `system` costs with the scratch memory of `kernels`."
         return footprint(system, classes, self.kernels)
@@ -536,7 +536,7 @@ class Limits:
 def check_limits(
     space: SearchSpace,  # what a search may choose from
     limits: Limits,  # its bounds
-    classes: int = 2,  # outputs of the models
+    classes: int,  # outputs of the models
 ) -> Footprint:  # least RAM, flash and MACs that the space holds
     """The smallest footprint in `space`. Raises `DansError` where it breaks one of `limits`, naming
     the limit that binds."""

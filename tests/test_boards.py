@@ -10,6 +10,7 @@ from dans.hardware import Limits, footprint, operators
 from dans.space import Architecture, DansError, DataConfig, SearchSpace, System
 
 SYSTEM = System(DataConfig(48, "rgb"), Architecture((1, 2, 0, 0, 0), 0.3))
+OPS = operators(SYSTEM, 2)
 
 
 def test_boards_state_their_numbers_and_sources():
@@ -30,14 +31,14 @@ def test_a_figure_that_is_not_known_is_not_guessed():
     with pytest.raises(DansError, match="flash of nRF52840 DK is not known"):
         replace(DEVICES["nrf52840"], flash_bytes=None).limits()
     with pytest.raises(DansError, match="clock of .* is not known"):
-        latency(SYSTEM, replace(DEVICES["nrf52840"], clock_mhz=None), "microtvm+cmsis-nn")
+        latency(OPS, replace(DEVICES["nrf52840"], clock_mhz=None), "microtvm+cmsis-nn")
     for name in ("rp2040", "esp32s3", "corstone300"):
         with pytest.raises(DansError, match=f"fewer than {ROWS} published latencies"):
-            latency(SYSTEM, DEVICES[name], "tflm+cmsis-nn")
+            latency(OPS, DEVICES[name], "tflm+cmsis-nn")
     with pytest.raises(DansError, match="for this core use microtvm"):
         speed_of(DEVICES["nrf52840"])
     with pytest.raises(DansError, match="no power was published"):
-        energy(latency(SYSTEM, DEVICES["nrf52840"], "microtvm+cmsis-nn"), DEVICES["nrf52840"])
+        energy(latency(OPS, DEVICES["nrf52840"], "microtvm+cmsis-nn"), DEVICES["nrf52840"])
 
 
 def test_every_speed_rests_on_enough_rows_with_sources():
@@ -68,20 +69,18 @@ def test_a_network_is_judged_by_a_fit_that_has_not_seen_it(monkeypatch, tmp_path
 
 
 def test_latency_scales_with_clock_and_work():
-    fast, slow = (
-        latency(SYSTEM, replace(DEVICES["nrf52840"], clock_mhz=mhz), "microtvm+cmsis-nn") for mhz in (128, 64)
-    )
+    fast, slow = (latency(OPS, replace(DEVICES["nrf52840"], clock_mhz=mhz), "microtvm+cmsis-nn") for mhz in (128, 64))
     assert slow.ms == pytest.approx(2 * fast.ms) and slow.low < slow.ms < slow.high and slow.error == fast.error > 0
-    assert fast.ms == latency(operators(SYSTEM), replace(DEVICES["nrf52840"], clock_mhz=128), "microtvm+cmsis-nn").ms
+    assert fast.ms == latency(OPS, replace(DEVICES["nrf52840"], clock_mhz=128), "microtvm+cmsis-nn").ms
     assert "4 networks" in str(slow) and "another board" in str(slow)
     limits = DEVICES["stm32l4r5"].limits(latency_ms=100, kernels="x-cube-ai-7.3")
-    inside = [s for s in SearchSpace.preset("quick") if limits.admits(footprint(s))]
-    assert inside and max(latency(s, DEVICES["stm32l4r5"], "x-cube-ai-7.3").ms for s in inside) <= 100
+    inside = [s for s in SearchSpace.preset("quick") if limits.admits(footprint(s, 2))]
+    assert inside and max(latency(operators(s, 2), DEVICES["stm32l4r5"], "x-cube-ai-7.3").ms for s in inside) <= 100
 
 
 def test_energy_is_published_power_times_latency():
     board = DEVICES["stm32l4r5"]
-    time = latency(SYSTEM, board, "x-cube-ai-7.3")
+    time = latency(OPS, board, "x-cube-ai-7.3")
     found = energy(time, board)
     assert (
         found.low_mj == pytest.approx(time.low * board.power_mw[0] / 1000)
@@ -92,7 +91,7 @@ def test_energy_is_published_power_times_latency():
 
 def test_what_fits():
     space = SearchSpace.preset("quick")
-    rows = fits(space, {"all": Limits(), "none": Limits(ram_bytes=1), "some": Limits(ram_bytes=8192)})
+    rows = fits(space, {"all": Limits(), "none": Limits(ram_bytes=1), "some": Limits(ram_bytes=8192)}, 2)
     assert (
         sum(r["fitting"] for r in rows if r["board"] == "all")
         == len(space)

@@ -223,19 +223,20 @@ def test_candidates_are_within_limits_and_spread(prepared):
     space, limit = SearchSpace.preset("smoke"), Limits(macs=200_000)
     some = candidates(space, limit, 80, seed=1)
     assert len(set(some)) == 80 and some == candidates(space, limit, 80, seed=1) != candidates(space, limit, 80, seed=2)
-    assert all(limit.admits(footprint(system)) for system in some)
-    admitted = [system for system in space if limit.admits(footprint(system))]
+    assert all(limit.admits(footprint(system, 2)) for system in some)
+    admitted = [system for system in space if limit.admits(footprint(system, 2))]
     assert {s.data for s in some} == {s.data for s in admitted} and {s.arch.width for s in some} == {
         s.arch.width for s in admitted
     }
     assert {s.arch.ending for s in some} == {s.arch.ending for s in admitted}
-    low, high = np.quantile([macs(s) for s in admitted], (0.1, 0.9))
-    assert min(map(macs, some)) < low and max(map(macs, some)) > high
+    low, high = np.quantile([macs(s, 2) for s in admitted], (0.1, 0.9))
+    least, most = (extreme(macs(s, 2) for s in some) for extreme in (min, max))
+    assert least < low and most > high
 
 
 def test_fewer_systems_than_asked_for_are_all_candidates():
-    limit = Limits(macs=min(map(macs, SPACE)))
-    assert candidates(SPACE, limit, 100) == [s for s in SPACE if macs(s) <= limit.macs]
+    limit = Limits(macs=min(macs(s, 2) for s in SPACE))
+    assert candidates(SPACE, limit, 100) == [s for s in SPACE if macs(s, 2) <= limit.macs]
     two = candidates(SPACE, [limit, Limits(macs=10**9)], 10**6)
     assert two == list(SPACE)
     with pytest.raises(DansError):

@@ -138,11 +138,15 @@ def test_golden_heads(resolution, depths, width, color, classes, expected):
 def test_footprint_grows_along_each_axis():
     base = system(48, (1, 1, 1, 0, 0), 0.3)
     for larger in (system(64, (1, 1, 1, 0, 0), 0.3), system(48, (1, 1, 1, 0, 0), 0.4)):
-        assert ram_bytes(larger) > ram_bytes(base) and macs(larger) > macs(base)
+        assert ram_bytes(larger, 2) > ram_bytes(base, 2) and macs(larger, 2) > macs(base, 2)
     deeper = system(48, (1, 1, 2, 0, 0), 0.3)
-    assert flash_bytes(deeper) > flash_bytes(base) and macs(deeper) > macs(base)
+    assert flash_bytes(deeper, 2) > flash_bytes(base, 2) and macs(deeper, 2) > macs(base, 2)
     mono = system(48, (1, 1, 1, 0, 0), 0.3, "mono")
-    assert ram_bytes(mono) == ram_bytes(base) and macs(mono) < macs(base) and flash_bytes(mono) < flash_bytes(base)
+    assert (
+        ram_bytes(mono, 2) == ram_bytes(base, 2)
+        and macs(mono, 2) < macs(base, 2)
+        and flash_bytes(mono, 2) < flash_bytes(base, 2)
+    )
 
 
 def test_check_limits_gives_the_smallest_of_the_space():
@@ -206,16 +210,16 @@ def test_layout_says_where_and_when():
 
 def test_layers_add_up():
     s = system(32, (1, 1, 1, 0, 0), 0.3)
-    ops = operators(s)
+    ops = operators(s, 2)
     rows = layers(ops, 32 * 32 * 3)
-    assert sum(r["macs"] for r in rows) == macs(s) and len(rows) == len(ops)
-    assert max(r["ram_in_use_bytes"] for r in rows) <= ram_bytes(s) and any(r["peak"] for r in rows)
+    assert sum(r["macs"] for r in rows) == macs(s, 2) and len(rows) == len(ops)
+    assert max(r["ram_in_use_bytes"] for r in rows) <= ram_bytes(s, 2) and any(r["peak"] for r in rows)
     assert rows[0]["output"] == f"16x16x{ops[0].channels}" and rows[0]["ram_in_use_bytes"] == 3072 + ops[0].nbytes
 
 
 def test_no_two_systems_of_the_quick_space_cost_the_same():
     space = SearchSpace.preset("quick")
-    costs = {footprint(s) for s in space}
+    costs = {footprint(s, 2) for s in space}
     assert len({c.ram_bytes for c in costs}) >= 8 and len({(c.flash_bytes, c.macs) for c in costs}) == len(space)
 
 
@@ -236,7 +240,7 @@ def test_no_two_systems_of_the_quick_space_cost_the_same():
 def test_golden_arenas(resolution, color, depths, width, smallest):
     "Small systems need more while they are loaded than head and tail; 64-bit pointers can be measured here."
     s = system(resolution, tuple(map(int, depths)), width, color)
-    found = whole_arena(ram_bytes(s), records_of(operators(s), 64), 64)
+    found = whole_arena(ram_bytes(s, 2), records_of(operators(s, 2), 64), 64)
     assert 0 <= found - smallest <= 32
 
 
@@ -252,6 +256,6 @@ def test_an_arena_holds_head_and_tail_of_each_library(s, kernels):
 
 
 def test_unknown_kernels_are_refused():
-    for call in (lambda: Limits(kernels="fast"), lambda: footprint(system(16, (1, 0, 0, 0, 0), 0.1), kernels="fast")):
+    for call in (lambda: Limits(kernels="fast"), lambda: footprint(system(16, (1, 0, 0, 0, 0), 0.1), 2, "fast")):
         with pytest.raises(DansError, match="use one of reference, cmsis-nn, cmsis-nn-mve"):
             call()

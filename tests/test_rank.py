@@ -38,9 +38,9 @@ from dans.rank import (
 from dans.space import DansError, SearchSpace
 
 SPACE = SearchSpace.preset("cpu")
-CHOOSING = SPACE.spread(16, np.random.default_rng(0), macs)
-JUDGING = SPACE.spread(40, np.random.default_rng(1), macs, without=CHOOSING)
-COSTS = {s: footprint(s) for s in CHOOSING + JUDGING}
+CHOOSING = SPACE.spread(16, np.random.default_rng(0), lambda s: macs(s, 2))
+JUDGING = SPACE.spread(40, np.random.default_rng(1), lambda s: macs(s, 2), without=CHOOSING)
+COSTS = {s: footprint(s, 2) for s in CHOOSING + JUDGING}
 
 
 def study(seed=0, slope=0.03, noise=0.01, trainings=2, supernets=3):
@@ -184,7 +184,7 @@ def test_judged_rows_keep_order_and_pair_systems_with_their_scores():
     system, row = judged.systems[7], SCORES[(SCORES["maker"] == "shared") & (SCORES.supernet == 2)]
     row = row[(row[KEYS].astype(str) == pd.Series(system.to_dict())[KEYS].astype(str)).all(axis=1)]
     assert judged.scores["shared"][2, 7] == row.score.iloc[0]
-    assert judged.scores["macs"][0, 7] == macs(system) == judged.rows["macs"][7]
+    assert judged.scores["macs"][0, 7] == macs(system, 2) == judged.rows["macs"][7]
     assert judged.cost_macs == 800 and judged.rows["ending"][7] == system.arch.ending
 
 

@@ -79,13 +79,13 @@ def test_only_the_branches_that_are_asked_for():
 def test_macs_of_a_tree():
     data = DataConfig(64, "rgb")
     one = System(data, Architecture((0, 0, 0, 0, 0), 0.5))
-    assert tree_macs([one]) == list_macs([one]) == macs(one)
+    assert tree_macs([one]) == list_macs([one]) == macs(one, 2)
     longer = System(data, Architecture((1, 0, 0, 0, 0), 0.5))
     head = 12 * 2
-    assert tree_macs([one, longer]) == macs(longer) + head
-    assert tree_macs([one, one]) == macs(one)
+    assert tree_macs([one, longer]) == macs(longer, 2) + head
+    assert tree_macs([one, one]) == macs(one, 2)
     other = System(DataConfig(32, "rgb"), longer.arch)
-    assert tree_macs([longer, other]) == macs(longer) + macs(other)
+    assert tree_macs([longer, other]) == macs(longer, 2) + macs(other, 2)
     systems = [System(data, Architecture(depths, 0.5)) for depths in SPACE.depths]
     assert 8 < list_macs(systems) / tree_macs(systems) < 9
 
@@ -332,7 +332,7 @@ def test_scorer_is_what_a_search_takes(net, prepared):
     assert scorer(systems).shape == (2,)
     assert scorer([]).shape == (0,)
     assert scorer.cost(SPACE[-1]) > scorer.cost(SPACE[0]) > 0
-    assert scorer.cost(SPACE[0]) == 96 * macs(SPACE[0])
+    assert scorer.cost(SPACE[0]) == 96 * macs(SPACE[0], 2)
     assert scorer.shared_cost([SPACE[0]]) == scorer.cost(SPACE[0])
     assert scorer.shared_cost(SPACE) < sum(map(scorer.cost, SPACE)) / 5
 

@@ -41,7 +41,7 @@ class Smooth:
         return 1 / (1 + distance)
 
     def cost(self, s):
-        return 100.0 * footprint(s).macs
+        return 100.0 * footprint(s, 2).macs
 
     @property
     def asked(self):
@@ -64,7 +64,7 @@ def test_the_log_says_what_was_scored(search):
     assert systems(log) == score.asked
     assert np.array_equal(log.score, [score.one(s) for s in score.asked])
     for row, s in zip(log.itertuples(), systems(log)):
-        assert all(getattr(row, axis) == cost for axis, cost in vars(footprint(s)).items())
+        assert all(getattr(row, axis) == cost for axis, cost in vars(footprint(s, 2)).items())
     assert np.array_equal(log.best_score, log.score.cummax())
     assert np.allclose(log.cost_macs, np.cumsum([score.cost(s) for s in score.asked]))
     assert log.seconds.is_monotonic_increasing
@@ -93,7 +93,7 @@ def test_limits_are_checked_before_scoring(search, limits):
     score = Smooth()
     log = search(SPACE, score, limits, Budget(evaluations=50), seed=2)
     assert len(log) == 50
-    assert all(limits.admits(footprint(s)) for s in score.asked)
+    assert all(limits.admits(footprint(s, 2)) for s in score.asked)
     assert log.over_limits.sum() > 0
     assert search(SPACE, score, NO_LIMITS, Budget(evaluations=50), seed=2).over_limits.sum() == 0
 
@@ -115,8 +115,8 @@ def test_nothing_is_scored_twice_and_an_exhausted_space_ends_the_search(search):
 
 @both
 def test_a_space_exhausted_by_limits_ends_the_search(search):
-    cheap = sorted(footprint(s).macs for s in SPACE)[6]
-    inside = [s for s in SPACE if footprint(s).macs <= cheap]
+    cheap = sorted(footprint(s, 2).macs for s in SPACE)[6]
+    inside = [s for s in SPACE if footprint(s, 2).macs <= cheap]
     log = search(SPACE, Smooth(), Limits(macs=cheap), Budget(evaluations=1_000))
     assert sorted(systems(log)) == sorted(inside)
 
@@ -391,7 +391,7 @@ def some_limits(n, seed=0, space=SMOKE):
     "Limits that cut at random systems of the space, some axes left open."
     rng = np.random.default_rng(seed)
     for _ in range(n):
-        cost = footprint(space[rng.integers(len(space))])
+        cost = footprint(space[rng.integers(len(space))], 2)
         yield Limits(**{axis: getattr(cost, axis) for axis in AXES if rng.random() < 0.6})
 
 
@@ -399,7 +399,7 @@ def by_merit(systems, score):
     "Sorted by the words of the notebook: score, then less RAM, less flash, fewer MACs."
 
     def merit(s):
-        cost = footprint(s)
+        cost = footprint(s, 2)
         return -score.one(s), cost.arena_bytes, cost.flash_bytes, cost.macs
 
     return sorted(systems, key=merit)
@@ -444,7 +444,7 @@ def test_one_call_for_one_data_configuration_and_width():
 def test_the_best_for_any_limits(score):
     search = ExhaustiveSearch(SMOKE, score)
     for limits in some_limits(40):
-        fits = by_merit([s for s in SMOKE if limits.admits(footprint(s))], score)
+        fits = by_merit([s for s in SMOKE if limits.admits(footprint(s, 2))], score)
         assert systems(search.best(limits, 7)) == fits[:7]
         assert len(search.best(limits, 10_000)) == len(fits)
 
@@ -459,7 +459,7 @@ def test_only_what_a_limit_admits_is_scored():
     a, b = Limits(macs=60_000), Limits(ram_bytes=1_100)
     score = Smooth()
     log = ExhaustiveSearch(SMOKE, score, [a, b]).log
-    inside = [s for s in SMOKE if a.admits(footprint(s)) or b.admits(footprint(s))]
+    inside = [s for s in SMOKE if a.admits(footprint(s, 2)) or b.admits(footprint(s, 2))]
     assert systems(log) == score.asked == inside and len(inside) < len(SMOKE)
 
 
@@ -493,7 +493,7 @@ def test_limits_on_the_arena_and_on_activations_are_two_things():
         ExhaustiveSearch(SMOKE, Smooth(), [within, kernels])
     found = ExhaustiveSearch(SMOKE, Smooth(), kernels).log
     assert len(found) < len(ExhaustiveSearch(SMOKE, Smooth(), within).log)
-    assert found.arena_bytes.tolist() == [footprint(s, kernels="cmsis-nn-mve").arena_bytes for s in systems(found)]
+    assert found.arena_bytes.tolist() == [footprint(s, 2, "cmsis-nn-mve").arena_bytes for s in systems(found)]
 
 
 def test_limits_that_nothing_meets_are_known_before_scoring():
@@ -611,7 +611,7 @@ def test_the_front_holds_the_answer_to_any_limits(score):
     for limits in some_limits(40, seed=1):
         assert search.best(limits).index[0] in every.index
         narrow = ExhaustiveSearch(SMOKE, score, limits).front()
-        assert systems(narrow) == [s for s in systems(every) if limits.admits(footprint(s))]
+        assert systems(narrow) == [s for s in systems(every) if limits.admits(footprint(s, 2))]
 
 
 def test_rows_that_are_equal_stay_together():
@@ -700,7 +700,7 @@ def test_the_smallest_within_one_standard_error_wins():
 
 def test_what_was_limited_decides_between_ties():
     "The smaller in RAM is not the smaller in MACs: each limit has its own winner."
-    costs = {s: footprint(s) for s in SMOKE}
+    costs = {s: footprint(s, 2) for s in SMOKE}
     a, b = next(
         (a, b)
         for a, b in itertools.permutations(SMOKE, 2)
@@ -709,7 +709,7 @@ def test_what_was_limited_decides_between_ties():
         and costs[b].flash_bytes < costs[a].flash_bytes
     )
     search = ExhaustiveSearch(SMOKE, lambda asked: [float(s in (a, b)) for s in asked])
-    ram, macs = footprint(b).arena_bytes, footprint(a).macs
+    ram, macs = footprint(b, 2).arena_bytes, footprint(a, 2).macs
 
     def chosen(limits):
         finals = search.select(limits, lambda asked: [0.9] * len(asked), images=100, finalists=2)
