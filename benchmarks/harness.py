@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dans.hardware import macs, operators
+from dans.footprint import macs
+from dans.memory import operators
 from dans.space import FULL_DEPTHS, DansError, DataConfig, SearchSpace, System
 from dans.study import commit, processor, versions
 

@@ -14,7 +14,8 @@ from PIL import Image
 from benchmarks.killable import main
 from dans.data import prepare, wake_scenes
 from dans.folders import folder as class_folders
-from dans.hardware import Limits, macs
+from dans.footprint import macs
+from dans.limits import Limits
 from dans.search import Budget, ExhaustiveSearch, Kept, evolution, random_search, winner
 from dans.space import Architecture, DataConfig, SearchSpace, System
 from dans.study import Store, Study, canonical, sha256

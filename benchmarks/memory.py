@@ -15,7 +15,7 @@ from benchmarks.harness import Sizes, noise
 from dans.data import Prepared, prepare, wake_scenes
 from dans.deploy import export
 from dans.elastic import keras_model
-from dans.hardware import Limits
+from dans.limits import Limits
 from dans.quantise import quantise
 from dans.score import Scorer
 from dans.search import Budget, evolution

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.harness import ROOT, Sizes
 from dans.executor import Ray
-from dans.hardware import macs
+from dans.footprint import macs
 from dans.space import DansError
 from dans.supernet import Recipe, Supernet, extremes
 

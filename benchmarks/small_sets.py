@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.harness import Sizes
 from dans.data import prepare, wake_scenes
 from dans.few import candidates, enough, folds, pool, pooled_scores
-from dans.hardware import Limits, footprint
+from dans.footprint import footprint
+from dans.limits import Limits
 from dans.runtime import float_accuracy
 from dans.score import score_subnets, subnet_outputs
 from dans.search import winner

@@ -20,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .boards import Device, Fit, board_named, energy, holders, latency, speed_of
+from .boards import Device, Fit, board_named, holders, speed_of
 from .data import atomic, open_source
-from .hardware import KERNELS, MARGIN, Footprint, footprint, show_bytes, show_macs
+from .footprint import Footprint, footprint, show_bytes, show_macs
+from .latency import energy, latency
+from .memory import KERNELS, MARGIN
 from .metrics import report_line, report_table
 from .quantise import check_images, pixel_table, quantise
 from .runtime import Arena, arena, float_accuracy, measure, npu_estimate, predict, smallest_arena
@@ -212,7 +214,7 @@ def model_card(
     costs = {name: footprint_of(tflite, name, 64) for name in KERNELS}
     more = max(cost.arena_bytes for cost in costs.values()) - costs["reference"].arena_bytes
     board = _fit(tflite, device, kernels) if device else None
-    time = latency(graph.steps, device, kernels) if device and kernels else None
+    time = latency(graph.ops, device, kernels) if device and kernels else None
     power = energy(time, device) if time and device.power_mw else None
     full = measured and measured.float_accuracy
     return dict(
@@ -224,7 +226,7 @@ def model_card(
         output=dict(
             asdict(end),
             type="int8",
-            meaning=f"{'probability' if graph.steps[-1].kind in ('SOFTMAX', 'LOGISTIC') else 'real value'} = {end.scale:.9g} x (value {_signed(-end.zero_point)})",
+            meaning=f"{'probability' if graph.ops[-1].kind in ('SOFTMAX', 'LOGISTIC') else 'real value'} = {end.scale:.9g} x (value {_signed(-end.zero_point)})",
         ),
         accuracy=measured
         and dict(
@@ -246,7 +248,7 @@ def model_card(
         ),
         flash=dict(model_bytes=len(tflite), note="without the code of the runtime and its kernels"),
         macs=graph.macs,
-        operators=sorted({step.kind for step in graph.steps}),
+        operators=sorted({step.kind for step in graph.ops}),
         board=board
         and dict(
             name=device.board,

@@ -13,7 +13,7 @@ from hashlib import sha256
 import numpy as np
 
 from .data import Prepared, Split, key_of
-from .hardware import Limits, check_limits
+from .limits import Limits, check_limits
 from .metrics import METRICS, metric_named
 from .space import DansError, DataConfig, SearchSpace
 

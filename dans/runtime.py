@@ -304,7 +304,7 @@ def npu_estimate(
     where Vela is missing, fails or is late."""
     if find_spec("ethosu") is None:
         raise DansError("Vela is not installed", "run `pip install ethos-u-vela`")
-    steps, family = len(read(tflite).steps), accelerator.rpartition("-")[0]
+    steps, family = len(read(tflite).ops), accelerator.rpartition("-")[0]
     if not (system and memory) and family not in NPU_SYSTEMS:
         raise DansError(
             f"Vela cannot compile for {accelerator!r} without a system",

@@ -32,7 +32,8 @@ from dans.elastic import (
     tensors,
     weight_shapes,
 )
-from .hardware import macs, operators
+from .footprint import macs
+from .memory import operators
 from .metrics import METRICS, metric_named
 from .space import Architecture, Block, DansError, DataConfig, Diverged, System, network, progress_bar
 from .supernet import Recipe, Supernet, train_alone

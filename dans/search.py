@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .hardware import Footprint, Limits, check_limits
+from .footprint import Footprint
+from .limits import Limits, check_limits
 from .space import DansError, SearchSpace, System, progress_bar, stoppable
 
 # %% ../nbs/11_search.ipynb #df7e9a8e

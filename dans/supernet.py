@@ -33,7 +33,7 @@ from dans.elastic import (
     tensors,
     weight_shapes,
 )
-from .hardware import macs
+from .footprint import macs
 from .metrics import class_weights as balanced_weights
 from dans.space import (
     Architecture,

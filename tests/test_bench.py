@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.harness import contest, one_in, subnets, work_of
 from benchmarks.scaling import finish
-from dans.hardware import macs
+from dans.footprint import macs
 from dans.space import DataConfig, SearchSpace
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ from dans import boards
 from dans.boards import DEVICES
 from dans.deploy import Deployed, Measured, c_array, card_text, deploy, export, export_model, main
 from dans.elastic import keras_model
-from dans.hardware import footprint
+from dans.footprint import footprint
 from dans.metrics import report
 from dans.quantise import pixel_table, quantise, scaled
 from dans.runtime import (

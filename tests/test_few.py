@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dans.data import Prepared, prepare, wake_scenes
 from dans.few import FEW, candidates, enough, few_images, folds, pool, pooled_scores
-from dans.hardware import Limits, footprint, macs
+from dans.footprint import footprint, macs
+from dans.limits import Limits
 from dans.metrics import METRICS
 from dans.score import Scorer, score_subnets, subnet_outputs
 from dans.space import DansError, DataConfig, SearchSpace

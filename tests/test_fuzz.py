@@ -19,8 +19,8 @@ from make_data import encoded
 
 from dans.deploy import deploy
 from dans.folders import folder
-from dans.hardware import Limits
 from dans.images import decode
+from dans.limits import Limits
 from dans.manifest import load_manifest
 from dans.parquet import parquet
 from dans.reproduce import _changes, _parser, reproduce

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 
-from dans.hardware import footprint, macs
+from dans.footprint import footprint, macs
 from dans.rank import (
     FEATURES,
     KEYS,

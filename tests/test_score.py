@@ -12,7 +12,7 @@ import pytest
 import dans.score
 from dans.data import prepare, wake_scenes
 from dans.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
-from dans.hardware import macs
+from dans.footprint import macs
 from dans.metrics import METRICS
 from dans.score import (
     ROOT,

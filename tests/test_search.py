@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dans.hardware import Limits, footprint
+from dans.footprint import footprint
+from dans.limits import Limits
 from dans.score import CorrectedScorer, Scorer
 from dans.search import Budget, ExhaustiveSearch, Kept, evolution, front, random_search, winner
 from dans.space import DansError, DataConfig, SearchSpace, System

@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from dans.data import prepare
-from dans.hardware import Limits
+from dans.limits import Limits
 from dans.search import Budget, random_search
 from dans.space import SearchSpace
 from dans.splits import Source
