@@ -215,7 +215,8 @@ def scoring(folder):
 
 def exported(folder):
     "A network, not trained but calibrated, as an int8 model and a folder for firmware."
-    from dans.deploy import deploy, export
+    from dans.deploy import deploy
+    from dans.export import export
     from dans.supernet import Supernet
 
     kept, prepared = Store(folder / "store"), _images(folder)

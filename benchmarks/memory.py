@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from benchmarks.harness import Sizes, noise
 from dans.data import Prepared, prepare, wake_scenes
-from dans.deploy import export
 from dans.elastic import keras_model
+from dans.export import export
 from dans.limits import Limits
 from dans.quantise import quantise
 from dans.score import Scorer

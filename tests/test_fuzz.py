@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from make_data import encoded
 
-from dans.deploy import deploy
+from dans.export import main as export_command
 from dans.folders import folder
 from dans.images import decode
 from dans.limits import Limits
@@ -277,7 +277,7 @@ def test_command_lines(tmp_path_factory, args):
 def test_command_lines_of_export(args):
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
-            assert deploy.main(["missing.tflite", *args]) == 2 and said.getvalue().startswith("dans-export: ")
+            assert export_command(["missing.tflite", *args]) == 2 and said.getvalue().startswith("dans-export: ")
         except SystemExit as stop:
             assert stop.code in (0, 2)
 
