@@ -193,7 +193,8 @@ _OTHER_CORES = {
     "esp32s3": _device("ESP32-S3-DevKitM", "ESP32-S3", "Xtensa LX7", 240, 512, 416, 8192,
         _Z + "boards/espressif/esp32s3_devkitm/doc/index.rst; flash: dts/xtensa/espressif/esp32s3/esp32s3_mini_n8.dtsi",
         _Z + "dts/xtensa/espressif/esp32s3/esp32s3_common.dtsi", external_flash=True),
-    "corstone300": _device("MPS3 with Corstone-300 (AN547)", "Cortex-M55, Ethos-U55", "Cortex-M55", None, 7168, 4096, None,
+    "corstone300": _device("MPS3 with Corstone-300 (AN547)", "Cortex-M55, Ethos-U55", "Cortex-M55",
+        None, 7168, 4096, None,
         _Z + "boards/arm/mps3/mps3_corstone300_an547.dts (an FPGA: no flash, no clock of its own)",
         _Z + "boards/arm/mps3/mps3_corstone300_an547.dts"),
 }

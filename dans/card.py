@@ -265,8 +265,8 @@ def model_card(
     npu: str | None = None,  # an Ethos-U as Vela names it, like "ethos-u55-128"
     fit: str | None = None,  # how images became square: "crop" or "squash", as in `dans.data.prepare`
 ) -> Card:
-    """All that is known of a model file. Raises `DansError` where no measurements carry a latency that is asked for, and
-    as `npu_estimate` does."""
+    """All that is known of a model file. Raises `DansError` where no measurements carry a latency that is asked for,
+    and as `npu_estimate` does."""
     graph, (start, end) = read(tflite), ports(tflite)
     device = held.device if held else None
     time = latency(graph.ops, device, kernels) if device and kernels else None
@@ -292,7 +292,7 @@ def model_card(
     )
 
 # %% ../nbs/16a_card.ipynb #1e0cddb3
-_TEMPLATE = """{% macro row(name) -%}
+_TABLE = """{% macro row(name) -%}
 | {{ name }} | {{ caller() | cell }} |
 {% endmacro -%}
 {% set found, ram, time, power, npu = card.accuracy, card.ram, card.latency, card.energy, card.npu -%}
@@ -331,7 +331,12 @@ none named: `dans-export MODEL DIR --device NAME`{% endif %}{% endcall %}
  {{ npu.cpu_operators }} operators left to the processor){% endif %}{% endcall %}
 {% call row("SHA-256") %}`{{ card.sha256 }}`{% endcall %}
 
-{% if found and found.report %}
+"""
+
+# %% ../nbs/16a_card.ipynb #1a0dbef3
+_TEMPLATE = (
+    _TABLE
+    + """{% if found and found.report %}
 ## Right and wrong
 
 Int8 answers on {{ found.report.images | comma }} test images, a row for each true class.
@@ -347,6 +352,7 @@ Int8 answers on {{ found.report.images | comma }} test images, a row for each tr
 
 Output: {{ card.output.meaning }}.
 """
+)
 
 # %% ../nbs/16a_card.ipynb #cc991f1e
 @lru_cache

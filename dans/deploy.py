@@ -53,7 +53,7 @@ class Deployed:
             | {name: getattr(self, name) for name in names}
         )
 
-
+# %% ../nbs/16_deploy.ipynb #746e6fed
 @dataclass(frozen=True)
 class Measured:
     "Accuracy of a file whose system is not known; the fields are named as in `Deployed`."

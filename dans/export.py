@@ -165,9 +165,9 @@ def export(
     npu: str | None = None,  # an Ethos-U as Vela names it, for its estimate
     fit: str | None = None,  # how images became square: "crop" or "squash", as in `dans.data.prepare`
 ) -> Path:  # the folder
-    """Write model.tflite, model_data.h and .cc, model_card.json and .md, example_input.bin and example_output.bin. Raises
-    `DansError` for a file that `read` refuses, an image that does not fit, a board that does not hold the model, a model
-    that the runtime cannot run, and a disk that does not take the files."""
+    """Write model.tflite, model_data.h and .cc, model_card.json and .md, example_input.bin and example_output.bin.
+    Raises `DansError` for a file that `read` refuses, an image that does not fit, a board that does not hold the
+    model, a model that the runtime cannot run, and a disk that does not take the files."""
     start, _ = _check_model(tflite, classes)
     check_images(np.asarray(image)[None], start.shape)
     _check_board(device, kernels)
@@ -198,7 +198,7 @@ def _loaded(path):
 
 # %% ../nbs/16b_export.ipynb #3834a654
 def _noted(path, tflite):
-    "What the model card beside `path` says of this very file, {} where there is none: names, square and accuracy need not be told again."
+    "What the card beside `path` says of this very file, {} where there is none: nobody need tell it names and square again."
     try:
         card = json.loads((path.parent / "model_card.json").read_text(encoding="utf-8"))
         # not one of an older version
@@ -283,7 +283,8 @@ _HELP = """examples:
 
 
 def _options(pairs):
-    "`source.NAME=VALUE` texts as a dictionary; a value that is no Python literal is text. Raises `DansError` for another form."
+    """`source.NAME=VALUE` texts as a dictionary; a value that is no Python literal is text. Raises `DansError` for
+    another form."""
     found = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

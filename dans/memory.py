@@ -195,7 +195,7 @@ def layers(
     ops: list[Operator],  # of a system or a file
     live: list[Buffer],  # what lives while they run, from `buffers` or `dans.tflite.buffers_of`
 ) -> list[dict]:  # one row for each operator
-    "Output, MACs, constants in flash and RAM in use of each operator, the peak marked. (The arena may be larger: gaps.)"
+    "Output, MACs, constants in flash and RAM in use of each operator, the peak marked. (Gaps make the arena larger.)"
     used = [sum(b.nbytes for b in live if b.first <= i <= b.last) for i in range(len(ops))]
     return [
         dict(
@@ -268,7 +268,7 @@ class Records(NamedTuple):
 
 
 def _stacked(top, pieces):
-    "Where records end that are put on `top`: (bytes, alignment) of each. Their ends are aligned; what is empty takes nothing."
+    "Where records of (bytes, alignment) end that are put on `top`. Their ends are aligned; what is empty takes nothing."
     for nbytes, alignment in pieces:
         top = _aligned(top + nbytes, alignment) if nbytes else top
     return top
@@ -283,9 +283,9 @@ def records(
     bits: int = 32,  # of a pointer: 32 on microcontrollers, 64 in the Python wheel
     ends: tuple = (1, 1),  # inputs and outputs of the model
 ) -> Records:
-    """The runtime's own memory for a model. On 64 bits within 16 bytes of the interpreter for the files that were tried;
-    on emulated 32-bit boards (Cortex-M4 and M55, measured beside this project) up to 88 bytes low. Raises `DansError`
-    for other pointers."""
+    """The runtime's own memory for a model. On 64 bits within 16 bytes of the interpreter for the files that were
+    tried; on emulated 32-bit boards (Cortex-M4 and M55, measured beside this project) up to 88 bytes low. Raises
+    `DansError` for other pointers."""
     if bits not in MARGIN:
         raise DansError(f"pointers of {bits} bits are not known here", "use 32 (microcontrollers) or 64")
     column, word, start = (0 if bits == 32 else 1), bits // 8, 0

@@ -206,7 +206,7 @@ def read(
 
 # %% ../nbs/13_tflite.ipynb #cb87ad55
 def _is_int8(kind, i, tensor):
-    "Whether input `i` of an operator has the type that an int8 model has there: biases, axes and shapes are wider integers."
+    "Whether input `i` has the type that an int8 model has there: biases, axes and shapes are wider integers."
     wider = tensor.constant and (i == 2 or i == 1 and kind in ("MEAN", "REDUCE_MAX", "RESHAPE", "PAD"))
     return tensor.type == "INT8" or wider and tensor.type in ("INT32", "INT64")
 
