@@ -1,7 +1,7 @@
 "Footprints of a whole space, from architectures alone."
 
 from benchmarks.harness import Sizes, seconds_of
-from dans.hardware import footprint
+from dans.footprint import footprint
 
 
 def footprints(sizes: Sizes):
@@ -9,7 +9,7 @@ def footprints(sizes: Sizes):
     systems, rows = list(sizes.paper), []
     for _ in range(sizes.repeats):
         footprint.cache_clear()
-        rows.append(dict(seconds=seconds_of(lambda: [footprint(s) for s in systems])))
+        rows.append(dict(seconds=seconds_of(lambda: [footprint(s, 2) for s in systems])))
         yield (
             dict(rows=rows, systems=len(systems), target_seconds=5),
             f"{len(systems):,} systems: {rows[-1]['seconds']:.2f} s",

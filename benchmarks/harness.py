@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from dans.files import versions
-from dans.hardware import macs, operators
+from dans.footprint import macs
 from dans.house import DansError
+from dans.memory import operators
 from dans.space import FULL_DEPTHS, DataConfig, SearchSpace, System
 from dans.study import commit, processor
 
@@ -145,15 +146,20 @@ def contest(
     )
 
 
+def _macs(system):
+    "MACs of a system that tells two classes apart, as the sets of all benchmarks do."
+    return macs(system, 2)
+
+
 def one_in(
     every: int,  # 1: all
     systems: list,  # of `System`
 ) -> tuple[list, float]:  # some of them, and what their seconds are multiplied by to stand for all
     "Each so-manieth system in order of MACs, from the start at which their mean of MACs comes closest to the mean of all."
-    order, total = sorted(systems, key=macs), sum(map(macs, systems))
+    order, total = sorted(systems, key=_macs), sum(map(_macs, systems))
     parts = [order[i::every] for i in range(min(every, len(order)))]
-    part = min(parts, key=lambda p: abs(sum(map(macs, p)) / len(p) - total / len(order)))
-    return part, total / sum(map(macs, part))
+    part = min(parts, key=lambda p: abs(sum(map(_macs, p)) / len(p) - total / len(order)))
+    return part, total / sum(map(_macs, part))
 
 
 def work_of(
@@ -163,11 +169,11 @@ def work_of(
     once = {}
     for system in systems:
         path = ()
-        for op in operators(system):
+        for op in operators(system, 2):
             path += (op.name,)
             once[path] = op
     return dict(
-        list_macs=sum(map(macs, systems)),
+        list_macs=sum(map(_macs, systems)),
         tree_macs=sum(op.macs for op in once.values()),
         tree_values=sum(op.nbytes for op in once.values()),
         tree_operators=len(once),

@@ -16,7 +16,8 @@ from dans.catalogue import wake_scenes
 from dans.exhaustive import ExhaustiveSearch
 from dans.files import canonical, sha256
 from dans.folders import folder as class_folders
-from dans.hardware import Limits, macs
+from dans.footprint import macs
+from dans.limits import Limits
 from dans.prepared import prepare
 from dans.search import Kept, evolution, random_search, winner
 from dans.space import Architecture, DataConfig, SearchSpace, System
@@ -225,7 +226,8 @@ def scoring(folder):
 
 def exported(folder):
     "A network, not trained but calibrated, as an int8 model and a folder for firmware."
-    from dans.deploy import deploy, export
+    from dans.deploy import deploy
+    from dans.export import export
     from dans.supernet import Supernet
 
     kept, prepared = Store(folder / "store"), _images(folder)

@@ -14,10 +14,10 @@ import tensorflow as tf
 from benchmarks.harness import Sizes, noise
 from dans.alone import train_alone
 from dans.catalogue import wake_scenes
-from dans.deploy import export
 from dans.elastic import keras_model
-from dans.hardware import Limits
+from dans.export import export
 from dans.house import DansError
+from dans.limits import Limits
 from dans.prepared import Prepared, prepare
 from dans.quantise import quantise
 from dans.score import Scorer

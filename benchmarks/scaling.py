@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.harness import ROOT, Sizes
 from dans.executor import Ray
-from dans.hardware import macs
+from dans.footprint import macs
 from dans.house import DansError
 from dans.supernet import Supernet, extremes
 from dans.train import Recipe
@@ -71,7 +71,7 @@ def tasks(sizes: Sizes, trees: list, per_mac: float):
     seconds, needs, stages, images = [], [], [], 3 * sizes.paper_epochs * sizes.paper_images
     for data in space.data_configs:
         net = Supernet(space.fix(data), 2)
-        drawn = [macs(system) for t in range(200) for system in net.draw(np.random.default_rng(t), recipe)]
+        drawn = [macs(system, 2) for t in range(200) for system in net.draw(np.random.default_rng(t), recipe)]
         seconds.append(4 * float(np.mean(drawn)) * images * per_mac)
         needs.append([])
         stages.append("supernets")
@@ -82,7 +82,7 @@ def tasks(sizes: Sizes, trees: list, per_mac: float):
         stages.append("trees")
     scored, rng = list(range(len(seconds))), np.random.default_rng(0)
     for _ in range(sizes.paper_alone):
-        seconds.append(macs(space.sample(rng)) * images * per_mac)
+        seconds.append(macs(space.sample(rng), 2) * images * per_mac)
         needs.append(scored)
         stages.append("stand-alone")
     return seconds, needs, stages
@@ -96,7 +96,7 @@ def scaling(sizes: Sizes, found: dict):
             f"scaling needs {', '.join(missing)}", "measure them first: --only " + " ".join([*missing, "scaling"])
         )
     largest = next(row for row in found["step_against_fit"]["rows"] if row["network"] == "largest")
-    per_mac = 1 / (3 * largest["ours_images_per_second"] * macs(extremes(sizes.train)[0]))
+    per_mac = 1 / (3 * largest["ours_images_per_second"] * macs(extremes(sizes.train)[0], 2))
     seconds, needs, stages = tasks(sizes, found["paper_space"]["extrapolated"], per_mac)
     rows = []
     for times_faster in sizes.faster:

@@ -10,7 +10,8 @@ from benchmarks.harness import Sizes
 from dans.alone import train_alone
 from dans.catalogue import wake_scenes
 from dans.few import candidates, enough, folds, pool, pooled_scores
-from dans.hardware import Limits, footprint
+from dans.footprint import footprint
+from dans.limits import Limits
 from dans.prepared import prepare
 from dans.runtime import float_accuracy
 from dans.score import score_subnets, subnet_outputs

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .hardware import Limits, check_limits
 from .house import DansError
+from .limits import Limits, check_limits
 from .search import SIZES, Log, Proposal, ranked, watched
 from .space import System
 from .task import Score, Spent, Task, check_score, listed, scores_of

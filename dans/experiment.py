@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from .alone import train_alone
 from .catalogue import source
 from .files import key_of, keyed
-from .hardware import macs
+from .footprint import macs
 from .prepared import Prepared, prepare
 from .rank import proxy
 from .score import score_subnets
@@ -51,7 +51,7 @@ class Experiment:
         images: int,  # for training
         seed: int = 0,  # of the images, too
         judge: int = 2,  # validation and test images are each one in so many of that
-        **options,  # for `dans.data.source`
+        **options,  # for `dans.catalogue.source`
     ):  # an experiment
         "One on images that are drawn. Raises `DansError` as `source` does."
         sizes = dict(n_train=images, n_val=images // judge, n_test=images // judge)

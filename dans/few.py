@@ -14,8 +14,8 @@ from hashlib import sha256
 import numpy as np
 
 from .files import data_key
-from .hardware import Limits, check_limits
 from .house import DansError
+from .limits import Limits, check_limits
 from .metrics import METRICS, metric_named
 from .prepared import Prepared, Split, first_rows
 from .space import DataConfig, SearchSpace

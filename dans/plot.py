@@ -428,7 +428,7 @@ def plot_agreement(
 
 # %% ../nbs/19_plot.ipynb #efa6981c
 def plot_fits(
-    df: pd.DataFrame,  # from `dans.boards.fits`: board, resolution, fitting, widest
+    df: pd.DataFrame,  # from `dans.boards.holdings`: board, resolution, fitting, widest
     ax=None,  # axes to draw on
 ):  # the axes
     "The widest network that fits each board at each resolution; boards that hold more stand higher."
@@ -460,7 +460,7 @@ def plot_fits(
 
 # %% ../nbs/19_plot.ipynb #6bd97179
 def plot_memory(
-    df: pd.DataFrame,  # from `dans.hardware.layout`: name, nbytes, first, last, offset (bytes, operators)
+    df: pd.DataFrame,  # from `dans.memory.placed`: name, nbytes, first, last, offset (bytes, operators)
     ax=None,  # axes to draw on
     limit: int | None = None,  # RAM of a board, bytes; drawn if given
 ):  # the axes

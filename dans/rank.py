@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from .hardware import footprint
+from .footprint import footprint
 from .house import DansError
 from .space import System
 from .stats import bootstrap, intervals, kendall_tau, signs, spearman, times_drawn

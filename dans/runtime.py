@@ -100,6 +100,18 @@ def _serve():
         answers.write(run(np.frombuffer(image, np.int8).reshape(shape)).tobytes())
         answers.flush()
 
+# %% ../nbs/15_runtime.ipynb #ffd4ecf6
+def _check_end(interpreter, status, printed, answered, asked):
+    "Raises `DansError` where the subprocess ended too early, or in an error."
+    if status == 0 and answered < asked:
+        raise DansError(f"the {interpreter} interpreter ended after {answered} of {asked} images", "run it again")
+    if status:
+        last = (printed.strip().splitlines() or ["it printed nothing"])[-1]
+        raise DansError(
+            f"the {interpreter} interpreter cannot run this model ({last})",
+            "export a trained model with `quantise`: an untrained one has scales that are too small",
+        )
+
 # %% ../nbs/15_runtime.ipynb #4a1e8692
 def _ask(tflite, images, interpreter, limit_s, done=lambda n: None, arena=False):
     """Int8 outputs for uint8 `images`, and what the interpreter printed. Raises `DansError` if it dies
@@ -139,14 +151,7 @@ def _ask(tflite, images, interpreter, limit_s, done=lambda n: None, arena=False)
         raise DansError(
             f"the {interpreter} interpreter took longer than {limit_s:g} s", "raise `limit_s` or pass fewer images"
         )
-    if process.returncode == 0 and answered < len(images):
-        raise DansError(f"the {interpreter} interpreter ended after {answered} of {len(images)} images", "run it again")
-    if process.returncode:
-        last = (printed.strip().splitlines() or ["it printed nothing"])[-1]
-        raise DansError(
-            f"the {interpreter} interpreter cannot run this model ({last})",
-            "export a trained model with `quantise`: an untrained one has scales that are too small",
-        )
+    _check_end(interpreter, process.returncode, printed, answered, len(images))
     return outputs, printed
 
 # %% ../nbs/15_runtime.ipynb #eea69a7f
@@ -179,8 +184,8 @@ def smallest_arena(
     tflite: bytes,  # an int8 `.tflite` file
     limit_s: float = 120.0,  # longest time to wait, seconds
 ) -> int:  # bytes, on a machine with 64-bit pointers
-    """The smallest arena in which TensorFlow Lite Micro loads the model. Where the tensors are small it is more than head and tail: while it plans,
-    the runtime keeps its lists where the tensors will be. Raises `DansError` as `arena` does."""
+    """The smallest arena in which TensorFlow Lite Micro loads the model. Where the tensors are small it is more than head
+    and tail: while it plans, the runtime keeps its lists where the tensors will be. Raises `DansError` as `arena` does."""
     _need_micro()
     return int(re.search(r"smallest arena (\d+)", _ask(tflite, (), "micro", limit_s, arena="smallest")[1])[1])
 
@@ -293,6 +298,26 @@ class NpuEstimate:
     flash_bytes: int  # for the compressed weights, where the memory mode keeps them in flash
     cpu_operators: int  # left to the processor, whose time is not in `ms`
 
+# %% ../nbs/15_runtime.ipynb #d64b71c7
+def _vela(tflite, limit_s, **options):
+    "What Vela prints, and its summary as a row. Raises `DansError` where it fails or is late."
+    command = [sys.executable, "-c", "from ethosu.vela.vela import main; main()", "model.tflite", "--output-dir", "out"]
+    for name, value in options.items():
+        command += [f"--{name.replace('_', '-')}", value]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "model.tflite").write_bytes(tflite)
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            raise DansError(f"Vela took longer than {limit_s:g} s", "raise `limit_s`") from None
+        found = list(Path(folder).glob("out/*_summary_*.csv"))
+        if done.returncode or not found:
+            last = ((done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"])[-1]
+            raise DansError(
+                f"Vela cannot compile this model ({last})", "check the names of accelerator, system and memory"
+            )
+        return done.stdout, next(csv.DictReader(found[0].read_text().splitlines()))
+
 # %% ../nbs/15_runtime.ipynb #a5b19c8b
 def npu_estimate(
     tflite: bytes,  # an int8 `.tflite` file
@@ -305,41 +330,16 @@ def npu_estimate(
     where Vela is missing, fails or is late."""
     if find_spec("ethosu") is None:
         raise DansError("Vela is not installed", "run `pip install ethos-u-vela`")
-    steps, family = len(read(tflite).steps), accelerator.rpartition("-")[0]
+    steps, family = len(read(tflite).ops), accelerator.rpartition("-")[0]
     if not (system and memory) and family not in NPU_SYSTEMS:
         raise DansError(
             f"Vela cannot compile for {accelerator!r} without a system",
             f"name one of {', '.join(NPU_SYSTEMS)} with its size, like ethos-u55-128, or `system` and `memory` too",
         )
     system, memory = system or NPU_SYSTEMS[family][0], memory or NPU_SYSTEMS[family][1]
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "model.tflite").write_bytes(tflite)
-        command = [
-            sys.executable,
-            "-c",
-            "from ethosu.vela.vela import main; main()",
-            "model.tflite",
-            "--output-dir",
-            "out",
-            "--accelerator-config",
-            accelerator,
-            "--system-config",
-            system,
-            "--memory-mode",
-            memory,
-        ]
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            raise DansError(f"Vela took longer than {limit_s:g} s", "raise `limit_s`") from None
-        found = list(Path(folder).glob("out/*_summary_*.csv"))
-        if done.returncode or not found:
-            last = ((done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"])[-1]
-            raise DansError(
-                f"Vela cannot compile this model ({last})", "check the names of accelerator, system and memory"
-            )
-        row = next(csv.DictReader(found[0].read_text().splitlines()))
-        on_cpu = re.search(r"CPU operators = (\d+)", done.stdout)
+    asked = dict(accelerator_config=accelerator, system_config=system, memory_mode=memory)
+    printed, row = _vela(tflite, limit_s, **asked)
+    on_cpu = re.search(r"CPU operators = (\d+)", printed)
     return NpuEstimate(
         accelerator,
         system,

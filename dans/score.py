@@ -19,7 +19,7 @@ from dans.elastic import (
     subnet_logits,
     tensors,
 )
-from .hardware import macs
+from .footprint import macs
 from .house import DansError, Diverged, progress_bar
 from .metrics import METRICS, metric_named
 from .prepared import Prepared

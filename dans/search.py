@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .hardware import Footprint
+from .footprint import Footprint
 from .house import DansError, progress_bar, stoppable
-from .space import System
+from .limits import Limits
+from .space import SearchSpace, System
 from .task import Budget, Score, Spent, Task, scores_of
 
 # %% ../nbs/11_search.ipynb #df9914d3

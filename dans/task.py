@@ -14,8 +14,9 @@ from typing import Protocol
 
 import numpy as np
 
-from .hardware import Footprint, Limits, check_limits
+from .footprint import Footprint
 from .house import DansError
+from .limits import Limits, check_limits
 from .space import SearchSpace, System
 
 # %% ../nbs/10b_task.ipynb #75813dc1

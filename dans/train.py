@@ -17,8 +17,8 @@ import numpy as np
 from fastcore.basics import patch
 
 from .elastic import Weights
+from .footprint import macs
 from .frontends import crops, draw_boxes
-from .hardware import macs
 from .house import DansError, Diverged, progress_bar, stoppable
 from .metrics import class_weights as balanced_weights
 from .prepared import Prepared

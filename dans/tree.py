@@ -26,7 +26,8 @@ from dans.elastic import (
     stem_of,
     weight_shapes,
 )
-from .hardware import macs, operators
+from .footprint import macs
+from .memory import operators
 from .space import Architecture, Block, DataConfig, System, network
 from .supernet import Supernet
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from dans.hardware import footprint, macs
+from dans.footprint import footprint, macs
 from dans.rank import Judged
 from dans.space import SearchSpace
 

@@ -12,8 +12,9 @@ from dans.alone import train_alone
 from dans.catalogue import wake_scenes
 from dans.exhaustive import ExhaustiveSearch
 from dans.few import FEW, candidates, enough, few_images, folds, judges_of, pool, pooled_scores
-from dans.hardware import Limits, footprint, macs
+from dans.footprint import footprint, macs
 from dans.house import DansError
+from dans.limits import Limits
 from dans.metrics import METRICS
 from dans.prepared import Prepared, prepare
 from dans.score import Scorer, score_subnets, subnet_outputs

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from make_data import encoded
 
-from dans.deploy import deploy
+from dans.export import main as export_command
 from dans.folders import folder
-from dans.hardware import Limits
 from dans.house import DansError
 from dans.images import decode
+from dans.limits import Limits
 from dans.manifest import load_manifest
 from dans.parquet import parquet
 from dans.reproduce import _changes, _parser, reproduce
@@ -278,7 +278,7 @@ def test_command_lines(tmp_path_factory, args):
 def test_command_lines_of_export(args):
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
-            assert deploy.main(["missing.tflite", *args]) == 2 and said.getvalue().startswith("dans-export: ")
+            assert export_command(["missing.tflite", *args]) == 2 and said.getvalue().startswith("dans-export: ")
         except SystemExit as stop:
             assert stop.code in (0, 2)
 

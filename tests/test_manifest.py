@@ -246,5 +246,14 @@ def test_paper_notebooks_export_nothing_and_are_all_listed(item):
 @pytest.mark.parametrize("item", [i for i in ITEMS.values() if i.kind != "run"], ids=lambda i: i.id)
 def test_figures_and_tables_import_no_backend(item):
     text = (ROOT / item.notebook).read_text()
-    for word in ("tensorflow", "keras", "jax", "dans.supernet", "dans.score", "dans.deploy"):
+    for word in (
+        "tensorflow",
+        "keras",
+        "jax",
+        "dans.supernet",
+        "dans.score",
+        "dans.deploy",
+        "dans.card",
+        "dans.export",
+    ):
         assert f"import {word}" not in text and f"from {word}" not in text, f"{item.id} imports {word}"

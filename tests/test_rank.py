@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from make_study import JUDGING, SCORES, TRUTH, made
 from scipy.stats import kendalltau, spearmanr
 
-from dans.hardware import macs
+from dans.footprint import macs
 from dans.house import DansError
 from dans.rank import (
     KEYS,
@@ -136,7 +136,7 @@ def test_judged_rows_keep_order_and_pair_systems_with_their_scores():
     system, row = judged.systems[7], SCORES[(SCORES["maker"] == "shared") & (SCORES.supernet == 2)]
     row = row[(row[KEYS].astype(str) == pd.Series(system.to_dict())[KEYS].astype(str)).all(axis=1)]
     assert judged.scores["shared"][2, 7] == row.score.iloc[0]
-    assert judged.scores["macs"][0, 7] == macs(system) == judged.rows["macs"][7]
+    assert judged.scores["macs"][0, 7] == macs(system, 2) == judged.rows["macs"][7]
     assert judged.cost_macs == 800 and judged.rows["ending"][7] == system.arch.ending
 
 

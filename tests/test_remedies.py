@@ -97,11 +97,11 @@ def options():
     "Options of both commands, and of papermill."
     import papermill.cli
 
-    import dans.deploy
+    import dans.export
 
     ours = {o for a in _parser()._actions for o in a.option_strings}
     theirs = {o for p in papermill.cli.papermill.params for o in (*p.opts, *p.secondary_opts)}
-    return ours | theirs | set(re.findall(r"""["'](--[a-z][a-z-]*)["']""", inspect.getsource(dans.deploy))) | FOREIGN
+    return ours | theirs | set(re.findall(r"""["'](--[a-z][a-z-]*)["']""", inspect.getsource(dans.export))) | FOREIGN
 
 
 @cache

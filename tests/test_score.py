@@ -13,7 +13,7 @@ import dans.score
 from dans.alone import train_alone
 from dans.catalogue import wake_scenes
 from dans.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
-from dans.hardware import macs
+from dans.footprint import macs
 from dans.house import DansError, progress_bar
 from dans.metrics import METRICS
 from dans.prepared import prepare

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from dans.exhaustive import ExhaustiveSearch, front
-from dans.hardware import Limits, footprint
+from dans.footprint import footprint
 from dans.house import DansError
+from dans.limits import Limits
 from dans.score import CorrectedScorer, Scorer
 from dans.search import Kept, Log, Proposal, evolution, random_search, winner
 from dans.space import DataConfig, SearchSpace, System

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from dans.hardware import Limits
+from dans.limits import Limits
 from dans.prepared import prepare
 from dans.search import random_search
 from dans.space import SearchSpace

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from graphs import GRAPHS, branches, convert
 
-from dans.hardware import KERNELS, RECORDS
 from dans.house import DansError
+from dans.memory import KERNELS, RECORDS, layers
 from dans.runtime import arena, npu_estimate, smallest_arena
-from dans.tflite import OPERATORS, buffers_of, footprint_of, layers, read, slim, tail_bytes
+from dans.tflite import OPERATORS, buffers_of, footprint_of, read, slim
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +26,20 @@ def test_head_to_the_byte_and_tail_within_16_bytes(files, name):
 
 
 def test_the_graphs_hold_every_operator(files):
-    assert {step.kind for data in files.values() for step in read(data).steps} == set(OPERATORS)
+    assert {step.kind for data in files.values() for step in read(data).ops} == set(OPERATORS)
     assert set(OPERATORS) <= set(RECORDS)
 
 
 def test_macs_by_hand(files):
-    assert [step.macs for step in read(files["multiplier"]).steps] == [8 * 8 * 8 * 9, 4 * 4 * 4 * 9 * 8, 0, 64 * 2]
+    assert [step.macs for step in read(files["multiplier"]).ops] == [8 * 8 * 8 * 9, 4 * 4 * 4 * 9 * 8, 0, 64 * 2]
     assert footprint_of(files["multiplier"]).macs == 8 * 8 * 8 * 9 + 4 * 4 * 4 * 9 * 8 + 64 * 2
 
 
 def test_layers_show_where_the_peak_is(files):
     graph = read(files["branches"])
-    rows = layers(graph)
     live = buffers_of(graph)
-    assert [row["kind"] for row in rows] == [step.kind for step in graph.steps]
+    rows = layers(graph.ops, live)
+    assert [row["kind"] for row in rows] == [step.kind for step in graph.ops]
     assert max(row["ram_in_use_bytes"] for row in rows) <= footprint_of(files["branches"]).ram_bytes
     assert any(row["peak"] for row in rows) and sum(row["macs"] for row in rows) == graph.macs
     assert rows[0]["weights_bytes"] == 8 * 27 + 8 * 4 and rows[0]["ram_in_use_bytes"] == live[0].nbytes + 12 * 12 * 8
@@ -131,8 +131,8 @@ def test_a_path_is_read_and_named(files, tmp_path):
 
 def test_records_are_longer_where_pointers_are(files):
     for data in files.values():
-        graph = read(data)
-        assert 500 < tail_bytes(graph, 32) < tail_bytes(graph, 64) < 2 * tail_bytes(graph, 32) + 512
+        short, long = (footprint_of(data, bits=bits).tail_bytes for bits in (32, 64))
+        assert 500 < short < long < 2 * short + 512
 
 
 def test_an_npu_runs_what_it_can(files):

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from make_data import class_folder, encoded, refused, wake_vision_tfds
 
-from dans.deploy import _loaded, export_model
+from dans.export import _loaded, export_model
 from dans.folders import folder
 from dans.images import MAX_PIXELS, decode
 from dans.parquet import parquet
