@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from make_data import encoded
 
-from dans.deploy import deploy
+from dans.deploy import main as export_main
 from dans.folders import folder
 from dans.hardware import Limits
 from dans.images import decode
@@ -277,7 +277,7 @@ def test_command_lines(tmp_path_factory, args):
 def test_command_lines_of_export(args):
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
-            assert deploy.main(["missing.tflite", *args]) == 2 and said.getvalue().startswith("dans-export: ")
+            assert export_main(["missing.tflite", *args]) == 2 and said.getvalue().startswith("dans-export: ")
         except SystemExit as stop:
             assert stop.code in (0, 2)
 
