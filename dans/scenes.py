@@ -250,8 +250,8 @@ def _end_with_parent():
 
 
 def _mapped(one, n, workers):
-    """`one(i)` for i below `n`, in order, by `workers` processes. Forking is quickest, but not safe beside the threads of
-    a backend, and a process started afresh would run a plain script again: there, one process."""
+    """`one(i)` for i below `n`, in order, by `workers` processes. Forking is quickest, but not safe beside the threads
+    of a backend, and a process started afresh would run a plain script again: there, one process."""
     main = sys.modules["__main__"]
     fork = sys.platform == "linux" and not {"tensorflow", "jax", "torch"} & sys.modules.keys()
     script = hasattr(main, "__file__") and getattr(main, "__spec__", None) is None
