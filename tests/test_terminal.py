@@ -59,7 +59,7 @@ for piece in progress_bar(range(2), desc="pieces"):
 
 
 def test_every_bar_of_the_library_is_such_a_bar(capsys):
-    rooms = (Path(__file__).parent.parent / "dans").glob("*.py")
+    rooms = (Path(__file__).parent.parent / "dans").rglob("*.py")
     assert {path.name for path in rooms if "tqdm(" in path.read_text(encoding="utf-8")} == {"space.py"}
     assert list(progress_bar("ab", disable=True)) == ["a", "b"] and capsys.readouterr().err == ""
 
