@@ -20,11 +20,13 @@ _HOMES = {                                # the room that defines each name
     "footprint":          "dans.hardware",   # RAM, flash and MACs of a system
     "Limits":             "dans.hardware",   # what a board allows
     "Supernet":           "dans.supernet",   # the shared weights of all systems
+    "shared_recipe":      "dans.supernet",   # how they are trained
     "train_alone":        "dans.supernet",   # one system from fresh weights
     "Scorer":             "dans.score",      # how good systems are, by a supernet's weights
+    "Budget":             "dans.search",     # what a search may spend
     "evolution":          "dans.search",     # a search within limits
+    "winner":             "dans.search",     # what it has found
     "ExhaustiveSearch":   "dans.search",     # all systems, scored once
-    "quantise":           "dans.quantise",   # an int8 file
     "export_model":       "dans.deploy",     # a folder for firmware
 }
 # fmt: on
