@@ -131,9 +131,10 @@ def test_the_readme_lists_every_room_below_its_wing():
 
 def test_folders_of_rooms_are_called_by_their_wings_on_the_site():
     wing = SimpleNamespace(is_section=True, title="1 data")
-    page, other = SimpleNamespace(is_section=False, title=None), SimpleNamespace(is_section=True, title="Tutorials")
+    page, other = SimpleNamespace(is_section=False), SimpleNamespace(is_section=True, title="Tutorials")
     nav = docs.on_nav(SimpleNamespace(items=[page, wing, other]))
-    assert [item.title for item in nav.items] == [None, "Images", "Tutorials"]
+    assert [item.title for item in nav.items[1:]] == ["Images", "Tutorials"]
+    assert not hasattr(page, "title"), "mkdocs takes it from the page's heading"
 
 
 def test_the_ten_lines_lead_from_images_to_firmware(tmp_path):

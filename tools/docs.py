@@ -208,9 +208,9 @@ def site():
 
 def on_nav(nav, **_):
     "For mkdocs: folders of rooms are called as in the README, not by their names."
-    for section in nav.items:
-        wing = re.match(r"[0-9] (\w+)$", section.title) if section.is_section else None
-        section.title = WINGS[wing[1].lower()].partition(":")[0] if wing else section.title
+    for section in (item for item in nav.items if item.is_section):  # a page finds its title later
+        if wing := re.match(r"[0-9] (\w+)$", section.title):
+            section.title = WINGS[wing[1].lower()].partition(":")[0]
     return nav
 
 
