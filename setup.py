@@ -28,7 +28,7 @@ setup(
     url=cfg["git_url"],
     keywords=cfg["keywords"],
     packages=find_packages(include=["dans", "dans.*"]),
-    package_data={"dans": ["*.csv", "*.mplstyle"]},
+    package_data={"": ["*.csv", "*.mplstyle"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=lines("requirements"),
     extras_require={

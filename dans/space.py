@@ -240,6 +240,22 @@ def _tuple(values):
     except TypeError:
         return (values,)
 
+
+def _sorted_axes(space):
+    "The axes of `space` in their order, each value once. Raises `DansError` for an axis that is empty or impossible."
+    axes = {name: _tuple(getattr(space, name)) for name in ("resolutions", "colors", "widths")}
+    for name, values in axes.items():
+        if not values:
+            raise DansError(f"a space without {name} is empty", f"give one or more {name}")
+    data = {DataConfig(r, c) for r, c in product(axes["resolutions"], axes["colors"])}
+    archs = {Architecture(space.max_depths, w, space.rounding) for w in axes["widths"]}
+    return dict(
+        resolutions=tuple(sorted({d.resolution for d in data})),
+        colors=tuple(c for c in COLORS if c in axes["colors"]),
+        widths=tuple(sorted({a.width for a in archs})),
+        max_depths=_depths(space.max_depths),
+    )
+
 # %% ../nbs/01_space.ipynb #fb8befb4
 @dataclass(frozen=True)
 class SearchSpace:
@@ -252,18 +268,7 @@ class SearchSpace:
     rounding: str = "even"  # one of `ROUNDINGS`
 
     def __post_init__(self):
-        axes = {name: _tuple(getattr(self, name)) for name in ("resolutions", "colors", "widths")}
-        for name, values in axes.items():
-            if not values:
-                raise DansError(f"a space without {name} is empty", f"give one or more {name}")
-        data = {DataConfig(r, c) for r, c in product(axes["resolutions"], axes["colors"])}
-        archs = {Architecture(self.max_depths, w, self.rounding) for w in axes["widths"]}
-        for name, value in dict(
-            resolutions=tuple(sorted({d.resolution for d in data})),
-            colors=tuple(c for c in COLORS if c in axes["colors"]),
-            widths=tuple(sorted({a.width for a in archs})),
-            max_depths=_depths(self.max_depths),
-        ).items():
+        for name, value in _sorted_axes(self).items():
             object.__setattr__(self, name, value)
 
     @cached_property
@@ -282,9 +287,8 @@ class SearchSpace:
         return tuple(Architecture(d, w, self.rounding) for w in self.widths for d in self.depths)
 
     @cached_property
-    def _position(self):  # of each value on its axis
-        axes = (self.data_configs, self.widths, self.depths)
-        return {v: i for axis in axes for i, v in enumerate(axis)}
+    def _positions(self):  # value -> position, of the data configurations, the widths and the depth tuples
+        return [{v: i for i, v in enumerate(axis)} for axis in (self.data_configs, self.widths, self.depths)]
 
     @cached_property
     def _by_ending(self):  # the depth tuples of each ending stage
@@ -295,16 +299,6 @@ class SearchSpace:
 
     def __len__(self):
         return len(self.data_configs) * len(self.architectures)
-
-    def __str__(self):
-        def listed(values):
-            return ", ".join(f"{v:g}" for v in values)
-
-        colors = " and ".join(self.colors)
-        return (
-            f"{len(self):,} systems ({listed(self.resolutions)} px, {colors}, "
-            f"widths {listed(self.widths)}, {len(self.depths)} depths)"
-        )
 
 # %% ../nbs/01_space.ipynb #eed538d0
 SPACES = {  # keyword arguments of `SearchSpace`
@@ -326,6 +320,13 @@ def preset(
         raise DansError(f"preset {name!r} is unknown", f"use one of {', '.join(SPACES)}")
     return cls(**SPACES[name])
 
+
+@patch
+def __str__(self: SearchSpace):
+    resolutions, widths = (", ".join(f"{v:g}" for v in axis) for axis in (self.resolutions, self.widths))
+    axes = f"{resolutions} px, {' and '.join(self.colors)}, widths {widths}, {len(self.depths)} depths"
+    return f"{len(self):,} systems ({axes})"
+
 # %% ../nbs/01_space.ipynb #6cb74c55
 @patch
 def __getitem__(
@@ -345,7 +346,8 @@ def index(
     "The number of `system`. Raises `DansError` where the space does not hold it."
     if system not in self:
         raise DansError(f"{system} is not in the space", f"choose from its {self}")
-    data, width, depth = map(self._position.get, (system.data, system.arch.width, system.arch.depths))
+    coordinates = (system.data, system.arch.width, system.arch.depths)
+    data, width, depth = (at[value] for at, value in zip(self._positions, coordinates))
     return (data * len(self.widths) + width) * len(self.depths) + depth
 
 
@@ -353,7 +355,8 @@ def index(
 def __contains__(self: SearchSpace, system):
     if not isinstance(system, System) or system.arch.rounding != self.rounding:
         return False
-    return {system.data, system.arch.width, system.arch.depths} <= self._position.keys()
+    coordinates = (system.data, system.arch.width, system.arch.depths)
+    return all(value in at for at, value in zip(self._positions, coordinates))
 
 
 @patch
@@ -426,7 +429,7 @@ def _steps(self: SearchSpace, system):
     ]
     return (
         [System(d, arch) for d in datas],
-        [System(data, replace(arch, depths=d)) for d in depths if d in self._position],
+        [System(data, replace(arch, depths=d)) for d in depths if d in self._positions[2]],
         [System(data, replace(arch, width=w)) for w in beside(self.widths, arch.width)],
     )
 

@@ -3,10 +3,14 @@
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from make_data import class_folder
 from markdown import Markdown
 
 ROOT = Path(__file__).parent.parent
@@ -86,3 +90,61 @@ def test_pages_fetch_nothing_from_elsewhere():
     assert any("iframe-worker" in url for url in settings["extra"]["polyfills"]), "the theme would fetch one"
     for name in [*settings["extra"]["polyfills"], *settings["extra_css"]]:
         assert (ROOT / "tools" / name).is_file() and "http" not in (ROOT / "tools" / name).read_text()
+
+
+# Rooms, numbers and links
+
+
+def room_number(name):
+    return re.sub(r"^0(?=\d)", "", name.partition("_")[0])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_lead_to_files_and_numbers_of_rooms_are_those_of_their_links(path):
+    numbers = {room_number(p.name) for p in NOTEBOOKS if re.match(r"\d\d[a-z]?_", p.name)}
+    for text in prose(path):
+        for words, target in re.findall(r"\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)", text):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+            number = re.fullmatch(r"[Rr]oom (\d\d[a-z]?)", words)
+            assert not number or Path(target).name.startswith(number[1] + "_"), f"[{words}]({target})"
+        for number in re.findall(r"\b[Rr]ooms? (\d\d[a-z]?)\b", text):
+            assert room_number(number) in numbers, f"{path.name}: there is no room {number}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_notebooks_that_pages_name_are_there(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = set(re.findall(r"\bnbs/[\w/]+\.ipynb", text)) - {"nbs/NN_name.ipynb"}
+    assert named and all((ROOT / path).exists() or "NAME" in path for path in named)
+
+
+def test_the_readme_lists_every_room_below_its_wing():
+    found = list(docs.rooms())
+    listed = re.findall(r"^\| \[\w+\]\(nbs/(\S+\.ipynb)\) \| `(dans[\w.]*)` \|", (ROOT / "README.md").read_text(), re.M)
+    assert listed == [(path, name) for _, path, name, _ in found] and len(found) > 25
+    assert docs.rooms_table(found) in "\n".join(prose(ROOT / "nbs/index.ipynb"))
+    rooms = [("", "01_a.ipynb", "dans.a", "A?"), ("data", "1_data/10_b.ipynb", "dans.wing.b", "B?")]
+    shown = docs.rooms_table(rooms)
+    assert shown.count("**") == 4 and shown.index(docs.WINGS["data"]) < shown.index("[10_b](1_data/10_b.ipynb)")
+    assert docs.rooms_table(rooms[:1]).startswith("| notebook |")
+
+
+def test_folders_of_rooms_are_called_by_their_wings_on_the_site():
+    wing = SimpleNamespace(is_section=True, title="1 data")
+    page, other = SimpleNamespace(is_section=False), SimpleNamespace(is_section=True, title="Tutorials")
+    nav = docs.on_nav(SimpleNamespace(items=[page, wing, other]))
+    assert [item.title for item in nav.items[1:]] == ["Images", "Tutorials"]
+    assert not hasattr(page, "title"), "mkdocs takes it from the page's heading"
+
+
+def test_the_ten_lines_lead_from_images_to_firmware(tmp_path):
+    "As they stand in the README, but for the number of passes and evaluations, and with the smallest space."
+    (code,) = re.findall(r"```python\n(import dans\n.*?)```", (ROOT / "README.md").read_text(), re.S)[:1]
+    assert len(code.strip().splitlines()) <= 13 and code.count("import") == 1
+    for many, few in (('"quick"', '"smoke"'), ('["train"])', '["train"], epochs=1)'), ("=100", "=4")):
+        assert many in code
+        code = code.replace(many, few)
+    class_folder(tmp_path / "photos", n=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {"model.tflite", "model_data.h"} <= {p.name for p in (tmp_path / "firmware").iterdir()}, done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from test_reproduce import FIGURE, GIVEN, LIST, RUN, command, notebook
 
+import dans
 import dans.backend as backend_room
 import dans.environment as room
 from benchmarks import environments
@@ -115,13 +116,12 @@ def test_settings_changed_by_hand_are_written_again(tmp_path):
 
 
 def test_the_kernel_imports_the_package_that_starts_it(tmp_path):
-    shutil.copytree(
-        Path(room.__file__).parent, tmp_path / "elsewhere/dans", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    package = Path(dans.__file__).parent
+    shutil.copytree(package, tmp_path / "elsewhere/dans", ignore=shutil.ignore_patterns("__pycache__"))
     code = """import subprocess, sys
 from dans.environment import kernel_environment
 env = kernel_environment(sys.argv[1])
-print(subprocess.run([sys.executable, "-c", "import os, dans.space; print(os.path.realpath(dans.space.__file__))"], env=env, capture_output=True, text=True).stdout)"""
+print(subprocess.run([sys.executable, "-c", "import os, dans; print(os.path.realpath(dans.__file__))"], env=env, capture_output=True, text=True).stdout)"""
     for place in ("", str(tmp_path / "elsewhere")):
         done = subprocess.run(
             [sys.executable, "-c", code, tmp_path / "kernel"],
@@ -130,7 +130,7 @@ print(subprocess.run([sys.executable, "-c", "import os, dans.space; print(os.pat
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": place},
         )
-        expected = Path(place) / "dans" if place else Path(room.__file__).parent
+        expected = Path(place) / "dans" if place else package
         assert Path(done.stdout.strip()).parent == expected.resolve(), done.stderr
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
-from functools import reduce
+from functools import cache, reduce
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
@@ -31,7 +31,14 @@ IGNORED = {
     ".hypothesis",
     ".ipynb_checkpoints",
 }
-ROOMS = sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if re.match(r"^[0-9][0-9][a-z]?_.*", p.name))
+NBS = ROOT / "nbs"
+# In reading order, which is that of their paths: the ground floor (nbs/NN_x.ipynb), then a folder for each wing.
+ROOMS = sorted(
+    p
+    for p in NBS.rglob("*.ipynb")
+    if re.match(r"^[0-9][0-9][a-z]?_", p.name) and p.relative_to(NBS).parts[0] not in ("paper", "tutorials")
+    if not any(part.startswith((".", "_")) for part in p.relative_to(NBS).parts)
+)
 
 
 def files():
@@ -108,44 +115,130 @@ def test_the_console_command_is_there():
 
 # Rooms
 
+# What a subnet computes is Keras; so is what stands on it.
+KERAS = {"elastic", "train", "supernet", "alone", "score", "deploy", "export"}
 
+
+@cache
 def exported(room):
+    "The module of a room, such as data.images, and the tree of its exported code."
     cells = json.loads(room.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-    name = next(m[1] for s in sources if (m := re.match(r"#\| *default_exp (\w+)", s)))
-    return name, ast.parse("\n".join(s for s in sources if re.match(r"#\| *export\b", s)))
+    name = next(m[1] for s in sources if (m := re.match(r"#\| *default_exp ([\w.]+)", s)))
+    return name, ast.parse("\n".join(s for s in sources if re.match(r"#\| *exporti?\b", s)))
+
+
+def modules():
+    "The modules of all rooms, in reading order."
+    return [exported(room)[0] for room in ROOMS]
+
+
+def wing_of(module):
+    "The wing of a module; the ground floor has none."
+    return module.rpartition(".")[0]
+
+
+def imported(tree, known):
+    "What `tree` imports of ours: modules that are `known`, and others, such as a wing as a whole, by name."
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {a.name.removeprefix("dans.") for a in node.names if a.name.startswith("dans.")}
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dans":
+            base = node.module.removeprefix("dans").removeprefix(".")
+            found |= {base} if base in known else {f"{base}.{a.name}".strip(".") for a in node.names}
+    return found
 
 
 def test_rooms_import_only_from_lower_rooms():
-    names = [exported(room)[0] for room in ROOMS]
+    known = modules()
     for n, room in enumerate(ROOMS):
-        imports = {
-            m
-            for node in ast.walk(exported(room)[1])
-            if isinstance(node, (ast.Import, ast.ImportFrom))
-            for m in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
-        }
-        of_ours = {m.split(".")[1] for m in imports if m.startswith("dans.")}
-        assert of_ours <= set(names[:n]), f"{room.name} imports {of_ours - set(names[:n])}"
+        above = imported(exported(room)[1], known) - set(known[:n])
+        assert not above, f"{room.name} imports {above}, which do not stand before it"
+
+
+def test_imports_are_seen_in_all_their_forms():
+    tree = ast.parse("""import dans
+import dans.low
+from dans import hall
+from dans.wing import door
+from dans.wing.stair import step
+def f():
+    from dans.loft.desk import Lamp""")
+    known = ["low", "hall", "wing.door", "wing.stair", "loft.desk"]
+    assert imported(tree, known) == set(known)
+    assert imported(ast.parse("from dans.wing import door, step"), known) == {"wing.door", "wing.step"}
+
+
+def test_a_rooms_place_is_its_number_its_name_and_its_wing():
+    assert [room.name for room in ROOMS] == sorted(room.name for room in ROOMS), "numbers go on from wing to wing"
+    numbers = [room.name.partition("_")[0] for room in ROOMS]
+    assert len(set(numbers)) == len(numbers)
+    for room, module in zip(ROOMS, modules()):
+        folder = room.parent.relative_to(NBS).as_posix()
+        assert re.sub(r"^[0-9]_|^\.$", "", folder) == wing_of(module), f"{folder} is not the wing of {module}"
+        name = room.stem.partition("_")[2]
+        assert module == "__init__" or module.rpartition(".")[2] == name, f"{room.name} exports {module}"
+
+
+def test_wings_are_read_one_after_the_other():
+    order = [wing_of(module) for module in modules()]
+    assert order == sorted(order, key=order.index), "the rooms of a wing stand together"
+    assert order[0] == "", "first the ground floor"
+    folders = {wing_of(module): room.parent.name for room, module in zip(ROOMS, modules())}
+    assert [f[0] for wing, f in folders.items() if wing] == [str(n) for n in range(1, len(folders))]
+
+
+def test_every_module_is_exported_from_a_room():
+    of_rooms = {f"{module.replace('.', '/')}.py" for module in modules()}
+    made = {p.relative_to(ROOT / "dans").as_posix() for p in (ROOT / "dans").rglob("*.py")}
+    wings = {f"{wing_of(module).replace('.', '/')}/__init__.py" for module in modules() if wing_of(module)}
+    assert made == of_rooms | wings | {"_modidx.py"}
+    assert all("def " not in (ROOT / "dans" / wing).read_text() for wing in wings), "a wing is a folder, no module"
+
+
+def test_one_import_brings_what_a_first_use_needs_and_loads_nothing():
+    loaded = "{'numpy', 'pandas', 'matplotlib', 'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules)"
+    ours = "[m for m in sys.modules if m.startswith('dans.')]"
+    code = f"""import sys, time
+began = time.perf_counter()
+import dans
+took = time.perf_counter() - began
+print(took < 1, {loaded}, {ours}, dans.__version__)
+dans.SearchSpace, dans.footprint, dans.Limits
+print({{'tensorflow', 'keras', 'jax', 'torch'}} & set(sys.modules))
+for name, home in dans._HOMES.items():
+    found = getattr(dans, name)
+    assert found is vars(sys.modules[home])[name] and found.__module__ == home, (name, found)
+assert {{*dans.__all__}} <= {{*dir(dans)}} and len(dans.__all__) >= 12"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"True set() [] {settings()['version']}\nset()\n"), done.stderr
+
+
+def test_a_name_that_dans_has_not_is_an_attribute_error():
+    import dans
+
+    with pytest.raises(AttributeError, match="has no attribute 'Serchspace'; it has .*SearchSpace"):
+        dans.Serchspace  # noqa: B018
+    assert not hasattr(dans, "__wrapped__")
 
 
 def test_most_rooms_need_no_backend():
-    names = {exported(room)[0] for room in ROOMS}
-    free = sorted(
-        f"dans.{name}" for name in names - {"elastic", "step", "train", "supernet", "alone", "tree", "score", "deploy"}
-    )
-    assert {"dans.space", "dans.search", "dans.study", "dans.plot"} <= set(free)
+    last = {module.rpartition(".")[2]: module for module in modules() if module != "__init__"}
+    free = sorted(f"dans.{module}" for name, module in last.items() if name not in KERAS)
+    assert {f"dans.{last[name]}" for name in ("space", "search", "study", "plot")} <= set(free)
     backends = "{'tensorflow', 'keras', 'jax', 'torch'}"
     code = f"import sys, {', '.join(free)}; print({backends} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=lambda r: r.stem)
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.stem)
 def test_a_room_begins_as_agreed(room):
     cells = json.loads(room.read_text(encoding="utf-8"))["cells"]
     assert "".join(cells[0]["source"]).startswith("#| default_exp ")
     assert re.match(r"# [^\n]+\n\n?> [^\n]+", "".join(cells[1]["source"])), "a title and one line"
-    assert (ROOT / "dans" / f"{exported(room)[0]}.py").read_text().count("\n") <= 800, "one question a room"
+    module = ROOT / "dans" / f"{exported(room)[0].replace('.', '/')}.py"
+    assert module.read_text().count("\n") < 500, "one question a room"
     for text in ("".join(cell["source"]).strip() for cell in cells[2:] if cell["cell_type"] == "markdown"):
         if re.search(r"^#+ ", text, re.M):
             assert "\n" not in text, "a heading has a cell of its own"

@@ -15,22 +15,8 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from dans.house import DansError
-from dans.plot import (
-    QUANTITIES,
-    plot_bias,
-    plot_footprint,
-    plot_limits,
-    plot_makers,
-    plot_progress,
-    plot_rank,
-    plot_slopes,
-    save_figure,
-    save_table,
-    show_table,
-    spread,
-    stamp_figure,
-    subplots,
-)
+from dans.pictures import plot_bias, plot_footprint, plot_limits, plot_makers, plot_progress, plot_rank, plot_slopes
+from dans.plot import QUANTITIES, apart, save_figure, save_table, show_table, stamp_figure, subplots
 
 
 @pytest.fixture(autouse=True)
@@ -278,8 +264,8 @@ def test_plots_draw_on_the_axes_given_and_leave_the_rows_alone(draw, rows):
 
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.01, 0.2))
-def test_spread_keeps_order_and_distance(places, gap):
-    out = spread(places, gap)
+def test_apart_keeps_order_and_distance(places, gap):
+    out = apart(places, gap)
     order = np.argsort(places, kind="stable")
     assert all(out[b] - out[a] >= gap - 1e-9 for a, b in zip(order, order[1:]))
     if all(places[b] - places[a] >= gap for a, b in zip(order, order[1:])):

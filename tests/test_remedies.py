@@ -15,7 +15,8 @@ from dans.parameters import image_options, parameters_of
 from dans.reproduce import _parser
 
 ROOT = Path(__file__).parent.parent
-MODULES = [p.stem for p in sorted((ROOT / "dans").glob("*.py")) if not p.stem.startswith("_")]
+PATHS = sorted(p for p in (ROOT / "dans").rglob("*.py") if not p.stem.startswith("_"))
+MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in PATHS}  # dans.boards: its path
 FOREIGN = {"--head", "--data_dir", "KERAS_BACKEND"}  # of Ray, tfds and Keras
 HOLE = "…"  # what an f-string fills in
 
@@ -58,9 +59,7 @@ def remedies(source):
 def told():
     "(place, text) of all remedies of the package and of the paper's notebooks."
     found = [
-        (f"dans/{m}.py:{line}", text)
-        for m in MODULES
-        for line, text in remedies((ROOT / f"dans/{m}.py").read_text(encoding="utf-8"))
+        (f"{p.relative_to(ROOT)}:{line}", text) for p in PATHS for line, text in remedies(p.read_text(encoding="utf-8"))
     ]
     for path in sorted((ROOT / "nbs/paper").glob("*.ipynb")):
         cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
@@ -72,8 +71,8 @@ def told():
 def symbols():
     "Names of all functions, classes, methods, fields and constants, and of all parameters, in the package."
     names, keywords = set(), set()
-    for module in MODULES:
-        for node in ast.walk(ast.parse((ROOT / f"dans/{module}.py").read_text(encoding="utf-8"))):
+    for path in PATHS:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 names.add(node.name)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -88,7 +87,7 @@ def symbols():
 @cache
 def variables():
     "Environment variables that the code reads."
-    code = "\n".join((ROOT / f"dans/{m}.py").read_text(encoding="utf-8") for m in MODULES)
+    code = "\n".join(p.read_text(encoding="utf-8") for p in PATHS)
     return set(re.findall(r"""environ(?:\.get\(|\[|\.pop\()\s*["']([A-Z_]+)["']""", code)) | FOREIGN
 
 
@@ -111,11 +110,11 @@ def known_parameters():
 
 def leads_to(name):
     "Is `name`, like dans.boards.Device, there?"
-    _, module, *rest = name.split(".")
-    if module not in MODULES:
+    module = max((m for m in MODULES if f"{name}.".startswith(f"{m}.")), key=len, default=None)
+    if module is None:
         return False
-    found = importlib.import_module(f"dans.{module}")
-    for part in rest:
+    found = importlib.import_module(module)
+    for part in name.removeprefix(module).split(".")[1:]:
         if not hasattr(found, part):
             return False
         found = getattr(found, part)

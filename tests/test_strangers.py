@@ -20,6 +20,7 @@ import pytest
 from make_data import class_folder, encoded, parquet_file, pixels, refused
 from PIL import Image
 
+import dans
 import dans.images
 import dans.survey
 from dans.catalogue import check_source, open_source, source, wake_scenes
@@ -894,9 +895,8 @@ def test_every_option_that_a_remedy_names_is_one():
         for name in inspect.signature(make).parameters
     }
     named = set()
-    for module in "images splits survey folders columns parquet tfds prepared catalogue".split():
-        text = (Path(dans.images.__file__).parent / f"{module}.py").read_text()
-        named |= set(re.findall(r"option\([\"'](\w+)[\"'],", text))
+    for path in Path(dans.__file__).parent.rglob("*.py"):
+        named |= set(re.findall(r"option\([\"'](\w+)[\"'],", path.read_text()))
     assert len(named) >= 10 and named <= known, named - known
 
 

@@ -1,6 +1,6 @@
 """README.md and the site in _docs/ from the notebooks, where Quarto is not installed.
 
-    python tools/docs.py readme    README.md from nbs/index.ipynb
+    python tools/docs.py readme    the table of rooms in nbs/index.ipynb, and README.md from that
     python tools/docs.py site      the whole site, by mkdocs
 
 nbdev processes the notebooks (documentation of each symbol, links, hidden cells), nbconvert makes
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from html import unescape
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -28,6 +29,15 @@ from traitlets.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "_proc" / "site"
 FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.S)
+WINGS = {  # in reading order; the ground floor has no name
+    "": "The ground floor: what is searched, and what everything stands on",
+    "data": "Images: from a file of any kind to an array",
+    "cost": "Cost: what a system, a file and a board take and hold",
+    "net": "Weights: how they are shared, trained and scored",
+    "choose": "Choice: who proposes, and whether its scores can be believed",
+    "board": "The board: an int8 file, checked and handed over",
+    "paper": "The paper: what is computed, kept, drawn and claimed",
+}
 
 
 def title(cells):
@@ -107,8 +117,43 @@ def markdown(path, pictures, site):
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n", found["outputs"]
 
 
+def rooms():
+    "(wing, notebook below nbs/, module, first line) of all rooms, in reading order."
+    for path in sorted((ROOT / "nbs").rglob("[0-9][0-9]*_*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        if not (module := re.match(r"#\| *default_exp ([\w.]+)", cells[0].source)):
+            continue  # a notebook of the paper, a checkpoint
+        line = re.search(r"^> (.+)$", cells[1].source, re.M)[1]
+        name = "dans" if module[1] == "__init__" else f"dans.{module[1]}"
+        yield module[1].rpartition(".")[0], path.relative_to(ROOT / "nbs").as_posix(), name, line
+
+
+def rooms_table(found):
+    "The rooms as Markdown: a heading in bold and a table for each wing."
+    parts, found = [], list(found)
+    for wing, below in groupby(found, key=lambda room: room[0]):
+        lines = [f"| [{path.rpartition('/')[2][:-6]}]({path}) | `{name}` | {line} |" for _, path, name, line in below]
+        title = f"**{WINGS[wing]}**\n\n" if found[-1][0] else ""
+        parts += [f"{title}| notebook | module | question |\n|---|---|---|\n" + "\n".join(lines)]
+    return "\n\n".join(parts)
+
+
+def write_rooms():
+    "The table of rooms in the cell of nbs/index.ipynb that follows the heading of the rooms."
+    path = ROOT / "nbs" / "index.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    n = next(n for n, cell in enumerate(notebook.cells) if cell.source.strip() == "## The rooms")
+    cell = notebook.cells[n + 1]
+    made = cell.source.partition("\n\n**")[0].partition("\n\n|")[0] + "\n\n" + rooms_table(rooms())
+    if made != cell.source:
+        cell.source = made
+        text = nbformat.writes(notebook, indent=1, ensure_ascii=False, sort_keys=True)
+        path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
 def readme():
     "README.md: links go to the notebooks of the repository, pictures of outputs to figures/."
+    write_rooms()
     host = re.escape(get_config().doc_host + get_config().doc_baseurl)
     index = ROOT / "_proc" / "index.ipynb"
     index.parent.mkdir(exist_ok=True)
@@ -159,6 +204,14 @@ def site():
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
     )
     print("the site is in _docs/: open _docs/index.html")
+
+
+def on_nav(nav, **_):
+    "For mkdocs: folders of rooms are called as in the README, not by their names."
+    for section in (item for item in nav.items if item.is_section):  # a page finds its title later
+        if wing := re.match(r"[0-9] (\w+)$", section.title):
+            section.title = WINGS[wing[1].lower()].partition(":")[0]
+    return nav
 
 
 def on_page_content(html, **_):
