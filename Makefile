@@ -6,6 +6,7 @@ PRESET ?= quick
 ONLY   ?=
 OUT    ?=
 ARGS   ?=
+JOBS   ?= 2
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -13,6 +14,8 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/installed
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
 ROOMS := --path nbs --file_re '^[0-9][0-9][a-z]?_.*' --skip_folder_re '^(paper|tutorials|[._].*)$$'
+# Of each of the processes that run tests: more threads than cores wait for each other.
+ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce figures test bench lab docs readme format export clean-notebooks prepare clean
@@ -46,9 +49,9 @@ reproduce: $(STAMP)  ## run everything in paper.yml (PRESET=quick; ONLY="fig_tim
 figures: $(STAMP)  ## redraw figures/ from the committed rows; computes nothing
 	@$(BIN)/dans-reproduce $(ONLY) --preset cpu --redraw $(ARGS)
 
-test: $(STAMP)  ## pytest, and nbdev_test for the rooms
-	$(BIN)/python -m pytest
-	$(BIN)/nbdev_test $(ROOMS) --timing
+test: $(STAMP)  ## pytest, and nbdev_test for the rooms, in JOBS=2 processes
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20
+	$(ONE_THREAD) $(BIN)/nbdev_test $(ROOMS) --n_workers $(JOBS) --timing
 
 bench: $(STAMP)  ## how fast, side by side: benchmarks/results.json and the page (ONLY="quick_space ...", ARGS=--help)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)

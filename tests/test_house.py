@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import DEAREST
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -336,6 +337,10 @@ def test_no_file_names_this_machine_or_what_lies_beside_the_checkout():
 
 def test_no_file_is_large():
     assert [p for p in files() if p.stat().st_size > 1_000_000] == []
+
+
+def test_the_files_that_come_first_are_there():
+    assert set(DEAREST) <= {path.stem for path in (ROOT / "tests").glob("test_*.py")}
 
 
 # Make

@@ -49,9 +49,8 @@ def errors(tree):
 def remedies(source):
     "(line, text) of the remedies in Python code."
     tree = ast.parse(source)
-    calls = [
-        n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func).split(".")[-1] in errors(tree)
-    ]
+    made = errors(tree)
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func).split(".")[-1] in made]
     return [(n.lineno, flat(n.args[1])) for n in calls if len(n.args) > 1]
 
 

@@ -585,9 +585,10 @@ def test_collages_of_photographs(match, most):
         max_photos=5000,
         match_edges=match,
     )
-    found = {split: [row[2:4] for row in source.rows() if row[0] == split] for split in ("train", "val")}
+    rows = list(source.rows())  # once: every canvas is composed anew
     (a, labels_a), (b, labels_b) = (
-        (np.stack(images), np.array(labels)) for images, labels in (zip(*rows) for rows in found.values())
+        (np.stack(images), np.array(labels))
+        for images, labels in (zip(*(row[2:4] for row in rows if row[0] == split)) for split in ("train", "val"))
     )
     fa, fb = features(a), features(b)
     found = {name: shortcut(name, fa, labels_a, fb, labels_b) for name in fa}

@@ -376,8 +376,14 @@ RECIPES = dict(
 )
 
 
+@pytest.fixture(scope="module")
+def plain(prepared):
+    "What `SHORT` trains; no test changes it."
+    return Supernet(SPACE, 2).train(prepared, SHORT, check_images=0)
+
+
 @pytest.mark.parametrize("change", RECIPES.values(), ids=RECIPES)
-def test_every_recipe_trains_and_goes_on_with_the_same_bits(prepared, tmp_path, monkeypatch, change):
+def test_every_recipe_trains_and_goes_on_with_the_same_bits(prepared, plain, tmp_path, monkeypatch, change):
     recipe = dataclasses.replace(SHORT, **change)
     whole = Supernet(SPACE, 2).train(prepared, recipe, check_images=32)
     assert whole.state.step == recipe.steps(128)
@@ -395,7 +401,6 @@ def test_every_recipe_trains_and_goes_on_with_the_same_bits(prepared, tmp_path, 
     resumed = Supernet(SPACE, 2).train(prepared, recipe, checkpoint=file, check_images=32)
     for name, value in whole.weights.items():
         np.testing.assert_array_equal(value, resumed.weights[name], err_msg=name)
-    plain = Supernet(SPACE, 2).train(prepared, SHORT, check_images=0)
     assert any(not np.array_equal(plain.weights[n], with_scale(whole.weights, 0)[n]) for n in plain.weights)
 
 
@@ -469,9 +474,8 @@ def test_keras_model_has_the_weights_of_its_name():
     assert all(own[name] == shape for name, shape in shapes.items())
 
 
-def test_fine_tuning_changes_a_copy(prepared):
-    net = Supernet(SPACE, 2).train(prepared, SHORT, check_images=0)
-    before = {name: np.array(value) for name, value in net.weights.items()}
+def test_fine_tuning_changes_a_copy(prepared, plain):
+    net, before = plain, {name: np.array(value) for name, value in plain.weights.items()}
     system = System(DataConfig(16, "mono"), Architecture((1, 1, 0, 0, 0), 0.2))
     tuned = fine_tuned(net, system, prepared, Recipe(batch=32), steps=5)
     for name, value in before.items():
