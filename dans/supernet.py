@@ -30,7 +30,7 @@ from .prepared import Prepared
 from .space import Architecture, DataConfig, SearchSpace, System, network
 from .state import State
 from .step import Layout, trainer, with_scale
-from .train import Recipe, Records, Training, class_weights_in, class_weights_of, fit
+from .train import Recipe, Records, Training, batch_for, class_weights_in, class_weights_of, fit
 
 # %% ../nbs/09a_supernet.ipynb #7fe3a82f
 def extremes(
@@ -55,7 +55,7 @@ def shared_recipe(
     seed: int = 0,  # of batches, crops and drawn subnets
 ) -> Recipe:
     "How to train one supernet for all data configurations."
-    return Recipe(epochs=epochs, batch=64 if images >= 20_000 else 32, zero_last=True, own_scale=True, seed=seed)
+    return Recipe(epochs=epochs, batch=batch_for(images), zero_last=True, own_scale=True, seed=seed)
 
 # %% ../nbs/09a_supernet.ipynb #4203f850
 class Supernet:
