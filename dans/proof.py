@@ -82,7 +82,7 @@ def _kept(store):
 
 def _found(root, item, preset, folder, cache):
     "What the code in `root` makes of `item`: pieces kept and rows at preset smoke, pieces asked for at `preset`."
-    smoke, there, asked = folder / "smoke", folder / "there", folder / "asked"
+    smoke, there, asked = folder / "smoke", folder / item.id, folder / f"{item.id}.txt"
     _reproduce(root, item.id, "smoke", smoke, cache)
     if item.needs:  # their rows are read, not computed
         shutil.copytree(root / "results", there / "results", dirs_exist_ok=True)
@@ -98,42 +98,47 @@ def _found(root, item, preset, folder, cache):
     }
 
 # %% ../nbs/20c_proof.ipynb #1db5ecde
-def prove(
-    study: Reproduction,
-    item: Item,  # a run with rows
-    say=print,  # takes a line
-) -> bool:  # has anything been signed?
-    """Sign the rows of `item` again where its notebook is another one, and asks for the same pieces and writes the same rows.
-    Its parameters may have other names. Raises `DansError` where anything else has changed, and for the first difference."""
-    why = study.why_not(item)
-    made = study.made_of(item)
-    records = {
-        path: json.loads(path.read_text(encoding="utf-8")) for path in item.files(study.out) if path.suffix == ".json"
-    }
-    if not why:
-        say(f"{item.id} is current: nothing to sign")
-        return False
-    then = study.why_not(item, rewritten=True)
-    if then:
-        raise DansError(f"{item.id} cannot be signed: {then}", f"compute it: dans-reproduce {item.id} --force")
-    commit = signed_at(study, item)
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        _checkout(study.root, commit, folder / "code")
-        found = []
-        for name, root in (("before", folder / "code"), ("now", study.root)):
-            say(f"{item.id}: {name}, at preset smoke, and asked for its pieces at preset {study.preset}")
-            found.append(_found(root, item, study.preset, folder / name, study.cache))
+def _signed(study, item, folder, say):
+    "Sign `item` again, or raise `DansError`; checkouts and what ran at preset smoke stay in `folder` for other items."
+    why = study.why_not(item, rewritten=True)
+    if why:
+        raise DansError(f"{item.id} cannot be signed: {why}", f"compute it: dans-reproduce {item.id} --force")
+    made, commit = study.made_of(item), signed_at(study, item)
+    if not (folder / commit).exists():
+        _checkout(study.root, commit, folder / commit)
+    found = []
+    for name, root in (("before", folder / commit), ("now", study.root)):
+        say(f"{item.id}: {name}, at preset smoke, and asked for its pieces at preset {study.preset}")
+        found.append(_found(root, item, study.preset, folder / f"{name}-{commit}", study.cache))
     before, now = found
     for part in before:
         if before[part] != now[part]:
             raise DansError(
                 f"{item.id}: {part} are not those of {commit[:10]}", "make them equal, or compute it: --force"
             )
-    for path, record in records.items():
-        proved = {"commit": commit, **{part: len(values) for part, values in now.items()}}
+    proved = {"commit": commit, **{part: len(values) for part, values in now.items()}}
+    for path in (path for path in item.files(study.out) if path.suffix == ".json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
         write_json(path, {**record, "made_of": made, "proved": proved})
     say(
         f"{item.id}: signed again, " + ", ".join(f"{len(values)} {part}" for part, values in now.items()) + " are equal"
     )
-    return True
+
+
+def prove(
+    study: Reproduction,  # with rows
+    items: list,  # runs, each after what it needs
+    say=print,  # takes a line
+) -> list:  # of those that have been signed
+    """Sign the rows of `items` again where a notebook is another one, and asks for the same pieces and writes the same rows.
+    Its parameters may have other names. Raises `DansError` where anything else has changed, and for the first difference."""
+    stale = []
+    for item in items:
+        if study.why_not(item):
+            stale.append(item)
+        else:
+            say(f"{item.id} is current: nothing to sign")
+    with tempfile.TemporaryDirectory() as folder:
+        for item in stale:
+            _signed(study, item, Path(folder), say)
+    return stale

@@ -213,9 +213,8 @@ def reproduce(
         _show_parameters(study, items)
         return 0
     if proving:
-        for item in study.chosen(ids):
-            if item.kind == "run" and (not ids or item.id in ids):
-                prove(study, item, partial(print, flush=True))
+        runs = [item for item in study.chosen(ids) if item.kind == "run" and (not ids or item.id in ids)]
+        prove(study, runs, partial(print, flush=True))
         return 0
     items = study.chosen(ids, redraw)
     study.check(items)

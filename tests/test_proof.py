@@ -66,7 +66,7 @@ def study(tmp_path):
 
 def test_a_rewritten_run_is_signed_again_and_one_that_asks_for_other_work_is_not(study):
     run, said = study.items["run_toy"], []
-    assert not prove(study, run, said.append) and said == ["run_toy is current: nothing to sign"]
+    assert not prove(study, [run], said.append) and said == ["run_toy is current: nothing to sign"]
     rows = study.results("toy/rows").read_bytes()
     (study.root / "note").write_text("three")
     before = commit(study.root)
@@ -74,16 +74,16 @@ def test_a_rewritten_run_is_signed_again_and_one_that_asks_for_other_work_is_not
     commit(study.root)
     assert signed_at(study, run) == before, "the last commit with that notebook, not the first"
     assert study.why_not(run) == "its notebook has changed"
-    assert prove(study, run, said.append) and study.why_not(run) == ""
+    assert prove(study, [run], said.append) == [run] and study.why_not(run) == ""
     record = json.loads(study.results("toy/rows").with_suffix(".json").read_text())
     parts = {"pieces at preset smoke": 2, "rows at preset smoke": 1, "pieces at preset cpu": 5}
     assert record["proved"] == {"commit": before, **parts} and study.results("toy/rows").read_bytes() == rows
     write(study.root, EQUAL.replace("step=step)", "step=step, more=1)"))
     with pytest.raises(DansError, match="pieces at preset smoke are not those of"):
-        prove(study, run, said.append)
+        prove(study, [run], said.append)
     write(study.root, EQUAL.replace("i**2", "i**3 + i"))
     with pytest.raises(DansError, match="rows at preset smoke are not those of"):
-        prove(study, run, said.append)
+        prove(study, [run], said.append)
     assert study.why_not(run) == "its notebook has changed"
 
 
@@ -91,4 +91,4 @@ def test_what_is_stale_for_another_reason_is_not_signed(study):
     run = study.items["run_toy"]
     study.results("toy/rows").write_text("square\n1\n")
     with pytest.raises(DansError, match="was changed by hand"):
-        prove(study, run)
+        prove(study, [run])
