@@ -23,7 +23,8 @@ import keras, matplotlib, numpy as np, pandas as pd
 from dans.data import prepare, wake_scenes
 from dans.space import Architecture, DataConfig, System
 from dans.study import Study
-from dans.supernet import Recipe, train_alone
+from dans.alone import train_alone
+from dans.train import Recipe
 study = Study(preset, out_dir)
 prepared = prepare(wake_scenes(n_train=32, n_val=16, n_test=16, seed=seed, native=16), [16], study.cache)
 model, state = train_alone(System(DataConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), 0.1)), prepared, Recipe(epochs=1, batch=16))

@@ -18,7 +18,8 @@ import numpy as np, tensorflow as tf
 from dans.data import Prepared, Source, prepare, read_meta
 from dans.score import Scorer
 from dans.space import DataConfig, SearchSpace
-from dans.supernet import Recipe, Supernet, batch_at
+from dans.supernet import Supernet
+from dans.train import Recipe, batch_at
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 space = SearchSpace((16, 32), "rgb", .1, (1, 0, 0, 0, 0))
