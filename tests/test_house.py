@@ -159,7 +159,7 @@ def test_rooms_import_only_from_lower_rooms():
 def test_imports_are_seen_in_all_their_forms():
     code = """import dans
 import OURS.low
-from dans import hall
+from OURS import hall
 from OURS.wing import door
 from OURS.wing.stair import step
 def f():
