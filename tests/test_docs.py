@@ -123,7 +123,7 @@ def test_the_readme_lists_every_room_below_its_wing():
     listed = re.findall(r"^\| \[\w+\]\(nbs/(\S+\.ipynb)\) \| `(dans[\w.]*)` \|", (ROOT / "README.md").read_text(), re.M)
     assert listed == [(path, name) for _, path, name, _ in found] and len(found) > 25
     assert docs.rooms_table(found) in "\n".join(prose(ROOT / "nbs/index.ipynb"))
-    rooms = [("", "01_a.ipynb", "dans.a", "A?"), ("data", "1_data/10_b.ipynb", "dans.wing.b", "B?")]
+    rooms = [("", "01_a.ipynb", "a", "A?"), ("data", "1_data/10_b.ipynb", "wing.b", "B?")]
     shown = docs.rooms_table(rooms)
     assert shown.count("**") == 4 and shown.index(docs.WINGS["data"]) < shown.index("[10_b](1_data/10_b.ipynb)")
     assert docs.rooms_table(rooms[:1]).startswith("| notebook |")

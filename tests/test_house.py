@@ -159,16 +159,20 @@ def test_rooms_import_only_from_lower_rooms():
 
 
 def test_imports_are_seen_in_all_their_forms():
-    tree = ast.parse("""import dans
-import dans.low
-from dans import hall
-from dans.wing import door
-from dans.wing.stair import step
+    code = """import dans
+import OURS.low
+from OURS import hall
+from OURS.wing import door
+from OURS.wing.stair import step
 def f():
-    from dans.loft.desk import Lamp""")
+    from OURS.loft.desk import Lamp"""
+    tree = ast.parse(code.replace("OURS", "dans"))
     known = ["low", "hall", "wing.door", "wing.stair", "loft.desk"]
     assert imported(tree, known) == set(known)
-    assert imported(ast.parse("from dans.wing import door, step"), known) == {"wing.door", "wing.step"}
+    assert imported(ast.parse("from OURS.wing import door, step".replace("OURS", "dans")), known) == {
+        "wing.door",
+        "wing.step",
+    }
 
 
 def test_a_rooms_place_is_its_number_its_name_and_its_wing():
@@ -220,7 +224,7 @@ def test_a_name_that_dans_has_not_is_an_attribute_error():
     import dans
 
     with pytest.raises(AttributeError, match="has no attribute 'Serchspace'; it has .*SearchSpace"):
-        dans.Serchspace  # noqa: B018
+        dans.__getattr__("Serchspace")
     assert not hasattr(dans, "__wrapped__")
 
 
