@@ -24,10 +24,10 @@ def measured(sizes: Sizes) -> tuple[list[dict], np.ndarray]:
     import keras  # takes KERAS_BACKEND as it finds it
 
     from benchmarks.scoring import CHUNK, random_supernet
-    from dans.elastic import initial_weights
-    from dans.step import Layout, as_rgb, trainer
-    from dans.supernet import extremes
-    from dans.tree import tree_logits
+    from dans.net.elastic import initial_weights
+    from dans.net.step import Layout, as_rgb, trainer
+    from dans.net.supernet import extremes
+    from dans.net.tree import tree_logits
 
     about, rows = dict(backend=keras.backend.backend(), version=import_module(keras.backend.backend()).__version__), []
     largest = extremes(sizes.train)[0].arch

@@ -20,12 +20,12 @@ PARAMETERS = 'preset:str = "quick"\nout_dir:str = "runs/quick"\nseed:int = 0'
 TRAIN = """
 import sys
 import keras, matplotlib, numpy as np, pandas as pd
-from dans.catalogue import wake_scenes
-from dans.prepared import prepare
+from dans.data.catalogue import wake_scenes
+from dans.data.prepared import prepare
 from dans.space import Architecture, DataConfig, System
-from dans.study import Study
-from dans.alone import train_alone
-from dans.train import Recipe
+from dans.paper.study import Study
+from dans.net.alone import train_alone
+from dans.net.train import Recipe
 study = Study(preset, out_dir)
 prepared = prepare(wake_scenes(n_train=32, n_val=16, n_test=16, seed=seed, native=16), [16], study.cache)
 model, state = train_alone(System(DataConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), 0.1)), prepared, Recipe(epochs=1, batch=16))
@@ -132,7 +132,7 @@ def rows_in(
         name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT") if name in os.environ
     }
     done = subprocess.run(
-        [sys.executable, "-P", "-c", "import sys; from dans.reproduce import main; sys.exit(main())"],
+        [sys.executable, "-P", "-c", "import sys; from dans.paper.reproduce import main; sys.exit(main())"],
         cwd=root,
         env=clean | variables,
         capture_output=True,

@@ -1,7 +1,7 @@
 "Footprints of a whole space, from architectures alone."
 
 from benchmarks.harness import Sizes, seconds_of
-from dans.footprint import footprint
+from dans.cost.footprint import footprint
 
 
 def footprints(sizes: Sizes):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dans.cost.footprint import macs
+from dans.cost.memory import operators
 from dans.files import versions
-from dans.footprint import macs
 from dans.house import DansError
-from dans.memory import operators
+from dans.paper.study import commit, processor
 from dans.space import FULL_DEPTHS, DataConfig, SearchSpace, System
-from dans.study import commit, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 

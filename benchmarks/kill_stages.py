@@ -12,18 +12,18 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.killable import main
-from dans.catalogue import wake_scenes
-from dans.exhaustive import ExhaustiveSearch
+from dans.choose.exhaustive import ExhaustiveSearch
+from dans.choose.search import Kept, evolution, random_search, winner
+from dans.choose.task import Budget, Score, Task
+from dans.cost.footprint import macs
+from dans.cost.limits import Limits
+from dans.data.catalogue import wake_scenes
+from dans.data.folders import folder as class_folders
+from dans.data.prepared import prepare
 from dans.files import canonical, sha256
-from dans.folders import folder as class_folders
-from dans.footprint import macs
-from dans.limits import Limits
-from dans.prepared import prepare
-from dans.search import Kept, evolution, random_search, winner
+from dans.paper.store import Store
+from dans.paper.study import Study
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.store import Store
-from dans.study import Study
-from dans.task import Budget, Score, Task
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 0, 0, 0, 0))  # of the stages with a backend
 SEARCHED = SearchSpace((12, 16, 24), ("rgb", "mono"), (0.1, 0.2, 0.3), (2, 2, 1, 0, 0))
@@ -63,8 +63,8 @@ def _study(folder):
 def given(name, folder):
     "Class folders of small images for the stage that reads them; the backend for those that need it."
     if name in WITH_BACKEND:
-        import dans.deploy
-        import dans.score  # noqa: F401
+        import dans.board.deploy
+        import dans.net.score  # noqa: F401
     if name != "folders":
         return
     for split in ("train", "val", "test"):
@@ -161,9 +161,9 @@ def _bits_of(state):
 
 def training(folder):
     "A supernet with a checkpoint after each epoch, its epochs and its weights in the store."
-    from dans.state import State
-    from dans.supernet import Supernet
-    from dans.train import Recipe
+    from dans.net.state import State
+    from dans.net.supernet import Supernet
+    from dans.net.train import Recipe
 
     kept, prepared, recipe = Store(folder / "store"), _images(folder), Recipe(epochs=4, batch=16, average=0.5)
     trained = dict(space=asdict(SPACE), data=prepared.key, recipe=asdict(recipe))
@@ -186,8 +186,8 @@ def training(folder):
 
 def alone(folder):
     "Systems trained by themselves through a study, each with a checkpoint after each epoch."
-    from dans.alone import train_alone
-    from dans.train import Recipe
+    from dans.net.alone import train_alone
+    from dans.net.train import Recipe
 
     study, prepared, recipe = _study(folder), _images(folder), Recipe(epochs=6, batch=8)
     about = dict(data=prepared.key, recipe=asdict(recipe))
@@ -210,8 +210,8 @@ def alone(folder):
 
 def scoring(folder):
     "Every system, tree by tree through a study."
-    from dans.score import score_subnets
-    from dans.supernet import Supernet
+    from dans.net.score import score_subnets
+    from dans.net.supernet import Supernet
 
     study, prepared, net = _study(folder), _images(folder), Supernet(SPACE, 2)
     whats = {(d, width): dict(data=str(d), width=width) for d in SPACE.data_configs for width in SPACE.widths}
@@ -226,9 +226,9 @@ def scoring(folder):
 
 def exported(folder):
     "A network, not trained but calibrated, as an int8 model and a folder for firmware."
-    from dans.deploy import deploy
-    from dans.export import export
-    from dans.supernet import Supernet
+    from dans.board.deploy import deploy
+    from dans.board.export import export
+    from dans.net.supernet import Supernet
 
     kept, prepared = Store(folder / "store"), _images(folder)
     calibration, test, what = (

@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.harness import ROOT, Sizes
 from benchmarks.kill_stages import STAGES, WITH_BACKEND
 from benchmarks.killable import KILL_BEFORE
-from dans.executor import Ray
 from dans.house import DansError
+from dans.paper.executor import Ray
 
 COMMAND = (sys.executable, "-m", "benchmarks.kill_stages")
 QUIET = {**Ray().environment(), "KERAS_BACKEND": "tensorflow"}  # one thread, no bars

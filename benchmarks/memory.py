@@ -12,20 +12,20 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.harness import Sizes, noise
-from dans.alone import train_alone
-from dans.catalogue import wake_scenes
-from dans.elastic import keras_model
-from dans.export import export
+from dans.board.export import export
+from dans.board.quantise import quantise
+from dans.choose.search import evolution
+from dans.choose.task import Budget, Task
+from dans.cost.limits import Limits
+from dans.data.catalogue import wake_scenes
+from dans.data.prepared import Prepared, prepare
 from dans.house import DansError
-from dans.limits import Limits
-from dans.prepared import Prepared, prepare
-from dans.quantise import quantise
-from dans.score import Scorer
-from dans.search import evolution
+from dans.net.alone import train_alone
+from dans.net.elastic import keras_model
+from dans.net.score import Scorer
+from dans.net.supernet import Supernet, extremes
+from dans.net.train import Recipe
 from dans.space import SearchSpace
-from dans.supernet import Supernet, extremes
-from dans.task import Budget, Task
-from dans.train import Recipe
 
 
 def resident(what="VmRSS") -> int:

@@ -10,11 +10,11 @@ import tempfile
 import numpy as np
 
 from benchmarks.harness import ROOT, Sizes
-from dans.executor import Ray
-from dans.footprint import macs
+from dans.cost.footprint import macs
 from dans.house import DansError
-from dans.supernet import Supernet, extremes
-from dans.train import Recipe
+from dans.net.supernet import Supernet, extremes
+from dans.net.train import Recipe
+from dans.paper.executor import Ray
 
 
 def nodes(sizes: Sizes):

@@ -8,15 +8,15 @@ from scipy.optimize import nnls
 
 from benchmarks.harness import Sizes, check_equal, contest, noise, one_in, seconds_of, subnets, work_of
 from benchmarks.traced_list import TracedList
-from dans.catalogue import wake_scenes
-from dans.elastic import Calibrated, extract, weight_shapes
-from dans.frontends import scaled
-from dans.prepared import prepare
-from dans.score import score_subnets
+from dans.data.catalogue import wake_scenes
+from dans.data.frontends import scaled
+from dans.data.prepared import prepare
+from dans.net.elastic import Calibrated, extract, weight_shapes
+from dans.net.score import score_subnets
+from dans.net.supernet import Supernet
+from dans.net.tree import tree_logits
+from dans.paper.study import Study
 from dans.space import DataConfig, SearchSpace, System
-from dans.study import Study
-from dans.supernet import Supernet
-from dans.tree import tree_logits
 
 CHUNK = 256  # images in one pass, for the tree and for the list
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import Sizes
-from dans.alone import train_alone
-from dans.catalogue import wake_scenes
-from dans.few import candidates, enough, folds, pool, pooled_scores
-from dans.footprint import footprint
-from dans.limits import Limits
-from dans.prepared import prepare
-from dans.runtime import float_accuracy
-from dans.score import score_subnets, subnet_outputs
-from dans.search import winner
+from dans.board.runtime import float_accuracy
+from dans.choose.search import winner
+from dans.cost.footprint import footprint
+from dans.cost.limits import Limits
+from dans.data.catalogue import wake_scenes
+from dans.data.prepared import prepare
+from dans.net.alone import train_alone
+from dans.net.few import candidates, enough, folds, pool, pooled_scores
+from dans.net.score import score_subnets, subnet_outputs
+from dans.net.supernet import Supernet
+from dans.net.train import Recipe
 from dans.space import System
-from dans.supernet import Supernet
-from dans.train import Recipe
 
 EPOCHS = 4, 16  # of preset own: supernet, and the chosen system on its own
 BATCH = 32

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.harness import seconds_of
-from dans.elastic import EPSILON, block_name, tensors, weight_shapes
-from dans.frontends import scaled
+from dans.data.frontends import scaled
+from dans.net.elastic import EPSILON, block_name, tensors, weight_shapes
 from dans.space import Architecture, System, network
 
 

@@ -5,11 +5,11 @@ import numpy as np
 
 from benchmarks.harness import Sizes, contest, noise, seconds_of
 from benchmarks.scoring import plain_model
-from dans.elastic import initial_weights
-from dans.frontends import scaled
+from dans.data.frontends import scaled
 from dans.house import DansError
-from dans.step import Layout, as_rgb, trainer
-from dans.supernet import extremes
+from dans.net.elastic import initial_weights
+from dans.net.step import Layout, as_rgb, trainer
+from dans.net.supernet import extremes
 
 RATE = 1e-3
 

@@ -13,15 +13,15 @@ import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
-from dans.alone import train_alone
-from dans.catalogue import wake_scenes
+from dans.data.catalogue import wake_scenes
+from dans.data.prepared import prepare
 from dans.house import DansError
-from dans.prepared import prepare
-from dans.score import score_subnets
+from dans.net.alone import train_alone
+from dans.net.score import score_subnets
+from dans.net.supernet import Supernet
+from dans.net.train import Recipe
+from dans.paper.study import Study
 from dans.space import SearchSpace
-from dans.study import Study
-from dans.supernet import Supernet
-from dans.train import Recipe
 
 FOLDER, PIECES = Path(sys.argv[1]).resolve(), int(sys.argv[2])
 

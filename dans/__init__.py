@@ -12,23 +12,23 @@ from importlib import import_module
 __version__ = "0.1.0"
 # fmt: off
 _HOMES = {  # the room that defines each name
-    "SearchSpace":      "dans.space",       # what can be searched
-    "System":           "dans.space",       # one image shape with one network
-    "DataConfig":       "dans.space",       # resolution and colour of an image
-    "source":           "dans.catalogue",   # images by name: a folder, parquet files, drawn scenes
-    "prepare":          "dans.prepared",    # a source as arrays on the disk
-    "footprint":        "dans.footprint",   # RAM, flash and MACs of a system
-    "Limits":           "dans.limits",      # what a board allows
-    "Supernet":         "dans.supernet",    # the shared weights of all systems
-    "shared_recipe":    "dans.supernet",    # how they are trained
-    "train_alone":      "dans.alone",       # one system from fresh weights
-    "Scorer":           "dans.score",       # how good systems are, by a supernet's weights
-    "Task":             "dans.task",        # what a search is asked
-    "Budget":           "dans.task",        # what a search may spend
-    "evolution":        "dans.search",      # a search within limits
-    "winner":           "dans.search",      # what it has found
-    "ExhaustiveSearch": "dans.exhaustive",  # all systems, scored once
-    "export_model":     "dans.export",      # a folder for firmware
+    "SearchSpace":        "dans.space",             # what can be searched
+    "System":             "dans.space",             # one image shape with one network
+    "DataConfig":         "dans.space",             # resolution and colour of an image
+    "source":             "dans.data.catalogue",    # images by name: a folder, parquet files, drawn scenes
+    "prepare":            "dans.data.prepared",     # a source as arrays on the disk
+    "footprint":          "dans.cost.footprint",    # RAM, flash and MACs of a system
+    "Limits":             "dans.cost.limits",       # what a board allows
+    "Supernet":           "dans.net.supernet",      # the shared weights of all systems
+    "shared_recipe":      "dans.net.supernet",      # how they are trained
+    "train_alone":        "dans.net.alone",         # one system from fresh weights
+    "Scorer":             "dans.net.score",         # how good systems are, by a supernet's weights
+    "Task":               "dans.choose.task",       # what a search is asked
+    "Budget":             "dans.choose.task",       # what a search may spend
+    "evolution":          "dans.choose.search",     # a search within limits
+    "winner":             "dans.choose.search",     # what it has found
+    "ExhaustiveSearch":   "dans.choose.exhaustive", # all systems, scored once
+    "export_model":       "dans.board.export",      # a folder for firmware
 }
 # fmt: on
 __all__ = sorted(_HOMES)

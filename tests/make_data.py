@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from dans.data.splits import digest
+from dans.data.survey import Source
 from dans.house import DansError
-from dans.splits import digest
-from dans.survey import Source
 
 LABELS = (
     "depiction",

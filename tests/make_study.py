@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from dans.footprint import footprint, macs
-from dans.rank import Judged
+from dans.choose.rank import Judged
+from dans.cost.footprint import footprint, macs
 from dans.space import SearchSpace
 
 SPACE = SearchSpace.preset("cpu")

@@ -9,17 +9,17 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from dans.alone import train_alone
-from dans.catalogue import wake_scenes
-from dans.elastic import calibrate, subnet_logits, tensors
-from dans.prepared import prepare
-from dans.score import score_subnets
+from dans.data.catalogue import wake_scenes
+from dans.data.prepared import prepare
+from dans.net.alone import train_alone
+from dans.net.elastic import calibrate, subnet_logits, tensors
+from dans.net.score import score_subnets
+from dans.net.state import State
+from dans.net.step import Layout, as_rgb, trainer
+from dans.net.supernet import Supernet
+from dans.net.train import Recipe
+from dans.net.tree import tree_logits
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.state import State
-from dans.step import Layout, as_rgb, trainer
-from dans.supernet import Supernet
-from dans.train import Recipe
-from dans.tree import tree_logits
 
 SPACE = SearchSpace(resolutions=(16,), widths=(0.1, 0.2), max_depths=(2, 1, 0, 0, 0))
 RECIPE = Recipe(epochs=4, batch=16)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systems import system, systems
 
-from dans.footprint import footprint, macs
-from dans.memory import KERNELS, Buffer, buffers, layers, operators, placed, plan, records_of, whole_arena
+from dans.cost.footprint import footprint, macs
+from dans.cost.memory import KERNELS, Buffer, buffers, layers, operators, placed, plan, records_of, whole_arena
 from dans.space import network
 
 

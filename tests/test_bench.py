@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.harness import contest, one_in, subnets, work_of
 from benchmarks.scaling import finish
-from dans.footprint import macs
+from dans.cost.footprint import macs
 from dans.space import DataConfig, SearchSpace
 
 ROOT = Path(__file__).parent.parent
@@ -124,7 +124,7 @@ def test_a_sample_stands_for_all():
 
 
 def test_work_is_counted_as_scoring_counts_it():
-    from dans.tree import list_macs, tree_macs
+    from dans.net.tree import list_macs, tree_macs
 
     systems = subnets(SPACE, DataConfig(16), 0.2)
     for some in (systems, systems[::7]):

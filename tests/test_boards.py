@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dans.boards import DEVICES, Fit, board_named, holders, holdings
+from dans.cost.boards import DEVICES, Fit, board_named, holders, holdings
+from dans.cost.limits import Limits
 from dans.house import DansError
-from dans.limits import Limits
 from dans.space import SearchSpace
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from make_study import SCORES, TRUTH, study
 
-from dans.claims import CORRECTIONS, asked, finding, rank_table, sentence, summary, targets, told, variant, worth
+from dans.paper.claims import CORRECTIONS, asked, finding, rank_table, sentence, summary, targets, told, variant, worth
 
 
 @pytest.mark.parametrize("systems", [1, 2, 4])

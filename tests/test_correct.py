@@ -8,9 +8,9 @@ import pytest
 from make_study import CHOOSING, JUDGING, SCORES, TRUTH, study
 from scipy.stats import kendalltau
 
-from dans.correct import FEATURES, Corrector, corrected, costs_of, refitted
+from dans.choose.correct import FEATURES, Corrector, corrected, costs_of, refitted
+from dans.choose.rank import Judged, judge, resample, statistics
 from dans.house import DansError
-from dans.rank import Judged, judge, resample, statistics
 
 
 def models(slope, seed):

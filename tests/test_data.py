@@ -17,17 +17,17 @@ import pytest
 from make_data import class_folder, drawn, encoded, parquet_file, photos, pixels, refused, wake_vision_parquet
 from PIL import Image
 
-import dans.catalogue
 import dans.data
-import dans.prepared
-from dans.catalogue import collage, source, wake_scenes
+import dans.data.catalogue
+import dans.data.prepared
+from dans.data.catalogue import collage, source, wake_scenes
+from dans.data.folders import folder
+from dans.data.frontends import crops, draw_boxes, reduce
+from dans.data.images import decode
+from dans.data.parquet import parquet
+from dans.data.prepared import ImageFile, Prepared, prepare
 from dans.files import mine
-from dans.folders import folder
-from dans.frontends import crops, draw_boxes, reduce
 from dans.house import DansError
-from dans.images import decode
-from dans.parquet import parquet
-from dans.prepared import ImageFile, Prepared, prepare
 from dans.space import DataConfig
 
 
@@ -192,7 +192,7 @@ def test_second_call_neither_decodes_nor_writes(tmp_path, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(dans.prepared, "decode", never)
+    monkeypatch.setattr(dans.data.prepared, "decode", never)
     second = prepare(folder(tmp_path / "photos"), [8, 16], tmp_path / "cache")
     assert second == first and second.key == first.key
     assert (second.images("train") == before).all()
@@ -242,7 +242,7 @@ def test_a_truncated_photograph_is_named_and_nothing_is_left(tmp_path):
 KILLED = """
 import os, sys
 from dataclasses import replace
-from dans.prepared import prepare
+from dans.data.prepared import prepare
 from make_data import drawn
 source = drawn(dict(train=200, val=10, test=10))
 def rows():
@@ -311,7 +311,9 @@ def test_temporary_folders_of_living_processes_stay(tmp_path):
 
 def test_space_is_counted_before_anything_is_written(tmp_path, monkeypatch):
     usage = type(shutil.disk_usage(tmp_path))
-    monkeypatch.setattr(dans.prepared.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 2 * 10**6, 2 * 10**6))
+    monkeypatch.setattr(
+        dans.data.prepared.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 2 * 10**6, 2 * 10**6)
+    )
     refused(
         lambda: prepare(drawn(dict(train=1000, val=10, test=10)), [16], tmp_path / "cache"),
         "needs 3 MB, its disk has 2 MB free",
@@ -338,7 +340,7 @@ def test_a_disk_that_fills_up_in_the_middle(tmp_path, monkeypatch, code, part):
 
 def test_a_real_limit_on_the_size_of_files(tmp_path):
     script = (
-        "import resource, sys; from dans.prepared import prepare; from make_data import drawn\n"
+        "import resource, sys; from dans.data.prepared import prepare; from make_data import drawn\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "try: prepare(drawn(), [16], sys.argv[1])\n"
         "except ValueError as e: print(type(e).__name__, e)"
@@ -379,9 +381,9 @@ def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     first = prepared.view("train", DataConfig(16), n=12)
     (path,) = (prepared.folder / "views").iterdir()
     assert (prepared.view("train", DataConfig(16)).images[:12] == first.images).all()
-    plain = dans.prepared.reduce
+    plain = dans.data.prepared.reduce
     calls = []
-    monkeypatch.setattr(dans.prepared, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    monkeypatch.setattr(dans.data.prepared, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
     prepared.view("train", DataConfig(16), n=20)  # the whole view is there: its first rows
     prepared.view("train", DataConfig(16), n=10**6)
     assert not calls
@@ -395,7 +397,7 @@ def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     def stops(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dans.prepared, "reduce", stops)
+    monkeypatch.setattr(dans.data.prepared, "reduce", stops)
     with pytest.raises(KeyboardInterrupt):
         prepared.view("val", DataConfig(16))
     assert [p.name for p in (prepared.folder / "views").iterdir()] == [path.name]
@@ -520,7 +522,7 @@ def test_drawn_images_are_named_by_split_and_number(tmp_path):
     for split in people.sizes:
         for name, image in zip(people.names(split), people.images(split)):
             number, of = re.fullmatch(r"scene (\d+) of (\w+)", name).groups()
-            assert of == split and (dans.catalogue.scenes.draw(5, split, int(number), 32)[0] == image).all()
+            assert of == split and (dans.data.catalogue.scenes.draw(5, split, int(number), 32)[0] == image).all()
     class_folder(tmp_path / "photos", n=30)
     found = collage(tmp_path / "photos", n_train=9, n_val=4, n_test=4, native=32)
     made, canvas = prepare(found, [16], tmp_path), {(s, n): image for s, n, image, *_ in found.rows()}
@@ -564,7 +566,7 @@ def test_a_source_that_draws_one_image_twice_is_refused(tmp_path, monkeypatch):
     def stream(n, split, seed, native, far, label_noise):
         return ((np.full((native, native, 3), 7, np.uint8), i % 2, dict(far=0)) for i in range(n))
 
-    monkeypatch.setattr(dans.catalogue.scenes, "stream", stream)
+    monkeypatch.setattr(dans.data.catalogue.scenes, "stream", stream)
     refused(lambda: prepare(wake_scenes(4, 4, 4, native=32), [16], tmp_path / "cache"), "the same image in two splits")
     assert nothing_left(tmp_path / "cache")
 

@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 from untrained import SYSTEMS, build
 
-from dans.deploy import deploy
-from dans.elastic import keras_model
-from dans.footprint import footprint
-from dans.frontends import scaled
-from dans.house import DansError
-from dans.metrics import report
-from dans.quantise import pixel_table, quantise
-from dans.runtime import (
+from dans.board.deploy import deploy
+from dans.board.quantise import pixel_table, quantise
+from dans.board.runtime import (
     INTERPRETERS,
     accuracy,
     arena,
@@ -27,8 +22,13 @@ from dans.runtime import (
     predict,
     smallest_arena,
 )
+from dans.cost.footprint import footprint
+from dans.cost.tflite import Port, ports, slim
+from dans.data.frontends import scaled
+from dans.house import DansError
+from dans.net.elastic import keras_model
+from dans.net.metrics import report
 from dans.space import DataConfig, System
-from dans.tflite import Port, ports, slim
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_accuracies(small):
 
 
 def test_a_report_is_made_of_the_same_predictions_made_once(small, monkeypatch):
-    import dans.runtime as runtime
+    import dans.board.runtime as runtime
 
     _, model, images, tflite = small
     labels, names = np.arange(len(images)) % 4 // 3, ("no", "yes")
@@ -153,9 +153,7 @@ def test_the_smallest_arena_loads_and_less_does_not(small):
     tflite = small[-1]
     n = smallest_arena(tflite)
     assert n % 16 == 0 and n >= arena(tflite).total
-    code = (
-        "import sys; from dans.runtime import _load; _load('micro', open(sys.argv[1], 'rb').read(), int(sys.argv[2]))"
-    )
+    code = "import sys; from dans.board.runtime import _load; _load('micro', open(sys.argv[1], 'rb').read(), int(sys.argv[2]))"
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         file.write(tflite)
         file.flush()

@@ -1,12 +1,12 @@
-"What the shapes of dans.drawing guarantee: they stand on their foot, fit their height, vary."
+"What the shapes of dans.data.drawing guarantee: they stand on their foot, fit their height, vary."
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from dans import drawing
-from dans.drawing import Pen, palette
-from dans.shapes import BACKGROUNDS, POSES, THINGS, colours, person
+from dans.data import drawing
+from dans.data.drawing import Pen, palette
+from dans.data.shapes import BACKGROUNDS, POSES, THINGS, colours, person
 
 BLANK = (1, 2, 3)
 FOOT = 0.9

@@ -15,15 +15,15 @@ from test_reproduce import FIGURE, GIVEN, LIST, RUN, command, notebook
 
 import dans
 import dans.backend as backend_room
-import dans.environment as room
+import dans.paper.environment as room
 from benchmarks import environments
 from dans.backend import NEEDS, backend, check_keras, keras_json, need
-from dans.environment import alone_in, kernel_environment, passed
 from dans.files import RESULT_VERSIONS, key_of, versions
 from dans.house import DansError
-from dans.reproduce import reproduce
-from dans.reproduction import Reproduction
-from dans.study import Study
+from dans.paper.environment import alone_in, kernel_environment, passed
+from dans.paper.reproduce import reproduce
+from dans.paper.reproduction import Reproduction
+from dans.paper.study import Study
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_the_kernel_imports_the_package_that_starts_it(tmp_path):
     package = Path(dans.__file__).parent
     shutil.copytree(package, tmp_path / "elsewhere/dans", ignore=shutil.ignore_patterns("__pycache__"))
     code = """import subprocess, sys
-from dans.environment import kernel_environment
+from dans.paper.environment import kernel_environment
 env = kernel_environment(sys.argv[1])
 print(subprocess.run([sys.executable, "-c", "import os, dans; print(os.path.realpath(dans.__file__))"], env=env, capture_output=True, text=True).stdout)"""
     for place in ("", str(tmp_path / "elsewhere")):
@@ -203,7 +203,7 @@ def test_by_hand_the_first_import_says_it(tmp_path):
         (dict(KERAS_BACKEND="torch"), "KERAS_BACKEND says 'torch'"),
     ):
         done = subprocess.run(
-            [sys.executable, "-c", "import dans.supernet"], capture_output=True, text=True, env=os.environ | around
+            [sys.executable, "-c", "import dans.net.supernet"], capture_output=True, text=True, env=os.environ | around
         )
         assert done.returncode and re.search("DansError: .*" + says, done.stderr) and "No module" not in done.stderr
 
@@ -268,7 +268,7 @@ def test_rows_of_another_backend_are_not_current(checkout, monkeypatch, no_keras
     item, made = study.items["run_toy"], study.made_of(study.items["run_toy"])
     assert "backend" not in made
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    from dans.reproduction import _difference
+    from dans.paper.reproduction import _difference
 
     other = study.made_of(item)
     assert _difference(other, made) == _difference(made, other) == "Keras runs on another backend"
@@ -289,7 +289,7 @@ def test_nobody_goes_on_with_what_was_half_trained_in_another_number_format(chec
 
 HOLD = """
 import sys, time
-from dans.environment import alone_in
+from dans.paper.environment import alone_in
 with alone_in(sys.argv[1], "runs/toy", sys.argv[2:] == ["shared"], lambda line: print(line, flush=True)):
     print("in", flush=True)
     sys.stdin.read()
@@ -366,12 +366,12 @@ def test_list_does_not_wait(checkout):
 
 
 def test_prepared_images_go_beside_the_rows_where_the_checkout_cannot_be_written(checkout, tmp_path, monkeypatch):
-    import dans.study
+    import dans.paper.study
 
     assert Study(out_dir=tmp_path / "out").cache == checkout / "runs/cache"
     access = os.access
     monkeypatch.setattr(
-        dans.study.os, "access", lambda path, mode: access(path, mode) and not Path(path).is_relative_to(checkout)
+        dans.paper.study.os, "access", lambda path, mode: access(path, mode) and not Path(path).is_relative_to(checkout)
     )
     assert Study(out_dir=tmp_path / "out").cache == tmp_path / "out/cache"
     monkeypatch.setenv("DANS_CACHE", str(tmp_path / "c"))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dans.executor import Local, Ray, executor
 from dans.house import DansError, Diverged
-from dans.study import Study
+from dans.paper.executor import Local, Ray, executor
+from dans.paper.study import Study
 
 
 @pytest.fixture
@@ -66,5 +66,5 @@ def test_nothing_to_compute_needs_no_cluster(checkout, monkeypatch):
     def connected(asked):
         raise AssertionError("a cluster is asked for")
 
-    monkeypatch.setattr("dans.executor._connected", connected)
+    monkeypatch.setattr("dans.paper.executor._connected", connected)
     assert Study("quick", root=checkout, executor="ray").pieces("search", whats, None) == whats

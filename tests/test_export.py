@@ -12,17 +12,17 @@ import pytest
 from fastcore.docments import docments
 from untrained import SYSTEMS, build
 
-from dans import boards
-from dans.boards import DEVICES
-from dans.card import card_text, must_fit
-from dans.deploy import Deployed, Measured, deploy
-from dans.export import c_array, export, export_model, main
-from dans.footprint import footprint
+from dans.board.card import card_text, must_fit
+from dans.board.deploy import Deployed, Measured, deploy
+from dans.board.export import c_array, export, export_model, main
+from dans.board.quantise import pixel_table, quantise
+from dans.board.runtime import arena, predict, smallest_arena
+from dans.cost import boards
+from dans.cost.boards import DEVICES
+from dans.cost.footprint import footprint
+from dans.cost.tflite import footprint_of, ports
 from dans.house import DansError
-from dans.quantise import pixel_table, quantise
-from dans.runtime import arena, predict, smallest_arena
 from dans.space import System
-from dans.tflite import footprint_of, ports
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +294,7 @@ def test_the_command_takes_a_keras_model_and_measures_it(small, tmp_path, capsys
 
 
 def test_a_board_is_asked_once_whether_it_holds_the_model(small, tmp_path, monkeypatch):
-    import dans.export as room
+    import dans.board.export as room
 
     asked = []
     monkeypatch.setattr(room, "must_fit", lambda *a: asked.append(a) or must_fit(*a))

@@ -8,21 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_data import refused
 
-from dans.alone import train_alone
-from dans.catalogue import wake_scenes
-from dans.exhaustive import ExhaustiveSearch
-from dans.few import FEW, candidates, enough, few_images, folds, judges_of, pool, pooled_scores
-from dans.footprint import footprint, macs
+from dans.choose.exhaustive import ExhaustiveSearch
+from dans.choose.task import Task
+from dans.cost.footprint import footprint, macs
+from dans.cost.limits import Limits
+from dans.data.catalogue import wake_scenes
+from dans.data.prepared import Prepared, prepare
+from dans.data.survey import Source
 from dans.house import DansError
-from dans.limits import Limits
-from dans.metrics import METRICS
-from dans.prepared import Prepared, prepare
-from dans.score import Scorer, score_subnets, subnet_outputs
+from dans.net.alone import train_alone
+from dans.net.few import FEW, candidates, enough, few_images, folds, judges_of, pool, pooled_scores
+from dans.net.metrics import METRICS
+from dans.net.score import Scorer, score_subnets, subnet_outputs
+from dans.net.supernet import Supernet
+from dans.net.train import Recipe, batch_at
 from dans.space import DataConfig, SearchSpace
-from dans.supernet import Supernet
-from dans.survey import Source
-from dans.task import Task
-from dans.train import Recipe, batch_at
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 1, 0, 0, 0))
 SHORT = Recipe(epochs=2, batch=16)
@@ -265,7 +265,7 @@ def test_enough_or_given_validation_images_judge_as_they_are(prepared, monkeypat
     assert whole.parts == (prepared,) and whole.learnt is prepared and not whole.folded
     assert whole.unsure == few_images(prepared.labels("val"), prepared.classes) and whole.unsure
     assert whole.systems(SPACE, [Limits(macs=1)], 2) == list(SPACE)  # all; limits are the search's
-    monkeypatch.setattr("dans.few.few_images", lambda *a: "")
+    monkeypatch.setattr("dans.net.few.few_images", lambda *a: "")
     assert judges_of(prepared, cut=True).parts == (prepared,)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dans.catalogue import wake_scenes
+from dans.data.catalogue import wake_scenes
 from dans.files import (
     RESTS_ON,
     RESULT_VERSIONS,
@@ -30,8 +30,8 @@ from dans.files import (
     write_json,
 )
 from dans.house import DansError
+from dans.net.train import Recipe
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.train import Recipe
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -3,8 +3,8 @@
 import pytest
 from systems import system
 
-from dans.footprint import footprint, macs, show_bytes, show_macs
-from dans.memory import operators
+from dans.cost.footprint import footprint, macs, show_bytes, show_macs
+from dans.cost.memory import operators
 from dans.space import SearchSpace, network
 
 

@@ -17,16 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from make_data import encoded
 
-from dans.export import main as export_command
-from dans.folders import folder
+from dans.board.export import main as export_command
+from dans.cost.limits import Limits
+from dans.cost.tflite import footprint_of, ports
+from dans.data.folders import folder
+from dans.data.images import decode
+from dans.data.parquet import parquet
 from dans.house import DansError
-from dans.images import decode
-from dans.limits import Limits
-from dans.manifest import load_manifest
-from dans.parquet import parquet
-from dans.reproduce import _changes, _parser, reproduce
+from dans.paper.manifest import load_manifest
+from dans.paper.reproduce import _changes, _parser, reproduce
 from dans.space import SearchSpace, System
-from dans.tflite import footprint_of, ports
 
 fuzz = settings(
     max_examples=int(os.environ.get("DANS_FUZZ_CASES", 150)), deadline=None, suppress_health_check=list(HealthCheck)

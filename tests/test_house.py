@@ -210,7 +210,7 @@ began = time.perf_counter()
 import dans
 took = time.perf_counter() - began
 print(took < 1, {loaded}, {ours}, dans.__version__)
-dans.SearchSpace, dans.footprint, dans.Limits
+dans.SearchSpace, dans.cost.footprint, dans.Limits
 print({{'tensorflow', 'keras', 'jax', 'torch'}} & set(sys.modules))
 for name, home in dans._HOMES.items():
     found = getattr(dans, name)
@@ -308,7 +308,7 @@ def there(name):
 
 
 FILES = {"dans.mplstyle", "dans.egg"}
-INVENTED = {"dans.bords.Device", "dans.quantise.quantize"}  # by the tests of remedies
+INVENTED = {"dans.bords.Device", "dans.board.quantise.quantize"}  # by the tests of remedies
 
 
 def test_every_name_of_ours_in_a_text_is_there():

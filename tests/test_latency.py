@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from dans.boards import DEVICES, speed_of
-from dans.footprint import footprint
+from dans.cost.boards import DEVICES, speed_of
+from dans.cost.footprint import footprint
+from dans.cost.latency import energy, latency
+from dans.cost.memory import operators
+from dans.cost.speed import ROWS, calibration, speeds
 from dans.house import DansError
-from dans.latency import energy, latency
-from dans.memory import operators
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.speed import ROWS, calibration, speeds
 
 SYSTEM = System(DataConfig(48, "rgb"), Architecture((1, 2, 0, 0, 0), 0.3))
 OPS = operators(SYSTEM, 2)
@@ -43,7 +43,7 @@ def test_every_speed_rests_on_enough_rows_with_sources():
 
 
 def test_a_network_is_judged_by_a_fit_that_has_not_seen_it(monkeypatch, tmp_path):
-    import dans.speed as speed
+    import dans.cost.speed as speed
 
     lines = ["core,kernels,board,clock_mhz,clock,model,macs,conv_macs,latency_ms,source"]
     # 2 cycles for each MAC

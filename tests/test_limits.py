@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systems import system
 
-from dans.footprint import Footprint, footprint
+from dans.cost.footprint import Footprint, footprint
+from dans.cost.limits import Limits, check_limits
 from dans.house import DansError
-from dans.limits import Limits, check_limits
 from dans.space import SearchSpace
 
 

@@ -10,9 +10,9 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dans.house import DansError
-from dans.manifest import check_parameters, code_hash, load_manifest
-from dans.parameters import GIVEN, parameters_of
-from dans.study import PRESETS
+from dans.paper.manifest import check_parameters, code_hash, load_manifest
+from dans.paper.parameters import GIVEN, parameters_of
+from dans.paper.study import PRESETS
 
 ROOT = Path(__file__).parent.parent
 GOOD = {
@@ -250,10 +250,10 @@ def test_figures_and_tables_import_no_backend(item):
         "tensorflow",
         "keras",
         "jax",
-        "dans.supernet",
-        "dans.score",
-        "dans.deploy",
-        "dans.card",
-        "dans.export",
+        "dans.net.supernet",
+        "dans.net.score",
+        "dans.board.deploy",
+        "dans.board.card",
+        "dans.board.export",
     ):
         assert f"import {word}" not in text and f"from {word}" not in text, f"{item.id} imports {word}"

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dans.prepared import ImageFile, Prepared, read_meta
+from dans.data.prepared import ImageFile, Prepared, read_meta
 
 LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np, tensorflow as tf
-from dans.prepared import Prepared, prepare, read_meta; from dans.survey import Source
-from dans.prepared import Prepared, prepare, read_meta
-from dans.survey import Source
-from dans.score import Scorer
+from dans.data.prepared import Prepared, prepare, read_meta; from dans.data.survey import Source
+from dans.data.prepared import Prepared, prepare, read_meta
+from dans.data.survey import Source
+from dans.net.score import Scorer
 from dans.space import DataConfig, SearchSpace
-from dans.supernet import Supernet
-from dans.train import Recipe, batch_at
+from dans.net.supernet import Supernet
+from dans.net.train import Recipe, batch_at
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 space = SearchSpace((16, 32), "rgb", .1, (1, 0, 0, 0, 0))

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 from sklearn.utils.class_weight import compute_class_weight
 
 from dans.house import DansError
-from dans.metrics import (
+from dans.net.metrics import (
     METRICS,
     auc,
     balanced_accuracy,

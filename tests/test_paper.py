@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from papermill.cli import papermill
 
-from dans.manifest import WRITES, load_manifest
-from dans.parameters import parameters_of
+from dans.paper.manifest import WRITES, load_manifest
+from dans.paper.parameters import parameters_of
 
 ROOT = Path(__file__).parent.parent
 ITEMS = load_manifest(ROOT / "paper.yml")

@@ -11,12 +11,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from dans.catalogue import check_source
+from dans.data.catalogue import check_source
 from dans.house import DansError
-from dans.manifest import load_manifest
-from dans.parameters import RULES, Parameter, check_kernel, check_values, described, filled, image_options
-from dans.reproduce import _across, _changes, reproduce
-from dans.study import Study
+from dans.paper.manifest import load_manifest
+from dans.paper.parameters import RULES, Parameter, check_kernel, check_values, described, filled, image_options
+from dans.paper.reproduce import _across, _changes, reproduce
+from dans.paper.study import Study
 
 ROOT = Path(__file__).parent.parent
 CELL = """preset:str = "quick"          # of which size
@@ -36,7 +36,7 @@ share:list = [0, 1]           # which pieces
 quiet:bool = False            # no bars"""
 RUN = """
 open("kernel_started", "w")
-from dans.study import Study
+from dans.paper.study import Study
 study = Study(preset, out_dir)
 open("work_began", "w")
 import pandas as pd
@@ -253,7 +253,7 @@ def test_a_table_turned_on_its_side_has_a_line_for_each_column(tmp_path):
 def test_the_command_ends_with_the_systems(checkout, capsys):
     table = "| limit | RAM (KiB) |\\n|:--|:--|\\n| 0.30 | 15.0 |\\n"
     write = f'for e in ("csv", "tex"):\n    (study.figures / f"tab_systems.{{e}}").write_text("x")\n(study.figures / "tab_systems.md").write_text("{table}")'
-    code = f"from dans.files import write_json; from dans.study import Study\nstudy = Study(preset, out_dir)\nwrite_json(study.figures / 'tab_systems.json', {{}})\n{write}"
+    code = f"from dans.files import write_json; from dans.paper.study import Study\nstudy = Study(preset, out_dir)\nwrite_json(study.figures / 'tab_systems.json', {{}})\n{write}"
     cells = [new_code_cell(CELL, metadata={"tags": ["parameters"]}), new_code_cell(code)]
     nbformat.write(new_notebook(cells=cells), checkout / "nbs/tab.ipynb")
     (checkout / "paper.yml").write_text("items:\n  tab_systems: {notebook: nbs/tab.ipynb, title: The systems}\n")
@@ -306,7 +306,7 @@ def kernel(cell=CELL, injected="", **values):
     return {
         **names,
         **values,
-        "In": ["", cell, *([f"# Parameters\n{injected}"] if injected else []), "from dans.study import Study"],
+        "In": ["", cell, *([f"# Parameters\n{injected}"] if injected else []), "from dans.paper.study import Study"],
     }
 
 

@@ -15,8 +15,16 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from dans.house import DansError
-from dans.pictures import plot_bias, plot_footprint, plot_limits, plot_makers, plot_progress, plot_rank, plot_slopes
-from dans.plot import QUANTITIES, apart, save_figure, save_table, show_table, stamp_figure, subplots
+from dans.paper.pictures import (
+    plot_bias,
+    plot_footprint,
+    plot_limits,
+    plot_makers,
+    plot_progress,
+    plot_rank,
+    plot_slopes,
+)
+from dans.paper.plot import QUANTITIES, apart, save_figure, save_table, show_table, stamp_figure, subplots
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-import dans.reproduce  # noqa: F401 (it can execute)
+import dans.paper.reproduce  # noqa: F401 (it can execute)
 from dans.house import DansError
-from dans.proof import prove, signed_at
-from dans.reproduction import Reproduction
+from dans.paper.proof import prove, signed_at
+from dans.paper.reproduction import Reproduction
 
 GIVEN = 'preset: str = "quick"\nout_dir: str = ""\nseed: int = 0\nsteps: int = 2\n'
 LIST = """
@@ -32,7 +32,7 @@ wanted = {step: dict(seed=seed, step=step) for step in range(steps)}
 found = study.pieces("search", wanted, lambda i: dict(square=i**2))
 study.write("toy/rows", pd.DataFrame(found.values()));
 """
-IMPORTS = "import pandas as pd\nfrom dans.study import Study"
+IMPORTS = "import pandas as pd\nfrom dans.paper.study import Study"
 
 
 def write(root, code):

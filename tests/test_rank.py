@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from make_study import JUDGING, SCORES, TRUTH, made
 from scipy.stats import kendalltau, spearmanr
 
-from dans.footprint import macs
-from dans.house import DansError
-from dans.rank import (
+from dans.choose.rank import (
     KEYS,
     Judged,
     bias,
@@ -32,7 +30,9 @@ from dans.rank import (
     systems_of,
     unbiased,
 )
-from dans.stats import intervals
+from dans.choose.stats import intervals
+from dans.cost.footprint import macs
+from dans.house import DansError
 
 # Statistics
 
@@ -315,9 +315,9 @@ def test_plateau_compares_the_same_systems_only():
 def test_the_proxy_is_the_determinant_of_shared_bits(tmp_path):
     import keras
 
-    from dans.catalogue import wake_scenes
-    from dans.elastic import initial_weights, keras_model
-    from dans.prepared import prepare
+    from dans.data.catalogue import wake_scenes
+    from dans.data.prepared import prepare
+    from dans.net.elastic import initial_weights, keras_model
 
     system = next(s for s in JUDGING if s.arch.ending == 3 and s.data.color == "rgb")
     prepared = prepare(wake_scenes(n_train=8, n_val=4, n_test=4, seed=0), [system.data.resolution], tmp_path)

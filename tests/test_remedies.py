@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from dans.manifest import load_manifest
-from dans.parameters import image_options, parameters_of
-from dans.reproduce import _parser
+from dans.paper.manifest import load_manifest
+from dans.paper.parameters import image_options, parameters_of
+from dans.paper.reproduce import _parser
 
 ROOT = Path(__file__).parent.parent
 PATHS = sorted(p for p in (ROOT / "dans").rglob("*.py") if not p.stem.startswith("_"))
-MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in PATHS}  # dans.boards: its path
+MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in PATHS}  # dans.cost.boards: its path
 FOREIGN = {"--head", "--data_dir", "KERAS_BACKEND"}  # of Ray, tfds and Keras
 HOLE = "…"  # what an f-string fills in
 
@@ -95,11 +95,13 @@ def options():
     "Options of both commands, and of papermill."
     import papermill.cli
 
-    import dans.export
+    import dans.board.export
 
     ours = {o for a in _parser()._actions for o in a.option_strings}
     theirs = {o for p in papermill.cli.papermill.params for o in (*p.opts, *p.secondary_opts)}
-    return ours | theirs | set(re.findall(r"""["'](--[a-z][a-z-]*)["']""", inspect.getsource(dans.export))) | FOREIGN
+    return (
+        ours | theirs | set(re.findall(r"""["'](--[a-z][a-z-]*)["']""", inspect.getsource(dans.board.export))) | FOREIGN
+    )
 
 
 @cache
@@ -108,7 +110,7 @@ def known_parameters():
 
 
 def leads_to(name):
-    "Is `name`, like dans.boards.Device, there?"
+    "Is `name`, like dans.cost.boards.Device, there?"
     module = max((m for m in MODULES if f"{name}.".startswith(f"{m}.")), key=len, default=None)
     if module is None:
         return False
@@ -177,7 +179,7 @@ def test_there_are_remedies_and_all_that_they_name_is_there():
         ("set the variable DANS_PHOTO", "DANS_PHOTO"),
         ("make reproduec PRESET=cpu", "make reproduec"),
         ("make reproduce PRESTE=cpu", "PRESTE"),
-        ("use `dans.quantise.quantize`", "dans.quantise.quantize"),
+        ("use `dans.board.quantise.quantize`", "dans.board.quantise.quantize"),
         ("use dans.bords.Device", "dans.bords.Device"),
         ("call `quantize`", "quantize"),
         ("run dans-repruduce", "dans-repruduce"),
@@ -200,7 +202,7 @@ def test_remedies_of_all_forms_are_collected():
         "make reproduce PRESET=cpu ONLY=fig_time",
         "set DANS_PHOTOS",
         "fit='squash' (on the command line: -p source.fit=squash)",
-        "see dans.boards.Device",
+        "see dans.cost.boards.Device",
         "--device NAME",
     ],
 )

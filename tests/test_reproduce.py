@@ -16,23 +16,23 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-import dans.reproduce as room
+import dans.paper.reproduce as room
 from dans.files import RESULT_VERSIONS
 from dans.house import DansError
-from dans.reproduce import reproduce
-from dans.reproduction import Reproduction
+from dans.paper.reproduce import reproduce
+from dans.paper.reproduction import Reproduction
 
 GIVEN = 'preset:str = "quick"\nout_dir:str = "runs/quick"\nseed:int = 0\n'
 RUN = """
 from tqdm import tqdm
 import pandas as pd
-from dans.study import Study
+from dans.paper.study import Study
 study = Study(preset, out_dir)
 log = [{"step": i, "score": i/10} for i in tqdm(range(steps), desc="searching", unit="step")]
 study.write("toy/log", pd.DataFrame(log), data={"name": "none"});
 """
 FIGURE = """
-from dans.files import atomic, write_json; from dans.study import Study
+from dans.files import atomic, write_json; from dans.paper.study import Study
 study = Study(preset, out_dir)
 rows = study.rows("toy/log")
 for ending in ("png", "pdf", "csv"):
@@ -258,7 +258,7 @@ def command(*words):
     return [
         sys.executable,
         "-c",
-        "import sys; from dans.reproduce import main; sys.exit(main())",
+        "import sys; from dans.paper.reproduce import main; sys.exit(main())",
         *words,
     ]
 

@@ -1,4 +1,4 @@
-"What dans.scenes guarantees: the same bytes, disjoint assets, true attributes, no shortcut."
+"What dans.data.scenes guarantees: the same bytes, disjoint assets, true attributes, no shortcut."
 
 import hashlib
 import io
@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dans import scenes
-from dans.house import DansError
-from dans.scenes import (
+from dans.data import scenes
+from dans.data.scenes import (
     COLLAGE_VERSION,
     HEIGHTS,
     POOLS,
@@ -22,8 +21,9 @@ from dans.scenes import (
     make,
     matched_photos,
 )
-from dans.shapes import BACKGROUNDS, THINGS
-from dans.splits import SPLITS
+from dans.data.shapes import BACKGROUNDS, THINGS
+from dans.data.splits import SPLITS
+from dans.house import DansError
 
 GOLDEN = {  # SCENES_VERSION 1, with the locked versions of numpy and Pillow: first 16 digits of sha256
     (0, "train", 0): "13d8b2ab6a598b94",
@@ -61,7 +61,7 @@ def test_golden(case):
 
 def test_same_bytes_in_another_process():
     code = (
-        "import hashlib; from dans.scenes import draw;"
+        "import hashlib; from dans.data.scenes import draw;"
         "print(hashlib.sha256(draw(0, 'val', 5)[0].tobytes()).hexdigest()[:16])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

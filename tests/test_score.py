@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import dans.score
-from dans.alone import train_alone
-from dans.catalogue import wake_scenes
-from dans.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
-from dans.footprint import macs
+import dans.net.score
+from dans.cost.footprint import macs
+from dans.data.catalogue import wake_scenes
+from dans.data.prepared import prepare
 from dans.house import DansError, progress_bar
-from dans.metrics import METRICS
-from dans.prepared import prepare
-from dans.score import Scorer, StandAlone, score_subnets, subnet_outputs
+from dans.net.alone import train_alone
+from dans.net.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
+from dans.net.metrics import METRICS
+from dans.net.score import Scorer, StandAlone, score_subnets, subnet_outputs
+from dans.net.supernet import Supernet
+from dans.net.train import Recipe
+from dans.net.tree import ROOT, branches, children, list_macs, parent, peak_bytes, tree_logits, tree_macs
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.supernet import Supernet
-from dans.train import Recipe
-from dans.tree import ROOT, branches, children, list_macs, parent, peak_bytes, tree_logits, tree_macs
 
 SPACE = SearchSpace(resolutions=(16, 48), widths=(0.1, 0.2))
 SOME = {(0, 0, 0, 0, 0), (1, 2, 0, 0, 0), (3, 4, 1, 0, 0), (2, 1, 1, 1, 1), (3, 4, 3, 3, 1)}
@@ -255,7 +255,7 @@ def test_a_candidate_on_its_own_is_scored_by_the_metric_too(prepared):
 
 
 def test_a_metric_that_the_images_do_not_have_is_refused_before_any_work(net, prepared, monkeypatch):
-    monkeypatch.setattr("dans.score.tree_logits", lambda *a, **k: pytest.fail("worked"))
+    monkeypatch.setattr("dans.net.score.tree_logits", lambda *a, **k: pytest.fail("worked"))
     with pytest.raises(DansError, match="metric 'recall' is unknown"):
         score_subnets(net, [SPACE[0]], prepared, metric="recall")
     with pytest.raises(DansError, match="metric auc is for two classes, and there are 3"):
@@ -269,9 +269,9 @@ def test_a_metric_that_the_images_do_not_have_is_refused_before_any_work(net, pr
 PEAK = """
 import sys
 import numpy as np
-from dans.tree import tree_logits
+from dans.net.tree import tree_logits
 from dans.space import Architecture, DataConfig, SearchSpace
-from dans.supernet import Supernet
+from dans.net.supernet import Supernet
 resolution, width, calibration, chunk, hold = map(float, sys.argv[1:])
 data, chunk = DataConfig(int(resolution)), int(chunk)
 net = Supernet(SearchSpace((int(resolution),), ("rgb",), (width,)), 2)
@@ -335,7 +335,7 @@ def test_the_progress_bar_ends_full(net, prepared, capsys, monkeypatch):
         bars.append(progress_bar(*args, **options))
         return bars[-1]
 
-    monkeypatch.setattr(dans.score, "progress_bar", kept)
+    monkeypatch.setattr(dans.net.score, "progress_bar", kept)
     score_subnets(net, systems, prepared, calibration=64, chunk=40, progress=True)
     shown = capsys.readouterr().err
     assert bars[0].n == bars[0].total > 0 and "scoring: " in shown and "block" in shown
@@ -344,7 +344,7 @@ def test_the_progress_bar_ends_full(net, prepared, capsys, monkeypatch):
 
 
 def test_bad_input_is_refused_before_any_work(net, prepared, monkeypatch):
-    monkeypatch.setattr("dans.score.tree_logits", lambda *a, **k: pytest.fail("worked"))
+    monkeypatch.setattr("dans.net.score.tree_logits", lambda *a, **k: pytest.fail("worked"))
     foreign = System(DataConfig(32, "rgb"), Architecture((0,) * 5, 0.1))
     with pytest.raises(DansError, match="not in the supernet's space"):
         score_subnets(net, [SPACE[0], foreign], prepared)

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dans.exhaustive import ExhaustiveSearch, front
-from dans.footprint import footprint
+from dans.choose.exhaustive import ExhaustiveSearch, front
+from dans.choose.search import Kept, Log, Proposal, evolution, random_search, winner
+from dans.choose.task import Budget, Lookup, Plain, Score, Spent, Task, check_score
+from dans.cost.footprint import footprint
+from dans.cost.limits import Limits
 from dans.house import DansError
-from dans.limits import Limits
-from dans.score import CorrectedScorer, Scorer
-from dans.search import Kept, Log, Proposal, evolution, random_search, winner
+from dans.net.score import CorrectedScorer, Scorer
+from dans.paper.store import Store
 from dans.space import DataConfig, SearchSpace, System
-from dans.store import Store
-from dans.task import Budget, Lookup, Plain, Score, Spent, Task, check_score
 
 SEARCHES = [random_search, evolution]
 SPACE = SearchSpace.preset("quick")
@@ -168,7 +168,7 @@ def test_budget_in_cost(search, setup):
 @both
 def test_budget_in_seconds(search, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("dans.search.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("dans.choose.search.time.perf_counter", lambda: now[0])
 
     class Slow(Smooth):
         def __call__(self, systems):

@@ -27,15 +27,15 @@ from make_data import (
 )
 from PIL import Image
 
-from dans import scenes
-from dans.catalogue import collage
-from dans.columns import PERSON
-from dans.folders import folder
-from dans.images import MAX_PIXELS, decode
-from dans.parquet import parquet
-from dans.scenes import draw_collage
-from dans.splits import cut, digest, limited
-from dans.tfds import wake_vision
+from dans.data import scenes
+from dans.data.catalogue import collage
+from dans.data.columns import PERSON
+from dans.data.folders import folder
+from dans.data.images import MAX_PIXELS, decode
+from dans.data.parquet import parquet
+from dans.data.scenes import draw_collage
+from dans.data.splits import cut, digest, limited
+from dans.data.tfds import wake_vision
 
 
 def by_split(source):

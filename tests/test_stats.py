@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as oracle
 
-from dans.house import DansError
-from dans.stats import (
+from dans.choose.stats import (
     EXACT,
     bootstrap,
     intervals,
@@ -23,6 +22,7 @@ from dans.stats import (
     visible_effect,
     wilson,
 )
+from dans.house import DansError
 
 # Drawing again
 

@@ -10,16 +10,16 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from dans.limits import Limits
-from dans.prepared import prepare
-from dans.search import random_search
+from dans.choose.search import random_search
+from dans.choose.task import Budget, Plain, Task
+from dans.cost.limits import Limits
+from dans.data.prepared import prepare
+from dans.data.survey import Source
 from dans.space import SearchSpace
-from dans.survey import Source
-from dans.task import Budget, Plain, Task
 
 PIECES = """
     import time
-    from dans.study import Study
+    from dans.paper.study import Study
 
     def compute(i):
         if i:

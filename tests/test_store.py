@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from make_data import drawn, refused
 
+from dans.data.prepared import prepare
 from dans.files import RESULT_VERSIONS, key_of, versions_of
 from dans.house import DansError
-from dans.prepared import prepare
+from dans.paper.store import Store
+from dans.paper.study import Study
 from dans.space import DataConfig
-from dans.store import Store
-from dans.study import Study
 
 
 def script(code, *args, before=()):
@@ -161,7 +161,7 @@ def test_many_processes_agree_on_one_piece_and_lose_none(tmp_path):
     "Each row and its file come from the same process, whoever won."
     script = textwrap.dedent("""
         import sys
-        from dans.store import Store
+        from dans.paper.store import Store
         store, me = Store(sys.argv[1]), sys.argv[2]
         for seed in range(12):
             store.record("supernet", {"seed": seed}, {"by": me}, files={"w": me.encode()*1000})
@@ -181,7 +181,7 @@ def test_many_processes_agree_on_one_piece_and_lose_none(tmp_path):
 def test_a_killed_process_leaves_whole_pieces_only(tmp_path):
     script = textwrap.dedent("""
         import itertools, sys
-        from dans.store import Store
+        from dans.paper.store import Store
         store = Store(sys.argv[1])
         for seed in itertools.count():
             weights = bytes([seed % 256]) * 300_000
@@ -275,7 +275,7 @@ def test_a_hot_journal_is_rolled_back(tmp_path):
 FILL = """
     import resource, signal, sys
     from dans.house import DansError
-    from dans.store import Store
+    from dans.paper.store import Store
     if sys.argv[2] == "limit":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -329,7 +329,7 @@ def test_two_processes_on_one_list_of_pieces(checkout):
     code = """
         import sys, time
         from pathlib import Path
-        from dans.study import Study
+        from dans.paper.study import Study
         study, me = Study("quick", root=Path(sys.argv[1])), sys.argv[2]
         def compute(i):
             time.sleep(.01)
@@ -375,7 +375,7 @@ def test_a_read_only_folder_is_read_and_refuses_new_pieces(tmp_path):
             """
         import sys
         from dans.house import DansError
-        from dans.store import Store
+        from dans.paper.store import Store
         store = Store(sys.argv[1])
         kept = store.file("supernet", {"seed": 1}, "w").read_bytes()
         print([store.find("supernet", {"seed": seed}) for seed in range(4)], len(store.rows("supernet")), kept[:1])

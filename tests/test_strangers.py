@@ -21,16 +21,16 @@ from make_data import class_folder, encoded, parquet_file, pixels, refused
 from PIL import Image
 
 import dans
-import dans.images
-import dans.survey
-from dans.catalogue import check_source, open_source, source, wake_scenes
-from dans.folders import folder
+import dans.data.images
+import dans.data.survey
+from dans.data.catalogue import check_source, open_source, source, wake_scenes
+from dans.data.folders import folder
+from dans.data.images import FAULTS, BadImages, bad, bad_images, checked, decode, ends_well, option
+from dans.data.parquet import parquet
+from dans.data.prepared import prepare
+from dans.data.splits import WORDS, digest, split_names, split_word
+from dans.data.tfds import wake_vision
 from dans.house import DansError
-from dans.images import FAULTS, BadImages, bad, bad_images, checked, decode, ends_well, option
-from dans.parquet import parquet
-from dans.prepared import prepare
-from dans.splits import WORDS, digest, split_names, split_word
-from dans.tfds import wake_vision
 
 
 def holds(path, *names):
@@ -491,8 +491,8 @@ def test_whole_files_are_not_decoded(tmp_path, monkeypatch):
     def never(*args):
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(dans.images, "decode", never)
-    monkeypatch.setattr(dans.survey, "decode", never)
+    monkeypatch.setattr(dans.data.images, "decode", never)
+    monkeypatch.setattr(dans.data.survey, "decode", never)
     assert sum(folder(tmp_path).sizes.values()) == 23
 
 
@@ -502,7 +502,7 @@ def test_without_permission(tmp_path):
     (path / "cat/3.png").chmod(0)
     (path / "dog").chmod(0)
     (path / "cat/4.png").write_bytes(b"")
-    code = "import sys\nfrom dans.folders import folder; from dans.parquet import parquet\ntry: (parquet if sys.argv[1].endswith('t') else folder)(sys.argv[1])\nexcept ValueError as e: print(e)"
+    code = "import sys\nfrom dans.data.folders import folder; from dans.data.parquet import parquet\ntry: (parquet if sys.argv[1].endswith('t') else folder)(sys.argv[1])\nexcept ValueError as e: print(e)"
     run = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 
     def heard(what):
@@ -797,7 +797,7 @@ def test_a_file_is_read_in_small_parts(tmp_path):
     )
     del images
     before, most = pa.total_allocated_bytes(), 0
-    from dans.parquet import file_rows
+    from dans.data.parquet import file_rows
 
     for _ in file_rows(tmp_path / "x.parquet", "x", "label", "image", ()):
         most = max(most, pa.total_allocated_bytes() - before)

@@ -7,7 +7,7 @@ import pytest
 
 from dans.files import RESULT_VERSIONS, key_of
 from dans.house import DansError
-from dans.study import PRESETS, Study, find_root, whole
+from dans.paper.study import PRESETS, Study, find_root, whole
 
 LIST = """
 items:

@@ -7,9 +7,12 @@ import keras
 import numpy as np
 import pytest
 
-from dans.alone import fine_tuned, train_alone
-from dans.catalogue import wake_scenes
-from dans.elastic import (
+from dans.data.catalogue import wake_scenes
+from dans.data.prepared import prepare
+from dans.data.survey import Source
+from dans.house import DansError, Diverged
+from dans.net.alone import fine_tuned, train_alone
+from dans.net.elastic import (
     EPSILON,
     _by_shifts,
     batch_norm,
@@ -24,15 +27,12 @@ from dans.elastic import (
     tensors,
     weight_shapes,
 )
-from dans.house import DansError, Diverged
-from dans.metrics import confusion, recall
-from dans.prepared import prepare
+from dans.net.metrics import confusion, recall
+from dans.net.state import Average, State
+from dans.net.step import Layout, Trainer, trainer, with_scale
+from dans.net.supernet import PerConfig, Supernet
+from dans.net.train import Recipe, batch_at
 from dans.space import Architecture, DataConfig, SearchSpace, System
-from dans.state import Average, State
-from dans.step import Layout, Trainer, trainer, with_scale
-from dans.supernet import PerConfig, Supernet
-from dans.survey import Source
-from dans.train import Recipe, batch_at
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3))
@@ -285,7 +285,7 @@ def test_a_trace_of_its_own_gives_the_same_weights(prepared, monkeypatch):
         Recipe(epochs=2, batch=32, average=0.5, seed=3),
     )
     _, shared = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
-    monkeypatch.setattr("dans.alone.TRACED", 1)
+    monkeypatch.setattr("dans.net.alone.TRACED", 1)
     _, own = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
     assert shared.history[-1]["loss"] == pytest.approx(own.history[-1]["loss"], rel=1e-4)
     for name, value in own.weights.items():

@@ -64,7 +64,7 @@ def test_every_bar_of_the_library_is_such_a_bar(capsys):
     assert list(progress_bar("ab", disable=True)) == ["a", "b"] and capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("module", ["dans.elastic", "dans.supernet", "dans.score"])
+@pytest.mark.parametrize("module", ["dans.net.elastic", "dans.net.supernet", "dans.net.score"])
 def test_no_greeting_of_tensorflow(module):
     env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "", "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, env=env)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from graphs import GRAPHS, branches, convert
 
+from dans.board.runtime import arena, npu_estimate, smallest_arena
+from dans.cost.memory import KERNELS, RECORDS, layers
+from dans.cost.tflite import OPERATORS, buffers_of, footprint_of, read, slim
 from dans.house import DansError
-from dans.memory import KERNELS, RECORDS, layers
-from dans.runtime import arena, npu_estimate, smallest_arena
-from dans.tflite import OPERATORS, buffers_of, footprint_of, read, slim
 
 
 @pytest.fixture(scope="module")

@@ -18,16 +18,16 @@ import pyarrow.parquet as pq
 import pytest
 from make_data import class_folder, encoded, refused, wake_vision_tfds
 
-from dans.export import _loaded, export_model
-from dans.folders import folder
-from dans.images import MAX_PIXELS, decode
-from dans.parquet import parquet
-from dans.prepared import prepare
-from dans.state import State
-from dans.store import Store
-from dans.supernet import Supernet
-from dans.tfds import wake_vision
-from dans.tflite import read
+from dans.board.export import _loaded, export_model
+from dans.cost.tflite import read
+from dans.data.folders import folder
+from dans.data.images import MAX_PIXELS, decode
+from dans.data.parquet import parquet
+from dans.data.prepared import prepare
+from dans.data.tfds import wake_vision
+from dans.net.state import State
+from dans.net.supernet import Supernet
+from dans.paper.store import Store
 
 MODULES = sorted((Path(__file__).parent.parent / "dans").rglob("*.py"))
 

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from dans.elastic import keras_model
-from dans.frontends import scaled
+from dans.data.frontends import scaled
+from dans.net.elastic import keras_model
 from dans.space import Architecture, DataConfig, System
 
 SYSTEMS = [  # both colours, every ending stage, odd sizes, all roundings, several numbers of classes
