@@ -117,7 +117,7 @@ def test_the_console_command_is_there():
 # Rooms
 
 # What a subnet computes is Keras; so is what stands on it.
-KERAS = {"elastic", "step", "train", "supernet", "alone", "tree", "score", "deploy", "export"}
+KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", "score", "deploy", "export"}
 
 
 @cache
@@ -210,7 +210,7 @@ began = time.perf_counter()
 import dans
 took = time.perf_counter() - began
 print(took < 1, {loaded}, {ours}, dans.__version__)
-dans.SearchSpace, dans.cost.footprint, dans.Limits
+dans.SearchSpace, dans.footprint, dans.Limits
 print({{'tensorflow', 'keras', 'jax', 'torch'}} & set(sys.modules))
 for name, home in dans._HOMES.items():
     found = getattr(dans, name)

@@ -168,7 +168,7 @@ class CorrectedScorer:
     before (a task's `spent`)."""
 
     score: object  # a score (see `dans.choose.task`) that says `what` determines it, such as `Scorer`
-    corrector: object  # what has `predict(systems, scores)` and `to_dict()`, such as `dans.choose.rank.Corrector`
+    corrector: object  # what has `predict(systems, scores)` and `to_dict()`, such as `dans.choose.correct.Corrector`
 
     def __post_init__(self):
         if self.score.what is None:

@@ -331,7 +331,7 @@ def plot_agreement(
 
 # %% ../../nbs/6_paper/77_pictures.ipynb #efa6981c
 def plot_fits(
-    df: pd.DataFrame,  # from `dans.cost.boards.fits`: board, resolution, fitting, widest
+    df: pd.DataFrame,  # from `dans.cost.boards.holdings`: board, resolution, fitting, widest
     ax=None,  # axes to draw on
 ):  # the axes
     "The widest network that fits each board at each resolution; boards that hold more stand higher."
