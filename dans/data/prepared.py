@@ -29,9 +29,6 @@ from ..files import atomic, data_key, remove
 from ..house import DansError, progress_bar, stoppable, to_terminal
 from ..space import DataConfig
 
-# %% ../../nbs/1_data/21_prepared.ipynb #2cc25252
-#| export
-
 # %% ../../nbs/1_data/21_prepared.ipynb #36b8405e
 OTHER_CACHE = "choose another cache folder: the environment variable DANS_CACHE, or the argument for it in Python"
 

@@ -1,0 +1,96 @@
+"What runs share is found again under keys that stay: those that kept rows and pieces have, whatever a run looks like."
+
+import pytest
+
+from dans.files import canonical, key_of, keyed
+from dans.house import DansError
+from dans.net.train import Recipe
+from dans.paper.experiment import Experiment, Sharing, Training
+from dans.paper.study import Study, whole
+from dans.space import SearchSpace
+
+SPACE = SearchSpace((16, 24), ("mono",), (0.1,), (1, 1, 0, 0, 0))
+RECIPE = Recipe(epochs=1, batch=16)
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    root = tmp_path_factory.mktemp("checkout")
+    (root / "paper.yml").write_text("items: {}")
+    return Experiment.drawn(Study("smoke", root=root), SPACE, "wake_scenes", 48)
+
+
+@pytest.fixture(scope="module")
+def trained(experiment):
+    return experiment.supernet(RECIPE)
+
+
+def test_a_training_has_the_key_that_kept_rows_have(experiment):
+    piece = Training(SPACE[0], RECIPE)
+    what = dict(
+        system=SPACE[0].to_dict(),
+        data=experiment.prepared.key,
+        recipe=keyed(RECIPE),
+        largest=experiment.largest.to_dict(),
+        asked="truth",
+    )
+    assert experiment.key("truth", piece) == key_of("standalone", what)
+    assert experiment.key("way", piece) == key_of("standalone", dict(what, asked="alone"))
+    weighted = experiment.training(piece, class_weights="balanced")
+    assert canonical(weighted) != canonical(experiment.training(piece))
+    assert "largest" not in experiment.training(piece, largest=False)
+
+
+def test_trainings_are_judged_once(experiment):
+    wanted, calls = [Training(system, RECIPE) for system in (SPACE[0], SPACE[-1])], []
+
+    def judge(system, model, state):
+        calls.append(system)
+        return dict(loss=state.history[-1]["loss"])
+
+    half = experiment.alone("truth", wanted, judge, share=(0, 2), check_images=0)
+    assert [row is None for row in half.values()] == [False, True]
+    with pytest.raises(DansError, match="1 of 2 trainings are missing"):
+        whole(half, "training")
+    found = experiment.alone("truth", wanted, judge, check_images=0)
+    assert list(found) == wanted and calls == [piece.system for piece in wanted]
+    assert experiment.alone("way", wanted, lambda *_: dict(other=1), check_images=0) != found
+    known = {experiment.key("truth", wanted[0])[:16]: dict(loss=-1)}
+    assert experiment.alone("truth", wanted, judge, known=known)[wanted[0]] == dict(loss=-1)
+    with pytest.raises(DansError, match="'truht' is unknown"):
+        experiment.alone("truht", wanted, judge)
+
+
+def test_a_supernet_is_found_by_whoever_asks_for_the_same(experiment, trained):
+    again = Experiment(experiment.study, SPACE, experiment.prepared).supernet(RECIPE)
+    assert again.what == trained.what and again.history == trained.history
+    what = dict(space=keyed(SPACE), data=experiment.prepared.key, recipe=keyed(RECIPE), classes=2)
+    assert canonical(trained.what) == canonical(what)
+    assert trained.cost_macs == sum(record["cost_macs"] for record in trained.history) > 0
+
+
+def test_scores_and_subnets_are_those_of_their_systems(experiment, trained):
+    scores = experiment.scores(trained, calibration=32, images=16)
+    assert list(scores) == list(SPACE) and all(0 <= score <= 1 for score in scores.values())
+    found = experiment.subnets("int8", trained, [SPACE[0]], lambda system: dict(system=str(system)))
+    assert found == {SPACE[0]: dict(system=str(SPACE[0]))}
+    answers = experiment.outputs([trained], [SPACE[0], SPACE[1]], 1000)
+    assert [part.shape for part in answers] == [(2, 24, 2)]
+
+
+def test_supernets_that_are_compared_leave_their_scores(experiment):
+    wanted = [Sharing(RECIPE, SPACE, (SPACE[0],), 16, mode) for mode in ("", "shared")]
+
+    def judge(piece, net):
+        return dict(mode=piece.mode, systems=len(piece.systems))
+
+    found = experiment.shared("maker", wanted, judge)
+    assert [row["mode"] for row in found.values()] == ["", "shared"]
+    assert experiment.shared("maker", wanted, None) == found
+
+
+def test_drawn_systems_follow_their_seeds(experiment):
+    assert experiment.spread(3, 0, 1) == experiment.spread(3, 0, 1) != experiment.spread(3, 0, 2)
+    first = experiment.spread(2, 0)
+    assert not set(first) & set(experiment.spread(3, 1, without=first))
+    assert experiment.macs_of_a_step(RECIPE, SPACE.fix(SPACE.data_configs[0])) < experiment.macs_of_a_step(RECIPE)
