@@ -14,7 +14,7 @@ from dans.choose.task import Budget, Lookup, Plain, Score, Spent, Task, check_sc
 from dans.cost.footprint import footprint
 from dans.cost.limits import Limits
 from dans.house import DansError
-from dans.net.score import CorrectedScorer, Scorer
+from dans.net.score import Scorer
 from dans.paper.store import Store
 from dans.space import DataConfig, SearchSpace, System
 
@@ -598,31 +598,6 @@ def test_a_scorer_is_charged_for_its_trees(tmp_path):
     assert np.isclose(paid, score.shared_cost(list(SMOKE))) and paid < sum(map(score.cost, SMOKE)) / 2
     kept = ExhaustiveSearch(task(SMOKE, Kept(score, Store(tmp_path)))).log
     assert kept.cost_macs.iloc[-1] == paid
-    half = CorrectedScorer(score, HALF)
-    halved = ExhaustiveSearch(task(SMOKE, half)).log
-    assert halved.cost_macs.iloc[-1] == paid and np.allclose(
-        halved.score,
-        score(list(SMOKE))[[list(SMOKE).index(System.from_dict(row)) for row in halved.to_dict("records")]] / 2,
-    )
-
-
-HALF = SimpleNamespace(predict=lambda systems, scores: scores / 2, to_dict=lambda: dict(factor=0.5))
-
-
-def test_a_corrected_score_is_no_more_than_the_score(tmp_path):
-    with pytest.raises(DansError, match="what determines"):
-        CorrectedScorer(Smooth(), HALF)
-    score, store, some = Smooth(), Store(tmp_path), list(SMOKE)[:4]
-    score.what = dict(of="smooth")
-    half = CorrectedScorer(score, HALF)
-    assert half.shared_cost(some) is None and half.cost(some[0]) == score.cost(some[0])
-    assert (half.kind, half.at_a_time) == (score.kind, score.at_a_time) == ("score", None)
-    raw = Kept(score, store)(some)
-    assert np.allclose(Kept(half, store)(some), raw / 2) and np.array_equal(Kept(score, store)(some), raw), (
-        "each under its own key"
-    )
-    score.one = lambda system: np.nan if system == some[1] else 1.0
-    assert np.array_equal(half(some), [0.5, np.nan, 0.5, 0.5], equal_nan=True)
 
 
 def test_an_exhaustive_search_that_was_stopped_goes_on(tmp_path):

@@ -30,7 +30,7 @@ from dans.net.elastic import (
 from dans.net.metrics import confusion, recall
 from dans.net.state import Average, State
 from dans.net.step import Layout, Trainer, trainer, with_scale
-from dans.net.supernet import PerConfig, Supernet
+from dans.net.supernet import Supernet
 from dans.net.train import Recipe, batch_at
 from dans.space import Architecture, DataConfig, SearchSpace, System
 
@@ -503,17 +503,6 @@ def test_moving_statistics_mix_old_and_new(weights):
             )
 
 
-def test_one_supernet_for_each_data_configuration_is_trained_when_needed(prepared, tmp_path):
-    nets = PerConfig(SPACE, prepared, SHORT, folder=tmp_path, check_images=0)
-    assert nets.cost_macs == 0
-    data = SPACE.data_configs[1]
-    net = nets.of(data)
-    assert nets.of(data) is net and list(nets.nets) == [data] and net.space == SPACE.fix(data)
-    assert nets.cost_macs == sum(e["cost_macs"] for e in net.state.history)
-    again = PerConfig(SPACE, prepared, SHORT, folder=tmp_path, check_images=0).weights_for(data)
-    assert all(np.array_equal(again[n], w) for n, w in net.weights.items())
-
-
 @pytest.mark.parametrize("side,stride", itertools.product(range(1, 6), (1, 2)))
 def test_a_sum_of_shifted_images_is_the_depthwise_convolution(side, stride):
     rng = np.random.default_rng(0)
@@ -602,8 +591,6 @@ def test_class_weights_are_part_of_a_training_only_where_there_are_some(prepared
     for path, asked in ((file, (1, 2)), (weighted, None), (weighted, "balanced")):
         with pytest.raises(DansError, match=r"belongs to another training \(class_weights differ\)"):
             Supernet(SPACE, 2).train(prepared, SHORT, path, check_images=0, class_weights=asked)
-    assert set(PerConfig(SPACE, prepared).what) == {"space", "classes", "data", "recipe", "first_weights"}
-    assert PerConfig(SPACE, prepared, class_weights=[1, 3]).what["class_weights"] == [1, 3]
     assert net.state.step == 8
 
 
