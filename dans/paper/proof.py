@@ -33,22 +33,30 @@ def _git(root, *words):
     return done.stdout
 
 
+def _notebook_hash(root, commit, notebook):
+    "The code hash of `notebook` as it was at `commit`."
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "then.ipynb"
+        path.write_bytes(_git(root, "show", f"{commit}:{notebook}"))
+        return code_hash(path)
+
+
 def signed_at(
     study: Reproduction,
     item: Item,  # a run
+    before: str = "",  # a commit; default: the last one with that notebook
 ) -> str:  # a commit
-    "The last commit with the notebook that `item`'s rows are signed with. Raises `DansError` where there is none."
+    "A commit with the notebook that `item`'s rows are signed with. Raises `DansError` where there is none."
     record = json.loads(item.stems(study.out)[0].with_suffix(".json").read_text(encoding="utf-8"))
     after = "HEAD"
-    with tempfile.TemporaryDirectory() as folder:
-        for commit in _git(study.root, "rev-list", "HEAD", "--", item.notebook).decode().split():
-            path = Path(folder) / "then.ipynb"
-            path.write_bytes(_git(study.root, "show", f"{commit}:{item.notebook}"))
-            if code_hash(path) == record["made_of"]["notebook"]:
-                return _git(study.root, "rev-parse", after).decode().strip()
-            after = f"{commit}^"
+    touched = _git(study.root, "rev-list", "HEAD", "--", item.notebook).decode().split()
+    for commit in [before] if before else touched:
+        if _notebook_hash(study.root, commit, item.notebook) == record["made_of"]["notebook"]:
+            return _git(study.root, "rev-parse", before or after).decode().strip()
+        after = f"{commit}^"
     raise DansError(
-        f"no commit has the notebook that the rows of {item.id} are signed with", "compute them again: --force"
+        f"the notebook that the rows of {item.id} are signed with is not that of {before or 'any commit'}",
+        "name another one: --before COMMIT; or compute them again: --force",
     )
 
 # %% ../../nbs/6_paper/81_proof.ipynb #53f8fc5a
@@ -98,12 +106,12 @@ def _found(root, item, preset, folder, cache):
     }
 
 # %% ../../nbs/6_paper/81_proof.ipynb #1db5ecde
-def _signed(study, item, folder, say):
+def _signed(study, item, before, folder, say):
     "Sign `item` again, or raise `DansError`; checkouts and what ran at preset smoke stay in `folder` for other items."
     why = study.why_not(item, rewritten=True)
     if why:
         raise DansError(f"{item.id} cannot be signed: {why}", f"compute it: dans-reproduce {item.id} --force")
-    made, commit = study.made_of(item), signed_at(study, item)
+    made, commit = study.made_of(item), signed_at(study, item, before)
     if not (folder / commit).exists():
         _checkout(study.root, commit, folder / commit)
     found = []
@@ -129,6 +137,7 @@ def prove(
     study: Reproduction,  # with rows
     items: list,  # runs, each after what it needs
     say=print,  # takes a line
+    before: str = "",  # a commit whose library runs the old notebooks; default: the last one that has them
 ) -> list:  # of those that have been signed
     """Sign the rows of `items` again where a notebook is another one, and asks for the same pieces and writes the same rows.
     Its parameters may have other names. Raises `DansError` where anything else has changed, and for the first difference."""
@@ -140,5 +149,5 @@ def prove(
             say(f"{item.id} is current: nothing to sign")
     with tempfile.TemporaryDirectory() as folder:
         for item in stale:
-            _signed(study, item, Path(folder), say)
+            _signed(study, item, before, Path(folder), say)
     return stale

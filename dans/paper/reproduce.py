@@ -203,6 +203,7 @@ def reproduce(
     executor: str = "",  # where pieces are computed, as for `Study`
     parameters: bool = False,  # list those of `ids`
     proving: bool = False,  # sign the rows of rewritten runs again
+    before: str = "",  # the commit to prove them by, as for `prove`
 ) -> int:  # the command's exit status
     "What the command does. Raises `DansError` for bad input before any work, and for what fails."
     study = Reproduction(preset, Path(out).resolve() if out else None, changes=changes, executor=executor)
@@ -214,7 +215,7 @@ def reproduce(
         return 0
     if proving:
         runs = [item for item in study.chosen(ids) if item.kind == "run" and (not ids or item.id in ids)]
-        prove(study, runs, partial(print, flush=True))
+        prove(study, runs, partial(print, flush=True), before)
         return 0
     items = study.chosen(ids, redraw)
     study.check(items)
@@ -356,6 +357,7 @@ def _parser():
         action="store_true",
         help="sign the rows of rewritten runs again, where pieces and rows are those of before",
     )
+    add("--before", default="", metavar="COMMIT", help="of --prove: a commit whose library runs the old notebooks")
     return parser
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #9afaada2
@@ -386,6 +388,7 @@ def main():
             args.executor,
             args.list_parameters,
             args.prove,
+            args.before,
         )
 
     return run_command("dans-reproduce", work)
