@@ -140,7 +140,7 @@ def why_not(
             return f"{self.show(table)} was changed by hand"
         then = record["made_of"]
         # a parameter that is newer than the rows: its default does what was done without it
-        if isinstance(then.get("parameters"), dict):
+        if isinstance(then.get("parameters"), dict) and not rewritten:
             defaults = {
                 name: p.default for name, p in described(self.root / item.notebook).items() if name not in PLACES
             }
