@@ -190,15 +190,11 @@ def _checked(share):
     return share
 
 # %% ../../nbs/6_paper/73_study.ipynb #30cedb21
-def _tell(kind, wanted, rows):
-    "Where `ASKED` names a file: write there which pieces are wanted. Raises `DansError` where one is missing."
-    if ASKED not in os.environ:
-        return
-    with open(os.environ[ASKED], "a", encoding="utf-8") as file:
-        file.writelines(f"{key_of(kind, what)}\n" for what in wanted.values())
-    missing = list(rows.values()).count(None)
-    if missing:
-        raise DansError(f"{missing} pieces are not there", f"they are computed without {ASKED}")
+def _tell(kind, wanted):
+    "Where `ASKED` names a file, write there which pieces are wanted."
+    if ASKED in os.environ:
+        with open(os.environ[ASKED], "a", encoding="utf-8") as file:
+            file.writelines(f"{key_of(kind, what)}\n" for what in wanted.values())
 
 
 @patch
@@ -247,11 +243,11 @@ def pieces(
     row is {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as the executor does."""
     known, share = known or {}, _checked(share)
     rows = {piece: known.get(key_of(kind, what)[:16]) or self.store.find(kind, what) for piece, what in wanted.items()}
-    _tell(kind, wanted, rows)
+    _tell(kind, wanted)
     for piece, row in rows.items():
         if row is not None:  # of a run that was killed just after it had recorded
             self.checkpoint(kind, wanted[piece]).unlink(missing_ok=True)
-    if None in rows.values():
+    if None in rows.values() and ASKED not in os.environ:
         self._compute(kind, wanted, compute, rows, desc, unit, share)
     return rows
 
