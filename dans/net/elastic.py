@@ -375,7 +375,8 @@ def subnet_accuracy(
     split: Split,  # images and labels to score on
     chunk: int = 250,  # images in one forward pass
 ) -> float:  # top-1 accuracy in [0, 1]
-    "Accuracy of one subnet with re-estimated statistics. For many systems use `dans.net.score`, which shares their work."
+    """Accuracy of one subnet with re-estimated statistics. For many systems use `dans.net.score`, which shares their
+    work."""
     found = subnet_predictions(weights, system, split.images, calibrate(weights, system, calibration), chunk)
     return float((found == split.labels).mean())
 

@@ -167,7 +167,7 @@ def pool(
 
 # %% ../../nbs/3_net/49_few.ipynb #5315e657
 def pooled_scores(
-    outputs: list,  # of each fold: (systems, images of its `val`, classes), as `dans.net.score.subnet_outputs` gives them
+    outputs: list,  # of each fold: (systems, images of its `val`, classes), from `dans.net.score.subnet_outputs`
     parts: list,  # the folds, in the same order
     metric: str = "accuracy",  # one of `dans.net.metrics.METRICS`
 ) -> np.ndarray:  # in [0, 1], shape (systems,)

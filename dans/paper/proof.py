@@ -130,8 +130,9 @@ def prove(
     items: list,  # runs, each after what it needs
     say=print,  # takes a line
 ) -> list:  # of those that have been signed
-    """Sign the rows of `items` again where a notebook is another one, and asks for the same pieces and writes the same rows.
-    Its parameters may have other names. Raises `DansError` where anything else has changed, and for the first difference."""
+    """Sign the rows of `items` again where a notebook is another one, and asks for the same pieces and writes the
+    same rows. Its parameters may have other names. Raises `DansError` where anything else has changed, and for the
+    first difference."""
     stale = []
     for item in items:
         if study.why_not(item):
