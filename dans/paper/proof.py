@@ -124,7 +124,7 @@ def _signed(study, item, folder, say):
         f"{item.id}: signed again, " + ", ".join(f"{len(values)} {part}" for part, values in now.items()) + " are equal"
     )
 
-
+# %% ../../nbs/6_paper/81_proof.ipynb #5f0d2bb0
 def prove(
     study: Reproduction,  # with rows
     items: list,  # runs, each after what it needs
