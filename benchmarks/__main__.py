@@ -24,7 +24,8 @@ BENCHMARKS = {  # name -> module, and what is measured
     ),
     "backends": (
         "backends",
-        "seconds of the first training step and the first scoring, compilation included, and of later ones: TensorFlow and JAX",
+        "seconds of the first training step and the first scoring, compilation included, and of later ones: TensorFlow "
+        "and JAX",
     ),
     "quick_space": ("scoring", "seconds to score every system of the quick space"),
     "footprints": ("footprints", "seconds for RAM, flash and MACs of every system of the paper space"),
@@ -45,7 +46,8 @@ BENCHMARKS = {  # name -> module, and what is measured
     ),
     "environments": (
         "environments",
-        "runs of a small training under random subsets of variables and files of other people, and how many gave other rows",
+        "runs of a small training under random subsets of variables and files of other people, and how many gave other "
+        "rows",
     ),
     "fuzz": ("fuzzing", "cases of broken input of each kind that end in a result or in one line of ours"),
 }

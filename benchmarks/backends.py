@@ -1,4 +1,5 @@
-"TensorFlow and JAX, each in a process of its own: what a first step and a first scoring take, with all compilation, and what they take again."
+"""TensorFlow and JAX, each in a process of its own: what a first step and a first scoring take, with all
+compilation, and what they take again."""
 
 import multiprocessing
 import os
@@ -20,7 +21,8 @@ def first_and_again(run, repeats):
 
 
 def measured(sizes: Sizes) -> tuple[list[dict], np.ndarray]:
-    "Training steps of the largest and the smallest system, and all subnets of one width scored, on the backend of this process; the logits of these."
+    """Training steps of the largest and the smallest system, and all subnets of one width scored, on the backend of
+    this process; the logits of these."""
     import keras  # takes KERAS_BACKEND as it finds it
 
     from benchmarks.scoring import CHUNK, random_supernet

@@ -1,4 +1,5 @@
-"Environments: a small training under random subsets of variables and files that change results or end runs where they reach a kernel."
+"""Environments: a small training under random subsets of variables and files that change results or end runs where
+they reach a kernel."""
 
 import json
 import os
@@ -15,7 +16,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 from benchmarks.harness import Sizes
 from dans.house import DansError
 
-LIST = "items:\n  run_small: {notebook: small.ipynb, title: A small training, writes: [small/rows], versions: [data, standalone]}\n"
+LIST = """items:
+  run_small:
+    {notebook: small.ipynb, title: A small training, writes: [small/rows], versions: [data, standalone]}
+"""
 PARAMETERS = 'preset:str = "quick"\nout_dir:str = "runs/quick"\nseed:int = 0'
 TRAIN = """
 import sys
@@ -28,14 +32,20 @@ from dans.net.alone import train_alone
 from dans.net.train import Recipe
 study = Study(preset, out_dir)
 prepared = prepare(wake_scenes(n_train=32, n_val=16, n_test=16, seed=seed, native=16), [16], study.cache)
-model, state = train_alone(System(DataConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), 0.1)), prepared, Recipe(epochs=1, batch=16))
+system = System(DataConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), 0.1))
+model, state = train_alone(system, prepared, Recipe(epochs=1, batch=16))
 rows = {name: float(np.abs(value).sum()) for name, value in state.weights.items()}
-rows |= dict(floatx=keras.config.floatx(), format=keras.config.image_data_format(), backend=keras.config.backend(), line=matplotlib.rcParams["lines.linewidth"],
-             draws=matplotlib.get_backend(), hash=hash("x"), optimize=sys.flags.optimize, encoding=sys.getfilesystemencoding(), total=sum([1, 2]))
-study.write("small/rows", pd.DataFrame(dict(name=list(rows), value=[str(v) for v in rows.values()])), data=dict(name="wake_scenes"));
+rows |= dict(floatx=keras.config.floatx(), format=keras.config.image_data_format(), backend=keras.config.backend(),
+             line=matplotlib.rcParams["lines.linewidth"], draws=matplotlib.get_backend(), hash=hash("x"),
+             optimize=sys.flags.optimize, encoding=sys.getfilesystemencoding(), total=sum([1, 2]))
+rows = pd.DataFrame(dict(name=list(rows), value=[str(v) for v in rows.values()]))
+study.write("small/rows", rows, data=dict(name="wake_scenes"));
 """
 _RC, _BAD = "lines.linewidth: 17\nfigure.dpi: 33\n", "raise RuntimeError('a foreign module')\n"
-_STARTUP = "import builtins, numpy, warnings; builtins.sum = None; numpy.random.default_rng = None; warnings.simplefilter('error')\n"
+_STARTUP = (
+    "import builtins, numpy, warnings; builtins.sum = None; numpy.random.default_rng = None; "
+    "warnings.simplefilter('error')\n"
+)
 _KERAS = json.dumps(dict(floatx="float16", epsilon=0.1, backend="jax", image_data_format="channels_first"))
 _SPEC = json.dumps(dict(argv=["/bin/false", "{connection_file}"], display_name="Python 3", language="python"))
 FAULTS = {  # name -> variables, files; {home} and {root} stand for the user's folder and the checkout
@@ -178,5 +188,6 @@ def environments(sizes: Sizes):
             other = [row["run"] for row in rows if not row["equal"]]
             yield (
                 dict(rows=rows, kinds=len(FAULTS)),
-                f"{len(rows)} runs under random subsets of {len(FAULTS)} faults, with other rows: {', '.join(map(str, other)) or 'none'}",
+                f"{len(rows)} runs under random subsets of {len(FAULTS)} faults, with other rows: "
+                f"{', '.join(map(str, other)) or 'none'}",
             )

@@ -1,4 +1,5 @@
-"What all benchmarks share: sizes, contestants that alternate, a fair sample of subnets, the machine, the file of results."
+"""What all benchmarks share: sizes, contestants that alternate, a fair sample of subnets, the machine, the file of
+results."""
 
 import json
 import os
@@ -129,7 +130,8 @@ def contest(
     repeats: int,  # pairs
     scale: float = 1.0,  # what the seconds of `theirs` are multiplied by: they were measured on a part of the work
 ) -> dict:
-    "Median ratio theirs / ours with its range, and all seconds as measured. Pair by pair, each time the other one begins."
+    """Median ratio theirs / ours with its range, and all seconds as measured. Pair by pair, each time the other one
+    begins."""
     pairs = []
     for i in range(repeats):
         order = (ours, theirs) if i % 2 == 0 else (theirs, ours)
@@ -155,7 +157,8 @@ def one_in(
     every: int,  # 1: all
     systems: list,  # of `System`
 ) -> tuple[list, float]:  # some of them, and what their seconds are multiplied by to stand for all
-    "Each so-manieth system in order of MACs, from the start at which their mean of MACs comes closest to the mean of all."
+    """Each so-manieth system in order of MACs, from the start at which their mean of MACs comes closest to the mean
+    of all."""
     order, total = sorted(systems, key=_macs), sum(map(_macs, systems))
     parts = [order[i::every] for i in range(min(every, len(order)))]
     part = min(parts, key=lambda p: abs(sum(map(_macs, p)) / len(p) - total / len(order)))
@@ -165,7 +168,8 @@ def one_in(
 def work_of(
     systems: list,  # subnets of one data configuration and width
 ) -> dict:  # for one image: MACs of the list and of the tree, and the tree's written values and nodes
-    "Work counted, not measured. An operator is done once in the tree where subnets agree in it and in all operators before it."
+    """Work counted, not measured. An operator is done once in the tree where subnets agree in it and in all
+    operators before it."""
     once = {}
     for system in systems:
         path = ()

@@ -1,7 +1,8 @@
-"""What the kill harness kills: `python -m benchmarks.kill_stages STAGE FOLDER` does one small piece of work in a folder.
+"""What the kill harness kills: `python -m benchmarks.kill_stages STAGE FOLDER` does one small piece of work in a
+folder.
 
-Each stage uses the package as a run notebook does, goes on from what it finds in the folder, and ends with FOLDER/result.json: all that
-must be the same to the bit, measured times aside.
+Each stage uses the package as a run notebook does, goes on from what it finds in the folder, and ends with
+FOLDER/result.json: all that must be the same to the bit, measured times aside.
 """
 
 import hashlib

@@ -29,7 +29,8 @@ from dans.space import SearchSpace
 
 
 def resident(what="VmRSS") -> int:
-    "Bytes of this process that lie in memory now (`VmRSS`), or lay there at most (`VmHWM`). Raises `DansError` where the system does not say."
+    """Bytes of this process that lie in memory now (`VmRSS`), or lay there at most (`VmHWM`). Raises `DansError`
+    where the system does not say."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -144,7 +145,8 @@ EVALUATIONS = (scored, trained, predicted)
 
 
 def curve(evaluation, count: int, folder: Path, sizes: Sizes) -> dict:
-    "Memory along `count` evaluations of systems in random order; its growth is the slope of a line through the second half."
+    """Memory along `count` evaluations of systems in random order; its growth is the slope of a line through the
+    second half."""
     evaluate, space = evaluation(folder, sizes), sizes.evaluated
     order, every = np.random.default_rng(0).permutation(len(space)), max(1, count // 50)
     after, held = [], []

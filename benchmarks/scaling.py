@@ -1,4 +1,5 @@
-"Two nodes that lose a worker and a node; and how the paper preset would scale over many GPUs, simulated from measured times."
+"""Two nodes that lose a worker and a node; and how the paper preset would scale over many GPUs, simulated from
+measured times."""
 
 import heapq
 import json
@@ -36,14 +37,16 @@ def nodes(sizes: Sizes):
     yield (
         dict(rows=rows, **record),
         ", ".join(
-            f"{row['event'].replace('_', ' ')}: {row['lost']} pieces lost, {row['twice']} twice, {row['begun'] - row['pieces']} begun again"
+            f"{row['event'].replace('_', ' ')}: {row['lost']} pieces lost, {row['twice']} twice, "
+            f"{row['begun'] - row['pieces']} begun again"
             for row in rows
         ),
     )
 
 
 def finish(seconds: list, needs: list, workers: int, overhead: float = 0.0) -> float:
-    "When all tasks are done: a free worker takes the longest task that may begin. `needs[i]` are the tasks that task i waits for."
+    """When all tasks are done: a free worker takes the longest task that may begin. `needs[i]` are the tasks that
+    task i waits for."""
     waits, after = [len(need) for need in needs], [[] for _ in seconds]
     for i, need in enumerate(needs):
         for before in need:
@@ -65,8 +68,9 @@ def finish(seconds: list, needs: list, workers: int, overhead: float = 0.0) -> f
 
 
 def tasks(sizes: Sizes, trees: list, per_mac: float):
-    """Seconds of the paper preset's pieces on this machine, what each waits for, and its stage: a supernet for each data configuration, a tree for each of them and
-    each width, and trainings of systems on their own, which wait for all scores."""
+    """Seconds of the paper preset's pieces on this machine, what each waits for, and its stage: a supernet for each
+    data configuration, a tree for each of them and each width, and trainings of systems on their own, which wait for
+    all scores."""
     space, recipe = sizes.paper, Recipe(epochs=sizes.paper_epochs)
     seconds, needs, stages, images = [], [], [], 3 * sizes.paper_epochs * sizes.paper_images
     for data in space.data_configs:
@@ -89,7 +93,8 @@ def tasks(sizes: Sizes, trees: list, per_mac: float):
 
 
 def scaling(sizes: Sizes, found: dict):
-    "A simulation from `found`, measured before: times of trees and training steps on this machine, and with all pieces so many times as fast."
+    """A simulation from `found`, measured before: times of trees and training steps on this machine, and with all
+    pieces so many times as fast."""
     missing = [name for name in ("paper_space", "step_against_fit", "nodes") if name not in found]
     if missing:
         raise DansError(

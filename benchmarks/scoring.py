@@ -1,4 +1,5 @@
-"The tree against a list and against a model for each subnet; the quick space as a whole; the paper space, extrapolated."
+"""The tree against a list and against a model for each subnet; the quick space as a whole; the paper space,
+extrapolated."""
 
 from functools import partial
 
@@ -31,7 +32,8 @@ def random_supernet(space: SearchSpace) -> Supernet:
 
 
 def plain_model(weights, system: System, classes=2) -> keras.Model:
-    "The architecture of `system` as an ordinary Keras model with these weights; its statistics are mean 0 and variance 1."
+    """The architecture of `system` as an ordinary Keras model with these weights; its statistics are mean 0 and
+    variance 1."""
     shapes = {
         name.removesuffix("/gamma"): shape
         for name, shape in weight_shapes(system.arch, classes).items()
@@ -43,7 +45,8 @@ def plain_model(weights, system: System, classes=2) -> keras.Model:
 
 
 def _contest_of_the_tree(sizes: Sizes, widths, every, within, opponent):
-    "For each width: the tree, and `opponent(net, calibration, images)(system)` for a sample of its subnets; logits agree `within`."
+    """For each width: the tree, and `opponent(net, calibration, images)(system)` for a sample of its subnets; logits
+    agree `within`."""
     data = DataConfig(sizes.resolution)
     space = SearchSpace(data.resolution, data.color, (*widths, 1.0), sizes.max_depths)
     net = random_supernet(space)
@@ -66,7 +69,8 @@ def _contest_of_the_tree(sizes: Sizes, widths, every, within, opponent):
         rows.append(dict(width=width, **timed, subnets=len(systems), sample=len(sample), bound=bound, **same))
         yield (
             rows,
-            f"width {width}: {timed['ratio']:.1f} times ({timed['ratio_low']:.1f}-{timed['ratio_high']:.1f}), bound {bound:.1f}",
+            f"width {width}: {timed['ratio']:.1f} times ({timed['ratio_low']:.1f}-{timed['ratio_high']:.1f}), "
+            f"bound {bound:.1f}",
         )
 
 
@@ -135,8 +139,9 @@ def _fit(work, seconds):
 
 
 def paper_space(sizes: Sizes):
-    """Trees of a few resolutions and widths are measured, some on fewer images than the whole is meant for. Their seconds are
-    explained by MACs and written values (times images) and by operators (times chunks); that predicts the trees not measured."""
+    """Trees of a few resolutions and widths are measured, some on fewer images than the whole is meant for. Their
+    seconds are explained by MACs and written values (times images) and by operators (times chunks); that predicts
+    the trees not measured."""
     terms, total = ("tree_macs", "tree_values", "tree_operators"), sizes.space_calibration + sizes.space_images
     space = sizes.paper
     net = random_supernet(space)

@@ -25,7 +25,8 @@ BATCH = 32
 
 
 def images(sizes: Sizes, seed: int):
-    "Few easy scenes (no far person, no wrong label: so few images do not teach the others) to choose by, and many to judge the choice."
+    """Few easy scenes (no far person, no wrong label: so few images do not teach the others) to choose by, and many
+    to judge the choice."""
     train, val, test = sizes.small_images
     cache = Path(os.environ.get("DANS_CACHE") or tempfile.gettempdir()) / "small_sets"
     return prepare(

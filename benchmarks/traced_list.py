@@ -1,10 +1,10 @@
 """The tree's opponent: subnets scored one by one, as fast as we could make a list.
 
-One `tf.function` serves every subnet: weights are sliced by integer tensors, blocks that a subnet lacks are skipped by
-`tf.cond`. Calibration and validation images go through together, block by block, so that no statistics leave the graph.
-Scale and shift of each batch normalisation are folded into kernels, and the statistics of an expansion follow from mean and
-covariance of its input, as in the tree: what is left out is only the sharing. (A graph with static shapes for each subnet would
-have to be traced for each.)
+One `tf.function` serves every subnet: weights are sliced by integer tensors, blocks that a subnet lacks are skipped
+by `tf.cond`. Calibration and validation images go through together, block by block, so that no statistics leave the
+graph. Scale and shift of each batch normalisation are folded into kernels, and the statistics of an expansion follow
+from mean and covariance of its input, as in the tree: what is left out is only the sharing. (A graph with static
+shapes for each subnet would have to be traced for each.)
 """
 
 from dataclasses import replace

@@ -1,4 +1,5 @@
-"A Ray cluster of two nodes on this machine, on which pieces are computed while a worker and then a node are killed: `python -m benchmarks.two_nodes FOLDER PIECES` prints what came of it as JSON."
+"""A Ray cluster of two nodes on this machine, on which pieces are computed while a worker and then a node are
+killed: `python -m benchmarks.two_nodes FOLDER PIECES` prints what came of it as JSON."""
 
 import hashlib
 import json

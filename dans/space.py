@@ -390,7 +390,8 @@ def spread(
     cost,  # system -> number, such as its MACs
     without=(),  # systems not to take
 ) -> list:  # of n different `System`
-    "Systems drawn evenly over data configuration, ending stage and cost. Raises `DansError` where the space holds too few."
+    """Systems drawn evenly over data configuration, ending stage and cost. Raises `DansError` where the space holds
+    too few."""
     taken, found = set(without), []
     if n > len(self) - sum(system in self for system in taken):
         raise DansError(f"{n} systems are more than the space holds", f"ask for at most {len(self)}")

@@ -1,4 +1,5 @@
-"Small int8 graphs made by hand: every operator that `dans.cost.tflite` knows, two inputs, two outputs, branches, equal sizes."
+"""Small int8 graphs made by hand: every operator that `dans.cost.tflite` knows, two inputs, two outputs, branches,
+equal sizes."""
 
 import numpy as np
 

@@ -1,4 +1,5 @@
-"Train and score one small space on the backend that Keras runs on: `python on_backend.py FOLDER` writes FOLDER/BACKEND.npz."
+"""Train and score one small space on the backend that Keras runs on: `python on_backend.py FOLDER` writes
+FOLDER/BACKEND.npz."""
 
 import sys
 import time
@@ -57,7 +58,8 @@ def compilations(train):
 
 
 def steps(net, prepared):
-    "Gradients of some subnets at `DRAWS` weights, two updates from given gradients, seconds of a first call and of later steps."
+    """Gradients of some subnets at `DRAWS` weights, two updates from given gradients, seconds of a first call and of
+    later steps."""
     train, found, labels = trainer(Layout(net.largest.arch, 2)), {}, prepared.labels("train")[: RECIPE.batch]
     nets = [bent(seed) for seed in range(DRAWS)]
     for i, system in enumerate(SYSTEMS):

@@ -48,7 +48,10 @@ def test_symbols_are_spelt_as_they_are_and_docstrings_end_as_they_begin():
 
 
 def test_pictures_are_described_by_the_heading_above_them():
-    said = "# Room\n\n![png](a.png)\n\n## Its plan {#plan}\n\n```python\n# a comment\n```\n\n![jpeg](b.jpg) and ![mine](c.png)\n"
+    said = (
+        "# Room\n\n![png](a.png)\n\n## Its plan {#plan}\n\n```python\n# a comment\n```\n\n"
+        "![jpeg](b.jpg) and ![mine](c.png)\n"
+    )
     shown = docs.described(said)
     assert "![Room](a.png)" in shown and "![Its plan](b.jpg) and ![mine](c.png)" in shown
     assert shown.replace("![Room]", "![png]").replace("![Its plan]", "![jpeg]") == said
@@ -79,7 +82,10 @@ def test_every_formula_becomes_mathml():
 
 
 def test_tables_of_pandas_are_tables_of_the_site():
-    html = '<div>\n<style scoped>\n .dataframe {}\n</style>\n<table border="1" class="dataframe">\n<tr><td>1</td></tr>\n</table>\n</div>'
+    html = (
+        '<div>\n<style scoped>\n .dataframe {}\n</style>\n<table border="1" class="dataframe">\n'
+        "<tr><td>1</td></tr>\n</table>\n</div>"
+    )
     shown = docs.on_page_content(html)
     assert '<div class="rows"><table>\n<tr>' in shown and "style" not in shown and "border" not in shown
 

@@ -92,7 +92,10 @@ def test_a_kernel_reads_no_ipython_settings_of_the_machine(tmp_path):
     startup.write_text("raise SystemExit('a startup file of the machine')")
     (startup.parent.parent / "ipython_config.py").write_text("c.InteractiveShellApp.exec_lines = ['1/0']")
     found = f"import IPython.core.application as a\na.ENV_CONFIG_DIRS.append({str(startup.parent.parent)!r})\n"
-    end = "from IPython.terminal.ipapp import launch_new_instance\nlaunch_new_instance(['--no-banner', '-c', 'print(6 * 7)'])\n"
+    end = (
+        "from IPython.terminal.ipapp import launch_new_instance\n"
+        "launch_new_instance(['--no-banner', '-c', 'print(6 * 7)'])\n"
+    )
     ours, last = room._LAUNCH.split("from ipykernel")
     said = [
         subprocess.run(
@@ -121,7 +124,8 @@ def test_the_kernel_imports_the_package_that_starts_it(tmp_path):
     code = """import subprocess, sys
 from dans.paper.environment import kernel_environment
 env = kernel_environment(sys.argv[1])
-print(subprocess.run([sys.executable, "-c", "import os, dans; print(os.path.realpath(dans.__file__))"], env=env, capture_output=True, text=True).stdout)"""
+asked = [sys.executable, "-c", "import os, dans; print(os.path.realpath(dans.__file__))"]
+print(subprocess.run(asked, env=env, capture_output=True, text=True).stdout)"""
     for place in ("", str(tmp_path / "elsewhere")):
         done = subprocess.run(
             [sys.executable, "-c", code, tmp_path / "kernel"],

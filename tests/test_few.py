@@ -77,7 +77,8 @@ def test_450_images_train_as_long_as_many_do():
 def test_what_few_images_can_tell_apart_is_said_in_one_line():
     said = few_images(np.repeat([0, 1, 2], 15), ("cat", "dog", "owl"))
     assert said.startswith(
-        "45 validation images: an accuracy is known to +-15 points (95 %), and two systems are told apart from 16 points on"
+        "45 validation images: an accuracy is known to +-15 points (95 %), "
+        "and two systems are told apart from 16 points on"
     )
     assert "of them;" not in said and "\n" not in said
     assert "'person' has 2 of them" in few_images(np.repeat([0, 1], [43, 2]), ("background", "person"))

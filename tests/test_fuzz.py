@@ -1,4 +1,5 @@
-"Whatever comes in: it works, or ends in one line of ours. At least 150 cases of each kind (DANS_FUZZ_CASES: another number)."
+"""Whatever comes in: it works, or ends in one line of ours. At least 150 cases of each kind (DANS_FUZZ_CASES:
+another number)."""
 
 import contextlib
 import copy

@@ -1,4 +1,5 @@
-"The kill harness: it catches a stage that is not safe, and counts only kills that struck. What it finds in the package is in test_bench.py."
+"""The kill harness: it catches a stage that is not safe, and counts only kills that struck. What it finds in the
+package is in test_bench.py."""
 
 import subprocess
 import sys

@@ -47,7 +47,8 @@ def rows():
         for i in range(n):
             yield split, f"{split} {i}", np.full((320, 320, 3), i % 256, np.uint8), i % 2, {}
 sizes = dict(train=1100, val=10, test=10)
-print("prepared", prepare(Source("plain", ("a", "b"), "0", sizes, 320, rows), [160], folder / "made").images("train").nbytes >> 20, "MiB")
+made = prepare(Source("plain", ("a", "b"), "0", sizes, 320, rows), [160], folder / "made")
+print("prepared", made.images("train").nbytes >> 20, "MiB")
 """
 
 

@@ -33,7 +33,8 @@ def clone(tmp_path_factory):
 
 @pytest.fixture
 def by_papermill(clone, monkeypatch):
-    "The command `papermill` in the folder of the notebooks; a kernel of its own, as in a new user's terminal, is what counts."
+    """The command `papermill` in the folder of the notebooks; a kernel of its own, as in a new user's terminal, is
+    what counts."""
     for name in os.environ:
         if name.startswith("DANS_") or name in ("MPLBACKEND", "PYTEST_CURRENT_TEST"):  # ipykernel looks at it
             monkeypatch.delenv(name)

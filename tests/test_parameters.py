@@ -1,4 +1,5 @@
-"Parameters: what is typed, what a notebook can be told, and the one line for what it cannot; for the command and in a kernel."
+"""Parameters: what is typed, what a notebook can be told, and the one line for what it cannot; for the command and
+in a kernel."""
 
 import json
 import os
@@ -44,7 +45,8 @@ study.write("toy/log", pd.DataFrame({"x": [1]}));
 """
 LIST = """
 items:
-  run_toy: {notebook: nbs/run_toy.ipynb, title: A toy, writes: [toy/log], parameters: {own: {source_options: {fit: squash}}}}
+  run_toy:
+    {notebook: nbs/run_toy.ipynb, title: A toy, writes: [toy/log], parameters: {own: {source_options: {fit: squash}}}}
 """
 
 
@@ -252,8 +254,14 @@ def test_a_table_turned_on_its_side_has_a_line_for_each_column(tmp_path):
 
 def test_the_command_ends_with_the_systems(checkout, capsys):
     table = "| limit | RAM (KiB) |\\n|:--|:--|\\n| 0.30 | 15.0 |\\n"
-    write = f'for e in ("csv", "tex"):\n    (study.figures / f"tab_systems.{{e}}").write_text("x")\n(study.figures / "tab_systems.md").write_text("{table}")'
-    code = f"from dans.files import write_json; from dans.paper.study import Study\nstudy = Study(preset, out_dir)\nwrite_json(study.figures / 'tab_systems.json', {{}})\n{write}"
+    write = (
+        'for e in ("csv", "tex"):\n    (study.figures / f"tab_systems.{e}").write_text("x")\n'
+        f'(study.figures / "tab_systems.md").write_text("{table}")'
+    )
+    code = (
+        "from dans.files import write_json; from dans.paper.study import Study\nstudy = Study(preset, out_dir)\n"
+        f"write_json(study.figures / 'tab_systems.json', {{}})\n{write}"
+    )
     cells = [new_code_cell(CELL, metadata={"tags": ["parameters"]}), new_code_cell(code)]
     nbformat.write(new_notebook(cells=cells), checkout / "nbs/tab.ipynb")
     (checkout / "paper.yml").write_text("items:\n  tab_systems: {notebook: nbs/tab.ipynb, title: The systems}\n")

@@ -1,4 +1,5 @@
-"Every remedy that the package tells: what it names must be there, for who has typed a command and for who has called a function."
+"""Every remedy that the package tells: what it names must be there, for who has typed a command and for who has
+called a function."""
 
 import ast
 import importlib
@@ -191,7 +192,11 @@ def test_an_invented_remedy_is_caught(text, names):
 
 
 def test_remedies_of_all_forms_are_collected():
-    code = 'class Mine(DansError): pass\nraise DansError(f"a {b}", f"use {c}=" + ("x" if d else f"y {option(\'fit\', 1)}"))\nraise space.DansError("a", "b")\nraise Mine("a", "c")'
+    code = (
+        "class Mine(DansError): pass\n"
+        'raise DansError(f"a {b}", f"use {c}=" + ("x" if d else f"y {option(\'fit\', 1)}"))\n'
+        'raise space.DansError("a", "b")\nraise Mine("a", "c")'
+    )
     assert remedies(code) == [(2, "use …=x y fit=1 (on the command line: -p source.fit=1)"), (3, "b"), (4, "c")]
 
 

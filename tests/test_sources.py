@@ -569,8 +569,8 @@ def test_photographs():
 @photos
 @pytest.mark.parametrize("match, most", [(False, 0.65), (True, 0.6)])
 def test_collages_of_photographs(match, most):
-    """What pixels at 16 px, colours, edges and file size say of animals among vehicles: at most 0.60, and 0.55 once edges
-    are matched; three standard errors of 1,000 canvases on top."""
+    """What pixels at 16 px, colours, edges and file size say of animals among vehicles: at most 0.60, and 0.55 once
+    edges are matched; three standard errors of 1,000 canvases on top."""
     from test_scenes import features, shortcut
 
     animals = ("bird", "cat", "deer", "dog", "frog", "horse")

@@ -66,8 +66,8 @@ def test_papermill(checkout, how):
     )
     assert status and seconds < 20
     assert (
-        "searches: each is kept in runs/quick/store when it is finished; if you stop this run, the same run goes on from there"
-        in said
+        "searches: each is kept in runs/quick/store when it is finished; "
+        "if you stop this run, the same run goes on from there" in said
     )
     assert how == signal.SIGTERM or SAID in said
 

@@ -1,4 +1,5 @@
-"The store, at its best and under bad conditions: torn files, a full disk, two processes on one study, folders without permission, wrong clocks, stale scores."
+"""The store, at its best and under bad conditions: torn files, a full disk, two processes on one study, folders
+without permission, wrong clocks, stale scores."""
 
 import itertools
 import os
@@ -282,7 +283,8 @@ FILL = """
     store = Store(sys.argv[1] + "/store")
     for seed in range(2000):
         try:
-            store.record("supernet", {"seed": seed}, {"n": seed, "text": "x" * 5000}, files={"w": bytes([seed % 256]) * 20_000})
+            row, file = {"n": seed, "text": "x" * 5000}, bytes([seed % 256]) * 20_000
+            store.record("supernet", {"seed": seed}, row, files={"w": file})
         except DansError as error:
             print(error)
             break

@@ -1,4 +1,5 @@
-"What strangers bring: layouts, junk, faults and parquet files of other writers. Read rightly, or one line that says what is unclear."
+"""What strangers bring: layouts, junk, faults and parquet files of other writers. Read rightly, or one line that
+says what is unclear."""
 
 import inspect
 import json
@@ -233,8 +234,8 @@ def file(path, number):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_random_trees(tmp_path, seed):
-    """`meant` is how a person who made the tree means it. What comes out is that, or one error of ours; and where the tree holds a trap,
-    such as a class named for a split, it is an error that names the choice, or it is said."""
+    """`meant` is how a person who made the tree means it. What comes out is that, or one error of ours; and where
+    the tree holds a trap, such as a class named for a split, it is an error that names the choice, or it is said."""
     r = random.Random(seed)
     root, number = tmp_path / "photos", iter(range(9999))
     classes = r.sample(["cat", "dog", "__background__", "train station", "Rotkehlchen ä", "7"], r.randint(2, 3))
@@ -502,7 +503,10 @@ def test_without_permission(tmp_path):
     (path / "cat/3.png").chmod(0)
     (path / "dog").chmod(0)
     (path / "cat/4.png").write_bytes(b"")
-    code = "import sys\nfrom dans.data.folders import folder; from dans.data.parquet import parquet\ntry: (parquet if sys.argv[1].endswith('t') else folder)(sys.argv[1])\nexcept ValueError as e: print(e)"
+    code = (
+        "import sys\nfrom dans.data.folders import folder; from dans.data.parquet import parquet\n"
+        "try: (parquet if sys.argv[1].endswith('t') else folder)(sys.argv[1])\nexcept ValueError as e: print(e)"
+    )
     run = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 
     def heard(what):

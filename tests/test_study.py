@@ -95,7 +95,8 @@ def test_rows_round_trip_and_provenance_names_no_host_user_or_path(checkout):
             "cpu",
             None,
             "a/b",
-            r"^results/a/b.csv is missing: compute it: make reproduce PRESET=cpu ONLY=run_a or \S+/dans-reproduce run_a --preset cpu$",
+            r"^results/a/b.csv is missing: compute it: make reproduce PRESET=cpu ONLY=run_a "
+            r"or \S+/dans-reproduce run_a --preset cpu$",
         ),
         (
             "quick",
@@ -157,7 +158,8 @@ def test_damaged_or_older_rows_are_one_line(checkout, name, text):
     (study.out / "results/a" / name).write_text(text)
     with pytest.raises(
         DansError,
-        match="runs/quick/results/a/b.csv, or the .json beside it, is damaged or older .*: restore both from git, or delete them and",
+        match="runs/quick/results/a/b.csv, or the .json beside it, is damaged or older .*: "
+        "restore both from git, or delete them and",
     ) as err:
         study.rows("a/b")
     assert "\n" not in str(err.value)
@@ -168,7 +170,8 @@ def test_rows_of_another_preset_are_an_error(checkout, computed, drawn):
     Study(computed, "runs/x", root=checkout).write("a/b", pd.DataFrame({"x": [1]}))
     with pytest.raises(
         DansError,
-        match=f"runs/x/results/a/b.csv holds rows of preset {computed}, and this is preset {drawn}: .*-p preset {computed}",
+        match=f"runs/x/results/a/b.csv holds rows of preset {computed}, and this is preset {drawn}: "
+        f".*-p preset {computed}",
     ):
         Study(drawn, "runs/x", root=checkout).rows("a/b")
     study = Study(computed, "runs/x", root=checkout)

@@ -357,7 +357,8 @@ def test_weights_that_are_no_numbers_are_never_kept(prepared, tmp_path, monkeypa
     monkeypatch.setattr(Trainer, "step", breaks)
     with pytest.raises(
         Diverged,
-        match=f"weights are no numbers after step {2 * per_epoch - 1}; its state after step {per_epoch} is in .*net.npz",
+        match=f"weights are no numbers after step {2 * per_epoch - 1}; "
+        f"its state after step {per_epoch} is in .*net.npz",
     ):
         Supernet(SPACE, 2).train(prepared, SHORT, path, check_images=0)
     assert all(np.isfinite(w).all() for w in Supernet.load(path).weights.values())
@@ -515,7 +516,8 @@ def test_a_sum_of_shifted_images_is_the_depthwise_convolution(side, stride):
 
 @pytest.fixture(scope="module")
 def unequal(tmp_path_factory):
-    "19 of 20 images are of the first class; the second is brighter, but not so much that a doubtful image is more likely its own."
+    """19 of 20 images are of the first class; the second is brighter, but not so much that a doubtful image is more
+    likely its own."""
     sizes = dict(train=400, val=200, test=20)
 
     def rows():

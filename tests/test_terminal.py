@@ -1,4 +1,5 @@
-"What a notebook and the terminal that its kernel was started from show: each line once, bars on one line, no greetings of libraries."
+"""What a notebook and the terminal that its kernel was started from show: each line once, bars on one line, no
+greetings of libraries."""
 
 import json
 import os
@@ -93,7 +94,10 @@ def test_quiet_where_there_is_no_stderr():
 
 
 def program(work):
-    code = f"import sys, os, signal, time\nfrom dans.house import *\ndef work():\n    {work}\nsys.exit(run_command('toy', work))"
+    code = (
+        "import sys, os, signal, time\nfrom dans.house import *\n"
+        f"def work():\n    {work}\nsys.exit(run_command('toy', work))"
+    )
     return [sys.executable, "-c", code]
 
 

@@ -215,7 +215,8 @@ def on_nav(nav, **_):
 
 
 def on_page_content(html, **_):
-    "For mkdocs, whose hook this is: formulas as MathML, which browsers draw by themselves; tables of pandas as other tables."
+    """For mkdocs, whose hook this is: formulas as MathML, which browsers draw by themselves; tables of pandas as
+    other tables."""
     from latex2mathml.converter import convert
 
     def formula(match):

@@ -199,7 +199,8 @@ def _loaded(path):
 
 # %% ../../nbs/5_board/64_export.ipynb #3834a654
 def _noted(path, tflite):
-    "What the card beside `path` says of this very file, {} where there is none: nobody need tell it names and square again."
+    """What the card beside `path` says of this very file, {} where there is none: nobody need tell it names and
+    square again."""
     try:
         card = json.loads((path.parent / "model_card.json").read_text(encoding="utf-8"))
         # not one of an older version

@@ -184,8 +184,9 @@ def smallest_arena(
     tflite: bytes,  # an int8 `.tflite` file
     limit_s: float = 120.0,  # longest time to wait, seconds
 ) -> int:  # bytes, on a machine with 64-bit pointers
-    """The smallest arena in which TensorFlow Lite Micro loads the model. Where the tensors are small it is more than head
-    and tail: while it plans, the runtime keeps its lists where the tensors will be. Raises `DansError` as `arena` does."""
+    """The smallest arena in which TensorFlow Lite Micro loads the model. Where the tensors are small it is more than
+    head and tail: while it plans, the runtime keeps its lists where the tensors will be. Raises `DansError` as
+    `arena` does."""
     _need_micro()
     return int(re.search(r"smallest arena (\d+)", _ask(tflite, (), "micro", limit_s, arena="smallest")[1])[1])
 

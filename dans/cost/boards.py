@@ -58,8 +58,8 @@ def scratch(
     self: Device,
     kernels: str | None = None,  # a library of `speeds`; None: the reference kernels
 ) -> str:
-    """The library of `dans.cost.memory.KERNELS` whose scratch memory this one takes on this core. Raises `DansError` for an
-    unknown one."""
+    """The library of `dans.cost.memory.KERNELS` whose scratch memory this one takes on this core. Raises `DansError`
+    for an unknown one."""
     if kernels in (None, "reference"):
         return "reference"
     known = {"reference", "cmsis-nn", *(row["kernels"] for row in calibration())}

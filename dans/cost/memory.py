@@ -269,7 +269,8 @@ class Records(NamedTuple):
 
 
 def _stacked(top, pieces):
-    "Where records of (bytes, alignment) end that are put on `top`. Their ends are aligned; what is empty takes nothing."
+    """Where records of (bytes, alignment) end that are put on `top`. Their ends are aligned; what is empty takes
+    nothing."""
     for nbytes, alignment in pieces:
         top = _aligned(top + nbytes, alignment) if nbytes else top
     return top

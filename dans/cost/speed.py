@@ -18,8 +18,9 @@ _CALIBRATION = (
 
 
 def calibration() -> list[dict]:
-    """Published latencies (ms) of int8 networks: core, kernels, board, clock_mhz, clock ("stated", or "inferred" where
-    the source gives none), model, macs, conv_macs (of convolutions wider than one pixel; None where not known), source."""
+    """Published latencies (ms) of int8 networks: core, kernels, board, clock_mhz, clock ("stated", or "inferred"
+    where the source gives none), model, macs, conv_macs (of convolutions wider than one pixel; None where not
+    known), source."""
     with open(_CALIBRATION, newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:

@@ -103,7 +103,7 @@ def weight_shapes(
         shapes.update({f"head{ending}/kernel": (features, classes), f"head{ending}/bias": (classes,)})
     return shapes
 
-
+# %% ../../nbs/3_net/41_elastic.ipynb #981a2a7c
 def initial_weights(
     arch: Architecture,  # what will be trained: a supernet's largest architecture, or one architecture on its own
     classes: int,  # number of classes
@@ -137,7 +137,7 @@ def conv2d(x, kernel, stride=1):
         return tf.nn.conv2d(x, kernel, stride, "SAME")
     return ops.conv(x, kernel, stride, "same")
 
-
+# %% ../../nbs/3_net/41_elastic.ipynb #3ac8fca1
 def depthwise_conv2d(x, kernel, stride):
     "Depthwise convolution, likewise."
     kernel = ops.cast(kernel, x.dtype)
@@ -154,7 +154,7 @@ def depthwise_conv2d(x, kernel, stride):
         return _by_shifts(x, kernel, stride)
     return ops.depthwise_conv(x, kernel, stride, "same")
 
-
+# %% ../../nbs/3_net/41_elastic.ipynb #d3fa9814
 def _jax_on_cpu() -> bool:
     if keras.backend.backend() != "jax":
         return False
@@ -375,7 +375,8 @@ def subnet_accuracy(
     split: Split,  # images and labels to score on
     chunk: int = 250,  # images in one forward pass
 ) -> float:  # top-1 accuracy in [0, 1]
-    "Accuracy of one subnet with re-estimated statistics. For many systems use `dans.net.score`, which shares their work."
+    """Accuracy of one subnet with re-estimated statistics. For many systems use `dans.net.score`, which shares their
+    work."""
     found = subnet_predictions(weights, system, split.images, calibrate(weights, system, calibration), chunk)
     return float((found == split.labels).mean())
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 import numpy as np
+from fastcore.basics import patch
 
 from ..cost.limits import Limits, check_limits
 from ..data.prepared import Prepared, Split, first_rows
@@ -106,18 +107,23 @@ class Fold:
         "Where each image of a split comes from."
         return self._pool(split, lambda part: self.prepared.names(part, source))[:]
 
-    def view(
-        self, split: str, data: DataConfig, n: int = None
-    ) -> Split:  # n: at most the first n rows, a random sample
-        "A split as a network sees it."
-        if split not in self.rows:
-            return self.prepared.view(split, data, n)
-        n = first_rows(n, self.sizes[split])
-        views = {part: self.prepared.view(part, data) for part in ("train", "val")}
-        images, labels = (
-            self._pool(split, of, n)[:] for of in (lambda part: views[part].images, lambda part: views[part].labels)
-        )
-        return Split(images, labels)
+# %% ../../nbs/3_net/49_few.ipynb #9ea0b7e8
+@patch
+def view(
+    self: Fold,
+    split: str,  # which images
+    data: DataConfig,  # as which they are seen
+    n: int = None,  # at most the first n rows, a random sample
+) -> Split:
+    "A split as a network sees it."
+    if split not in self.rows:
+        return self.prepared.view(split, data, n)
+    n = first_rows(n, self.sizes[split])
+    views = {part: self.prepared.view(part, data) for part in ("train", "val")}
+    images, labels = (
+        self._pool(split, of, n)[:] for of in (lambda part: views[part].images, lambda part: views[part].labels)
+    )
+    return Split(images, labels)
 
 # %% ../../nbs/3_net/49_few.ipynb #5d77d9fe
 def _dealt(hashes, labels, k, classes):
@@ -129,7 +135,7 @@ def _dealt(hashes, labels, k, classes):
         counts[found[i], labels[i]] += 1
     return found
 
-
+# %% ../../nbs/3_net/49_few.ipynb #267733b7
 def folds(
     prepared: Prepared,  # images, with a training and a validation split
     k: int = 5,  # how many
@@ -156,7 +162,7 @@ def folds(
         for f in range(k)
     ]
 
-
+# %% ../../nbs/3_net/49_few.ipynb #2331d8e2
 def pool(
     prepared: Prepared,  # images
 ) -> Fold:  # its `train` is training and validation images, its `val` the same validation images
@@ -167,7 +173,7 @@ def pool(
 
 # %% ../../nbs/3_net/49_few.ipynb #5315e657
 def pooled_scores(
-    outputs: list,  # of each fold: (systems, images of its `val`, classes), as `dans.net.score.subnet_outputs` gives them
+    outputs: list,  # of each fold: (systems, images of its `val`, classes), from `dans.net.score.subnet_outputs`
     parts: list,  # the folds, in the same order
     metric: str = "accuracy",  # one of `dans.net.metrics.METRICS`
 ) -> np.ndarray:  # in [0, 1], shape (systems,)

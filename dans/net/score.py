@@ -96,7 +96,7 @@ def _metric_in(metric):
     metric = metric_named(metric)
     return {} if metric == "accuracy" else dict(metric=metric)
 
-
+# %% ../../nbs/3_net/48_score.ipynb #45dba348
 @dataclass(frozen=True)
 class Scorer:
     "A score (see `dans.choose.task`): what one supernet says of systems, and what that costs."
@@ -137,21 +137,6 @@ class Scorer:
             metric=self.metric,
         )
 
-    @property
-    def passes(self) -> int:
-        "Images that go through a subnet: for its statistics and for its score."
-        sizes = self.prepared.sizes
-        left = sizes["val"] - self.start
-        return min(self.calibration, sizes["train"]) + min(self.images or left, left)
-
-    def cost(self, system: System) -> int:
-        "MACs to score `system` by itself: an upper bound, since a tree shares prefixes."
-        return self.passes * macs(system, self.net.classes)
-
-    def shared_cost(self, systems: list[System]) -> int:
-        "MACs to score `systems` together, as trees."
-        return self.passes * tree_macs(systems, self.net.classes)
-
 # %% ../../nbs/3_net/48_score.ipynb #ebc83685
 @patch
 def outputs(
@@ -160,6 +145,26 @@ def outputs(
 ) -> np.ndarray:  # float32 logits (len(systems), images, classes), held in memory at once
     "What the scores of `systems` are decided by, as `subnet_outputs` gives it."
     return subnet_outputs(self.net, systems, self.prepared, self.calibration, self.images, self.chunk, start=self.start)
+
+# %% ../../nbs/3_net/48_score.ipynb #b10b7b9c
+@patch(as_prop=True)
+def passes(self: Scorer) -> int:
+    "Images that go through a subnet: for its statistics and for its score."
+    sizes = self.prepared.sizes
+    left = sizes["val"] - self.start
+    return min(self.calibration, sizes["train"]) + min(self.images or left, left)
+
+
+@patch
+def cost(self: Scorer, system: System) -> int:
+    "MACs to score `system` by itself: an upper bound, since a tree shares prefixes."
+    return self.passes * macs(system, self.net.classes)
+
+
+@patch
+def shared_cost(self: Scorer, systems: list[System]) -> int:
+    "MACs to score `systems` together, as trees."
+    return self.passes * tree_macs(systems, self.net.classes)
 
 # %% ../../nbs/3_net/48_score.ipynb #233ba0bc
 @dataclass(frozen=True)
@@ -195,38 +200,44 @@ class StandAlone:
         "Scores of `systems`, shape (len(systems),); NaN where a training diverges."
         return np.array([self.one(system) for system in systems])
 
-    def one(self, system: System) -> float:
-        "Score of `system` after a training of its own."
-        val = self.prepared.view("val", system.data, self.images)
-        metric = METRICS[metric_named(self.metric, val.labels, len(self.prepared.classes))]
-        checkpoint = Path(self.folder) / f"{system}.npz" if self.folder else None
-        try:
-            _, state = train_alone(
-                system,
-                self.prepared,
-                self.recipe,
-                self.largest,
-                checkpoint,
-                self.calibration,
-                check_images=0,
-                class_weights=self.class_weights,
-            )
-        except Diverged as error:
-            print(f"no score: {error}")
-            return float("nan")
-        weights = tensors(state.weights)
-        norm = calibrate(weights, system, self.prepared.view("train", system.data, self.calibration).images)
-        parts = [subnet_logits(weights, system, val.images[i : i + 250], norm) for i in range(0, len(val), 250)]
-        return metric(val.labels, np.concatenate([ops.convert_to_numpy(part) for part in parts]))
+# %% ../../nbs/3_net/48_score.ipynb #d8e58baf
+@patch
+def one(self: StandAlone, system: System) -> float:
+    "Score of `system` after a training of its own."
+    val = self.prepared.view("val", system.data, self.images)
+    metric = METRICS[metric_named(self.metric, val.labels, len(self.prepared.classes))]
+    checkpoint = Path(self.folder) / f"{system}.npz" if self.folder else None
+    try:
+        _, state = train_alone(
+            system,
+            self.prepared,
+            self.recipe,
+            self.largest,
+            checkpoint,
+            self.calibration,
+            check_images=0,
+            class_weights=self.class_weights,
+        )
+    except Diverged as error:
+        print(f"no score: {error}")
+        return float("nan")
+    weights = tensors(state.weights)
+    norm = calibrate(weights, system, self.prepared.view("train", system.data, self.calibration).images)
+    parts = [subnet_logits(weights, system, val.images[i : i + 250], norm) for i in range(0, len(val), 250)]
+    return metric(val.labels, np.concatenate([ops.convert_to_numpy(part) for part in parts]))
 
-    def cost(self, system: System) -> float:
-        "MACs to train and score `system`: a training step costs three forward passes."
-        sizes = self.prepared.sizes
-        trained = 3 * self.recipe.steps(sizes["train"]) * min(self.recipe.batch, sizes["train"])
-        return (
-            trained + min(self.calibration, sizes["train"]) + min(self.images or sizes["val"], sizes["val"])
-        ) * macs(system, len(self.prepared.classes))
+# %% ../../nbs/3_net/48_score.ipynb #223e4551
+@patch
+def cost(self: StandAlone, system: System) -> float:
+    "MACs to train and score `system`: a training step costs three forward passes."
+    sizes = self.prepared.sizes
+    trained = 3 * self.recipe.steps(sizes["train"]) * min(self.recipe.batch, sizes["train"])
+    return (trained + min(self.calibration, sizes["train"]) + min(self.images or sizes["val"], sizes["val"])) * macs(
+        system, len(self.prepared.classes)
+    )
 
-    def shared_cost(self, systems: list[System]) -> None:
-        "Nothing is shared."
-        return None
+
+@patch
+def shared_cost(self: StandAlone, systems: list[System]) -> None:
+    "Nothing is shared."
+    return None

@@ -44,22 +44,6 @@ class Experiment:
     def __repr__(self):
         return f"{type(self).__name__}({self.space}, {self.prepared}, seed {self.seed})"
 
-    @classmethod
-    def drawn(
-        cls,
-        study: Study,  # as above
-        space: SearchSpace,  # as above
-        data: str,  # wake_scenes or collage
-        images: int,  # for training
-        seed: int = 0,  # of the images, too
-        judge: int = 2,  # validation and test images are each one in so many of that
-        **options,  # for `dans.data.catalogue.source`
-    ):  # an experiment
-        "One on images that are drawn. Raises `DansError` as `source` does."
-        sizes = dict(n_train=images, n_val=images // judge, n_test=images // judge)
-        of = source(data, **{**sizes, "seed": seed, **options})
-        return cls(study, space, prepare(of, space.resolutions, study.cache), seed)
-
     @property
     def classes(self) -> int:
         "Number of classes."
@@ -75,14 +59,33 @@ class Experiment:
         "What rows state of the images."
         return dict(hash=self.prepared.key, sizes=self.prepared.sizes)
 
-    def spread(
-        self,
-        n: int,  # how many
-        *seeds,  # of the draw
-        without=(),  # systems to leave out
-    ) -> list:  # of `System`
-        "Systems spread over data configuration, ending stage and MACs."
-        return self.space.spread(n, np.random.default_rng(seeds), lambda s: macs(s, self.classes), without=without)
+# %% ../../nbs/6_paper/74_experiment.ipynb #18c1bbef
+@patch(cls_method=True)
+def drawn(
+    cls: Experiment,
+    study: Study,  # as for `Experiment`
+    space: SearchSpace,  # as for `Experiment`
+    data: str,  # wake_scenes or collage
+    images: int,  # for training
+    seed: int = 0,  # of the images, too
+    judge: int = 2,  # validation and test images are each one in so many of that
+    **options,  # for `dans.data.catalogue.source`
+):  # an experiment
+    "One on images that are drawn. Raises `DansError` as `source` does."
+    sizes = dict(n_train=images, n_val=images // judge, n_test=images // judge)
+    of = source(data, **{**sizes, "seed": seed, **options})
+    return cls(study, space, prepare(of, space.resolutions, study.cache), seed)
+
+# %% ../../nbs/6_paper/74_experiment.ipynb #b939f92a
+@patch
+def spread(
+    self: Experiment,
+    n: int,  # how many
+    *seeds,  # of the draw
+    without=(),  # systems to leave out
+) -> list:  # of `System`
+    "Systems spread over data configuration, ending stage and MACs."
+    return self.space.spread(n, np.random.default_rng(seeds), lambda s: macs(s, self.classes), without=without)
 
 # %% ../../nbs/6_paper/74_experiment.ipynb #09f96d87
 @patch
@@ -122,7 +125,7 @@ def training(
     what = dict(system=piece.system.to_dict(), data=(learnt or self.prepared).key, recipe=keyed(piece.recipe))
     return what | (dict(largest=self.largest.to_dict()) if largest else {}) | _weighted(class_weights)
 
-
+# %% ../../nbs/6_paper/74_experiment.ipynb #dbb1024f
 @patch
 def key(
     self: Experiment,
@@ -144,7 +147,7 @@ def file(
     "A file that is kept with a training. Raises `DansError` as `Store.file` does."
     return self.study.store.file(kind, self.training(piece, **options), name)
 
-
+# %% ../../nbs/6_paper/74_experiment.ipynb #78f3f624
 @patch
 def alone(
     self: Experiment,
@@ -226,7 +229,7 @@ class Trained:
         "What its training has cost."
         return sum(epoch["cost_macs"] for epoch in self.history)
 
-
+# %% ../../nbs/6_paper/74_experiment.ipynb #07f1880b
 @patch
 def supernets(
     self: Experiment,
@@ -287,7 +290,7 @@ def scores(
     found = whole(self.study.pieces("tree", whats, compute, "scores", "tree"), "tree")
     return {s: score for tree, row in found.items() for s, score in zip(of(tree), row["scores"])}
 
-
+# %% ../../nbs/6_paper/74_experiment.ipynb #a9eae186
 @patch
 def outputs(
     self: Experiment,
@@ -309,7 +312,7 @@ def outputs(
     whole(self.study.pieces("fold", whats, compute, "folds", "fold"), "fold")
     return [np.load(self.study.store.file("fold", what, "outputs.npy")) for what in whats.values()]
 
-
+# %% ../../nbs/6_paper/74_experiment.ipynb #67688cec
 @patch
 def untrained(
     self: Experiment,

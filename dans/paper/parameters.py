@@ -172,8 +172,8 @@ RULES = {  # (name, type)
 
 # %% ../../nbs/6_paper/70_parameters.ipynb #c4ab48e7
 def _leads_somewhere(spec, folder):
-    """Is `spec` a name that `dans.data.catalogue.source` takes, with a path that exists where it has one? Raises `DansError`
-    where a folder forbids to look."""
+    """Is `spec` a name that `dans.data.catalogue.source` takes, with a path that exists where it has one? Raises
+    `DansError` where a folder forbids to look."""
     if spec in ("", "collage"):  # the latter's path is in the environment
         return bool(spec)
     _, args = place(spec, folder)

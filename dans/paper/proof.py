@@ -132,15 +132,16 @@ def _signed(study, item, before, folder, say):
         f"{item.id}: signed again, " + ", ".join(f"{len(values)} {part}" for part, values in now.items()) + " are equal"
     )
 
-
+# %% ../../nbs/6_paper/81_proof.ipynb #5f0d2bb0
 def prove(
     study: Reproduction,  # with rows
     items: list,  # runs, each after what it needs
     say=print,  # takes a line
     before: str = "",  # a commit whose library runs the old notebooks; default: the last one that has them
 ) -> list:  # of those that have been signed
-    """Sign the rows of `items` again where a notebook is another one, and asks for the same pieces and writes the same rows.
-    Its parameters may have other names. Raises `DansError` where anything else has changed, and for the first difference."""
+    """Sign the rows of `items` again where a notebook is another one, and asks for the same pieces and writes the
+    same rows. Its parameters may have other names. Raises `DansError` where anything else has changed, and for the
+    first difference."""
     stale = []
     for item in items:
         if study.why_not(item):

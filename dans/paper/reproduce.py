@@ -62,6 +62,15 @@ def _take(executed, copy):
 _OURS = ("DansError", "BadImage", "BadImages", "Diverged")  # errors that are one line with a remedy
 
 
+def _variables(study, made):
+    "What the environment of a notebook's kernel holds besides: where data are kept, and what is known to be stale."
+    return kernel_environment(study.work / "kernel") | {
+        "DANS_CACHE": str(study.cache.resolve()),
+        "DANS_STALE": " ".join(made.get("stale", [])),
+        RUNNER: "dans-reproduce",
+    }
+
+# %% ../../nbs/6_paper/82_reproduce.ipynb #8ca5a1e0
 @patch
 def execute(
     self: Reproduction,
@@ -73,12 +82,7 @@ def execute(
 
     made, start = self.made_of(item), time.perf_counter()
     copy = self.work / "notebooks" / f"{item.id}.ipynb"
-    variables = kernel_environment(self.work / "kernel")
-    variables |= {
-        "DANS_CACHE": str(self.cache.resolve()),
-        "DANS_STALE": " ".join(made.get("stale", [])),
-        RUNNER: "dans-reproduce",
-    }
+    variables = _variables(self, made)
     look = f"look into {self.show(copy)}"
     executed = unfinished(copy)  # another command may run the same item
     executed.parent.mkdir(parents=True, exist_ok=True)
@@ -191,6 +195,31 @@ def run_all(
     )
     return done
 
+# %% ../../nbs/6_paper/82_reproduce.ipynb #5858a366
+def _compute(study, items, ids, forced, redraw):
+    "Check what `items` need, then compute and draw them; the command's exit status."
+    _check_images(study, study.plan(items, forced, redraw))
+    study.check_room()
+    study.check_needs(items, forced, redraw)
+    shares = study.changes.get("share", [0, 1]) != [0, 1]
+    try:
+        with alone_in(study.work, study.show(study.work), shares, partial(print, flush=True)):
+            done = study.run_all(items, forced, redraw)
+    except KeyboardInterrupt:
+        kept = [i.id for i in items if not study.why_not(i)]
+        print(
+            f"\nstopped. Finished and kept: {', '.join(kept) or 'nothing yet'}; finished pieces "
+            f"of the others are in {study.show(study.store.folder)}. The same command goes on "
+            "from there.",
+            flush=True,
+        )
+        return 130
+    drawn = [i for i in done["run"] + done["skip"] if study.items[i].kind != "run"]
+    if "tab_systems" in drawn:
+        print("\n".join(_across(study.figures / "tab_systems.md")))
+    print(f"figures and tables are in {study.show(study.figures)}/" if drawn else "no figure or table was drawn")
+    return 1 if ids and done["blocked"] else 0
+
 # %% ../../nbs/6_paper/82_reproduce.ipynb #d7425dee
 def reproduce(
     ids=(),  # items by id; default: all of the preset
@@ -223,27 +252,7 @@ def reproduce(
     if dry_run:
         _show_plan(study, study.plan(items, forced, redraw))
         return 0
-    _check_images(study, study.plan(items, forced, redraw))
-    study.check_room()
-    study.check_needs(items, forced, redraw)
-    shares = study.changes.get("share", [0, 1]) != [0, 1]
-    try:
-        with alone_in(study.work, study.show(study.work), shares, partial(print, flush=True)):
-            done = study.run_all(items, forced, redraw)
-    except KeyboardInterrupt:
-        kept = [i.id for i in items if not study.why_not(i)]
-        print(
-            f"\nstopped. Finished and kept: {', '.join(kept) or 'nothing yet'}; finished pieces "
-            f"of the others are in {study.show(study.store.folder)}. The same command goes on "
-            "from there.",
-            flush=True,
-        )
-        return 130
-    drawn = [i for i in done["run"] + done["skip"] if study.items[i].kind != "run"]
-    if "tab_systems" in drawn:
-        print("\n".join(_across(study.figures / "tab_systems.md")))
-    print(f"figures and tables are in {study.show(study.figures)}/" if drawn else "no figure or table was drawn")
-    return 1 if ids and done["blocked"] else 0
+    return _compute(study, items, ids, forced, redraw)
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #b73ead73
 def _check_images(study, steps):
@@ -262,7 +271,7 @@ def _check_images(study, steps):
             )
             check_source(values["data"], values["source_options"], resolutions, study.root)
 
-
+# %% ../../nbs/6_paper/82_reproduce.ipynb #5aaffb84
 def _across(path, wide=100):
     "The lines of a Markdown table turned on its side: a line for each column, which fits any terminal."
     rows = [
@@ -279,7 +288,7 @@ def _across(path, wide=100):
         "".join([f"{column[0]:{names}}", *(f"  {cell:>{cells}}" for cell in column[1:])])[:wide] for column in columns
     ]
 
-
+# %% ../../nbs/6_paper/82_reproduce.ipynb #142747f3
 def _show_plan(study, steps):
     words = {"run": "to do", "skip": "current", "stale": "STALE", "blocked": "no rows"}
     for item, action, why in steps:
@@ -317,7 +326,7 @@ _HELP = """examples:
   dans-reproduce run_truth --executor ray     its pieces on a Ray cluster
 """
 
-
+# %% ../../nbs/6_paper/82_reproduce.ipynb #880de6de
 def _parser():
     parser = argparse.ArgumentParser(
         "dans-reproduce",

@@ -117,7 +117,7 @@ def _difference(now, then):
             return f"{part.replace('_', ' ')} changed: {', '.join(names) or 'there are fewer'}"
     return ""
 
-
+# %% ../../nbs/6_paper/80_reproduction.ipynb #fec7e369
 @patch
 def why_not(
     self: Reproduction,

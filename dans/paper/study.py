@@ -63,7 +63,7 @@ class Study:
         preset: str = "quick",  # one of `PRESETS`
         out_dir: str | Path = None,  # from the root; default: the root for cpu, else runs/PRESET
         root: Path = None,  # the checkout; default: the one that the working folder lies in
-        executor: str = "local",  # where `pieces` are computed: "local", or "ray", as `dans.paper.executor.executor` takes it
+        executor: str = "local",  # where `pieces` are computed: "local" or "ray", see `dans.paper.executor.executor`
     ):
         """Raises `DansError` for an unknown preset or executor, where it may not write into `out_dir`, and as
         `check_kernel` does."""
@@ -239,8 +239,9 @@ def pieces(
     share=(0, 1),  # (i, n): compute each n-th piece from the i-th on; other processes compute the others
     known: dict = None,  # key, first 16 digits -> row of pieces that need no store
 ) -> dict:  # piece -> row; None for pieces of other shares that are not there yet
-    """The rows of all pieces, in order, computed and recorded where they are not there yet. Where a training diverges, its
-    row is {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as the executor does."""
+    """The rows of all pieces, in order, computed and recorded where they are not there yet. Where a training
+    diverges, its row is {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as
+    the executor does."""
     known, share = known or {}, _checked(share)
     rows = {piece: known.get(key_of(kind, what)[:16]) or self.store.find(kind, what) for piece, what in wanted.items()}
     _tell(kind, wanted)
