@@ -23,7 +23,7 @@ from ..space import SearchSpace, System
 class Score(Protocol):
     "What a search asks for scores. Classes need not name it; those that do have all but the call."
 
-    kind: str = "score"  # of the results that these scores are (see `dans.paper.study`)
+    kind: str = "score"  # of the results that these scores are (see `PIECES` in `dans.files`)
     at_a_time: int | None = None  # systems that suit one call; None: as many as there are
     what: dict | None = None  # what determines a score besides its system; None: nobody says
 
