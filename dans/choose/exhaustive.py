@@ -16,7 +16,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .search import SIZES, Log, Proposal, ranked, watched
-from .task import Score, Spent, Task, check_score, listed, scores_of
+from .task import Score, Spent, Task, as_limits, check_score, scores_of
 from ..cost.limits import Limits, check_limits
 from ..house import DansError
 from ..space import System
@@ -136,7 +136,7 @@ def select(
     does, for `images` that are no number, and for a rescore outside [0, 1]."""
     if not isinstance(images, Integral) or images < 1:
         raise DansError(f"{images} images behind a rescore", "give `images`, a number of 1 or more")
-    limits, rescore = listed(limits), check_score(rescore)
+    limits, rescore = as_limits(limits), check_score(rescore)
     tops = [self.best(each, finalists) for each in limits]
     first = self.log.loc[sorted(set().union(*(rows.index for rows in tops)))]
     systems = [System.from_dict(row) for row in first.to_dict("records")]

@@ -295,7 +295,7 @@ class Kept(Score):
     "`score`, asked once for each system: what it said is kept in `store`."
 
     score: Score  # who is asked for what is new
-    store: Any  # a `dans.paper.study.Store`
+    store: Any  # a `dans.paper.store.Store`
     also: dict = field(default_factory=dict)  # what else determines a score: numbers, text, lists, dictionaries
 
     @property

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KERNELS', 'RECORDS', 'START', 'MARGIN', 'Operator', 'operators', 'check_kernels', 'scratch_bytes', 'Buffer',
-           'buffers', 'plan', 'placed', 'layers', 'Records', 'records', 'whole_arena', 'records_of']
+           'buffers', 'plan', 'placed', 'layers', 'RecordBytes', 'records', 'whole_arena', 'records_of']
 
 # %% ../../nbs/2_cost/30_memory.ipynb #b0bf6a17
 from functools import lru_cache
@@ -261,7 +261,7 @@ START = {  # bytes while a model is loaded, with pointers of 32 and of 64 bits;
 MARGIN = {32: 96, 64: 16}  # bytes that an arena is given beyond what is computed: the most that was ever missing
 
 
-class Records(NamedTuple):
+class RecordBytes(NamedTuple):
     "What the runtime needs beside the head, bytes."
 
     tail: int  # its records, while the model runs
@@ -284,7 +284,7 @@ def records(
     scratch: int,  # pieces of scratch memory
     bits: int = 32,  # of a pointer: 32 on microcontrollers, 64 in the Python wheel
     ends: tuple = (1, 1),  # inputs and outputs of the model
-) -> Records:
+) -> RecordBytes:
     """The runtime's own memory for a model. On 64 bits within 16 bytes of the interpreter for the files that were
     tried; on emulated 32-bit boards (Cortex-M4 and M55, measured beside this project) up to 88 bytes low. Raises
     `DansError` for other pointers."""
@@ -307,12 +307,12 @@ def records(
     each = (size["input or output"], word), (size["its quantisation"], word)
     for n in ends:
         top = _stacked(top, ((size["pointer"] * n, 16), *(each * n)))
-    return Records(top, start)
+    return RecordBytes(top, start)
 
 # %% ../../nbs/2_cost/30_memory.ipynb #06faea77
 def whole_arena(
     head: int,  # bytes of tensors and scratch memory, from `plan`
-    needs: Records,  # from `records`
+    needs: RecordBytes,  # from `records`
     bits: int = 32,  # of a pointer
 ) -> int:  # bytes, a multiple of 16
     "What to reserve: head and tail, or what loading needs where that is more, and the margin."
@@ -325,7 +325,7 @@ def records_of(
     kernels: str = "reference",  # library that asks for scratch memory
     tensors: int | None = None,  # of a file; default: as many as a system's file has
     ends: tuple = (1, 1),  # inputs and outputs of the model
-) -> Records:
+) -> RecordBytes:
     "The runtime's own memory for a model. Raises `DansError` as `records` does."
     if tensors is None:
         shapes = {op.shape for op in ops if op.kind == "RESHAPE"}

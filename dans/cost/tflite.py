@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dans.cost.memory import (
     Buffer,
     Operator,
-    Records,
+    RecordBytes,
     check_kernels,
     plan,
     records_of,
@@ -323,7 +323,7 @@ class FileFootprint:
     @property
     def arena_bytes(self) -> int:
         "What to reserve in all, with a margin, a multiple of 16."
-        return whole_arena(self.ram_bytes, Records(self.tail_bytes, self.start_bytes), self.bits)
+        return whole_arena(self.ram_bytes, RecordBytes(self.tail_bytes, self.start_bytes), self.bits)
 
 
 def footprint_of(

@@ -24,7 +24,7 @@ from dans.data.images import (
     exists,
     option,
 )
-from .parquet import ENDINGS, parquet
+from .parquet import PARQUET_SUFFIXES, parquet
 from .prepared import check_square, faults_listed, prepare
 from .splits import SPLITS, check_disjoint, digest
 from .survey import Source, typed
@@ -41,7 +41,7 @@ def reader(
     path = Path(path)
     if not exists(path):
         raise DansError(f"{path} does not exist", "check the path")
-    return parquet if path.is_file() or any(walk(path, ENDINGS)[0].values()) else folder
+    return parquet if path.is_file() or any(walk(path, PARQUET_SUFFIXES)[0].values()) else folder
 
 # %% ../../nbs/1_data/22_catalogue.ipynb #95ee863e
 def _numbered(what, sizes):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PERSON', 'SIMPLE', 'LABEL_TYPES', 'LABEL_NAMES', 'MOST_CLASSES', 'SPLIT_NAMES', 'damaged', 'parquet_schemas',
-           'check_images', 'parquet_columns', 'class_of', 'split_column', 'parquet_classes']
+           'check_folder', 'parquet_columns', 'class_of', 'split_column', 'parquet_classes']
 
 # %% ../../nbs/1_data/14_columns.ipynb #01f43a9d
 import json
@@ -111,7 +111,7 @@ def _chosen(
     return others[0], [f"column '{others[0]}' is read as {usual[0]}: no other can be meant"]
 
 
-def check_images(path, files, schemas, image):
+def check_folder(path, files, schemas, image):
     "Raises `DansError` where a folder of images holds parquet files, too, and these have no images."
     if image is None and path.is_dir() and not any(_holds_files(f.type) for schema in schemas for f in schema):
         images = sum(map(len, walk(path)[0].values()))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'SUFFIXES', 'FOREIGN', 'MAX_PIXELS', 'NO_IMAGE', 'FAULTS', 'PAGES', 'option', 'no_permission', 'exists',
-           'BadImage', 'bad', 'kind_of', 'BadImages', 'bad_images', 'opened', 'sixteen', 'largest_of_16', 'decode',
+           'BadImage', 'bad', 'fault_of', 'BadImages', 'bad_images', 'opened', 'sixteen', 'largest_of_16', 'decode',
            'jpeg_ends', 'ends_well', 'checked', 'counted', 'noted']
 
 # %% ../../nbs/1_data/10_images.ipynb #c5ee017b
@@ -114,7 +114,7 @@ def bad(
 PAGES = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<script", b"{", b"[")
 
 
-def kind_of(
+def fault_of(
     content: bytes,  # of a file that is no image
 ) -> str:  # one of `FAULTS`
     "What else a file is that cannot be opened as an image."
@@ -188,7 +188,7 @@ def opened(
     except Image.DecompressionBombError:
         pixels = math.inf
     except Exception:  # damaged files raise nearly everything, from OSError to SyntaxError
-        raise bad(kind_of(content), name) from None
+        raise bad(fault_of(content), name) from None
     if pixels > MAX_PIXELS:
         raise bad("pixels", name)
     return image

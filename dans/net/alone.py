@@ -15,7 +15,7 @@ from .elastic import Weights, calibrate, extract, initial_weights, keras, subnet
 from .state import State
 from .step import Layout, trainer
 from .supernet import Supernet
-from .train import Recipe, Records, Training, class_weights_of, fit
+from .train import Recipe, Records, TrainingJob, class_weights_of, fit
 from ..space import Architecture, System
 
 # %% ../../nbs/3_net/46_alone.ipynb #43abc7e5
@@ -41,7 +41,7 @@ def train_alone(
     images = prepared.view("train", system.data, calibration).images
     weighted = class_weights_of(class_weights, prepared)
     about = dict(system=system.to_dict(), largest=largest.to_dict())
-    training = Training(str(system), prepared, recipe, lambda rng: [system], class_weights=weighted, about=about)
+    training = TrainingJob(str(system), prepared, recipe, lambda rng: [system], class_weights=weighted, about=about)
 
     def check(weights):
         split = prepared.view("val", system.data, check_images)
@@ -68,5 +68,5 @@ def fine_tuned(
         for name, value in net.weights_for(system.data).items()
     }
     recipe = replace(recipe, epochs=steps / max(1, prepared.sizes["train"] // recipe.batch), deep=0.0, distil=False)
-    training = Training(f"fine-tuning {system}", prepared, recipe, lambda rng: [system])
+    training = TrainingJob(f"fine-tuning {system}", prepared, recipe, lambda rng: [system])
     return fit(trainer(layout, recipe.precision), State(weights), training).weights

@@ -219,7 +219,7 @@ class Pooled:
     "A score (see `dans.choose.task`): answers of several scorers, each for images that its supernet has not seen."
 
     scorers: tuple  # of `dans.net.score.Scorer`, one for each part, with all of its validation images and one metric
-    kind = "score"  # of the results that these scores are (see `dans.paper.study`)
+    kind = "score"  # of the results that these scores are (see `PIECES` in `dans.files`)
     at_a_time = None  # as many as there are
 
     @property

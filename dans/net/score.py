@@ -108,7 +108,7 @@ class Scorer:
     chunk: int = 256  # images in one pass
     start: int = 0  # first validation image
     metric: str = "accuracy"  # one of `dans.net.metrics.METRICS`: what a score is
-    kind = "score"  # of the results that these scores are (see `dans.paper.study`)
+    kind = "score"  # of the results that these scores are (see `PIECES` in `dans.files`)
     at_a_time = None  # as many as there are: systems share what they begin with
 
     @property
@@ -179,7 +179,7 @@ class StandAlone:
     folder: str = None  # for checkpoints, from which a training goes on; default: none are kept
     metric: str = "accuracy"  # one of `dans.net.metrics.METRICS`: what a score is
     class_weights: object = None  # as for `train_alone`
-    kind = "standalone"  # of the results that these scores are (see `dans.paper.study`)
+    kind = "standalone"  # of the results that these scores are (see `PIECES` in `dans.files`)
     at_a_time = 1  # systems whose scores are kept at once
 
     @property

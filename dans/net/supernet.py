@@ -28,7 +28,7 @@ from dans.net.elastic import (
 from .elastic import extract as extract_subnet
 from .state import State
 from .step import Layout, trainer, with_scale
-from .train import Recipe, Records, Training, batch_for, class_weights_of, fit
+from .train import Recipe, Records, TrainingJob, batch_for, class_weights_of, fit
 from ..space import Architecture, DataConfig, SearchSpace, System, network
 
 # %% ../../nbs/3_net/45_supernet.ipynb #7fe3a82f
@@ -123,12 +123,12 @@ def train(
     if prepared.sizes["train"] < 2:
         raise DansError(f"{prepared.sizes['train']} training images", "give at least 2")
     recipe = recipe or shared_recipe(prepared.sizes["train"])
-    training = Training(
+    training = TrainingJob(
         name="supernet",
         prepared=prepared,
         recipe=recipe,
         draw=functools.partial(self.draw, recipe=recipe),
-        row=self.row if recipe.own_scale else Training.row,
+        row=self.row if recipe.own_scale else TrainingJob.row,
         class_weights=class_weights_of(class_weights, prepared),
         about=self._about,
     )
