@@ -196,7 +196,7 @@ def test_a_board_that_does_not_hold_the_model_is_refused_by_how_much(small, tmp_
 def test_a_board_without_published_latencies_is_a_board(small, tmp_path, capsys, name):
     _, _, images, tflite = small
     (tmp_path / "model.tflite").write_bytes(tflite)
-    assert main([str(tmp_path / "model.tflite"), str(tmp_path / "out"), "--device", name]) is None
+    assert main([str(tmp_path / "model.tflite"), str(tmp_path / "out"), "--device", name]) == 0
     card, text = (
         json.loads((tmp_path / "out/model_card.json").read_text()),
         (tmp_path / "out/model_card.md").read_text(),
@@ -268,14 +268,13 @@ def test_the_command_takes_a_keras_model_and_measures_it(small, tmp_path, capsys
         and card["accuracy"]["float"] is not None
     )
     assert (
-        main([str(folder / "model.tflite"), str(tmp_path / "again")]) is None
-        and "written to" in capsys.readouterr().out
+        main([str(folder / "model.tflite"), str(tmp_path / "again")]) == 0 and "written to" in capsys.readouterr().out
     )
     again = json.loads((tmp_path / "again" / "model_card.json").read_text())
     # the card beside the file says it
     assert again["sha256"] == card["sha256"] and again["accuracy"] == card["accuracy"]
     command = [str(tmp_path / "net.keras"), str(tmp_path / "asked"), "--data", str(tmp_path / "photos"), "-p"]
-    assert main([*command, "source.fit=squash"]) is None
+    assert main([*command, "source.fit=squash"]) == 0
     assert json.loads((tmp_path / "asked" / "model_card.json").read_text())["fit"] == "squash"
     for wrong, words in (
         ("source.fitt=squash", "fitt"),

@@ -296,5 +296,5 @@ def test_a_search_takes_what_all_parts_say(prepared, metric):
     for wrong in (scorers[:1], scorers[::-1]):
         with pytest.raises(DansError, match="scorers do not fit the parts"):
             judges.score(wrong)
-    one = Scorer(Supernet(SPACE), prepared, 32)
+    one = Scorer(Supernet(SPACE, 2), prepared, 32)
     assert judges_of(prepared, cut=False).score([one]) is one

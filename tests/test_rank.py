@@ -335,7 +335,7 @@ def test_the_proxy_is_the_determinant_of_shared_bits(tmp_path):
     assert proxy(system, batch, 2, seed=1) != proxy(system, batch, 2)
 
 
-@pytest.mark.parametrize("room", ["stats", "rank", "correct", "claims"])
+@pytest.mark.parametrize("room", ["choose.stats", "choose.rank", "choose.correct", "paper.claims"])
 def test_importing_a_room_loads_no_backend(room):
     code = f"import sys, dans.{room}; print({{'tensorflow', 'keras', 'jax', 'scipy', 'sklearn'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -133,6 +133,9 @@ RULES = {  # (name, type)
     ("seeds", "int"): _from(1),
     ("supernets", "int"): _from(1),
     ("choosing", "int"): _from(1),
+    ("judging", "int"): _from(1),
+    ("long", "int"): _from(0),
+    ("short", "int"): _from(0),
     ("systems", "int"): _from(1),
     ("reserve_kib", "int"): _from(0),
     ("code_kib", "int"): _from(0),
@@ -155,7 +158,6 @@ RULES = {  # (name, type)
     ("budgets", "list"): Rule(
         "one number above 0 or more", [1], lambda v: len(v) > 0 and all(_number(n, above=0) for n in v)
     ),
-    ("systems", "list"): _numbers("four whole numbers from 0 on", [6, 10, 4, 6], (4,), least=0, whole=True),
     ("share", "list"): Rule(
         "[i, n] with i from 0 to n - 1",
         [0, 1],

@@ -12,11 +12,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tarfile
 import tempfile
 from configparser import ConfigParser
 from contextlib import closing
-from io import BytesIO
 from pathlib import Path
 
 from ..files import write_json
@@ -61,9 +59,11 @@ def signed_at(
 
 # %% ../../nbs/6_paper/81_proof.ipynb #53f8fc5a
 def _checkout(root, commit, folder):
-    "The files of `commit`, in `folder`."
-    with tarfile.open(fileobj=BytesIO(_git(root, "archive", commit))) as files:
-        files.extractall(folder, filter="data")
+    "The files of `commit`, in `folder`, by an index of its own."
+    folder.mkdir()
+    variables = {**os.environ, "GIT_INDEX_FILE": str(folder.with_suffix(".index"))}
+    git = ["git", "-C", str(root), f"--work-tree={folder}", "checkout", "--quiet", commit, "--", "."]
+    subprocess.run(git, env=variables, check=True, capture_output=True)
 
 
 def _reproduce(root, id, preset, out, cache, asked=None):
