@@ -134,6 +134,7 @@ RULES = {  # (name, type)
     ("supernets", "int"): _from(1),
     ("choosing", "int"): _from(1),
     ("judging", "int"): _from(1),
+    ("draws", "int"): _from(1),
     ("long", "int"): _from(0),
     ("short", "int"): _from(0),
     ("systems", "int"): _from(1),
