@@ -124,7 +124,7 @@ def rooms():
         if not (module := re.match(r"#\| *default_exp ([\w.]+)", cells[0].source)):
             continue  # a notebook of the paper, a checkpoint
         line = re.search(r"^> (.+)$", cells[1].source, re.M)[1]
-        name = "dans" if module[1] == "__init__" else f"dans.{module[1]}"
+        name = f"dans.{module[1]}".removesuffix(".__init__")
         yield module[1].rpartition(".")[0], path.relative_to(ROOT / "nbs").as_posix(), name, line
 
 
