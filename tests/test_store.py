@@ -296,22 +296,18 @@ FILL = """
 """
 
 
-def small_disk(folder):
-    "The command that runs another one with a disk of 1 MB at `folder`; None where this machine mounts none for us."
-    mounted = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        f'mount -t tmpfs -o size=1m none "{folder}" && exec "$@"',
-        "sh",
-    ]
+def with_mount(command):
+    "The command that runs another one after `command` in a namespace of its own, or None where none is to be had."
+    mounted = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{command} && exec "$@"', "sh"]
     try:
         return mounted if subprocess.run([*mounted, "true"], capture_output=True).returncode == 0 else None
     except OSError:
         return None
+
+
+def small_disk(folder):
+    "The command that runs another one with a disk of 1 MB at `folder`, or None."
+    return with_mount(f'mount -t tmpfs -o size=1m none "{folder}"')
 
 
 @pytest.mark.parametrize("kind", ["disk", "limit"])
@@ -349,21 +345,8 @@ def test_two_processes_on_one_list_of_pieces(checkout):
 
 
 def read_only(folder):
-    "The command that runs another one with `folder` read-only; None where this machine does not let us."
-    mounted = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        f'mount --bind "{folder}" "{folder}" && mount -o remount,bind,ro "{folder}" && exec "$@"',
-        "sh",
-    ]
-    try:
-        return mounted if subprocess.run([*mounted, "true"], capture_output=True).returncode == 0 else None
-    except OSError:
-        return None
+    "The command that runs another one with `folder` read-only, or None."
+    return with_mount(f'mount --bind "{folder}" "{folder}" && mount -o remount,bind,ro "{folder}"')
 
 
 def test_a_read_only_folder_is_read_and_refuses_new_pieces(tmp_path):

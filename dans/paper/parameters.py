@@ -114,6 +114,10 @@ def _number(value, least=None, above=None, whole=False):
     )
 
 
+def _some(example):
+    return Rule("one number above 0 or more", example, lambda v: len(v) > 0 and all(_number(n, above=0) for n in v))
+
+
 def _from(least):
     return Rule(f"a whole number from {least} on", max(least, 1), lambda v: v >= least)
 
@@ -150,15 +154,11 @@ RULES = {  # (name, type)
     ),
     ("width", "float"): Rule("a number above 0", 0.3, lambda v: _number(v, above=0)),
     ("memory_kib", "list"): _numbers("two numbers above 0, RAM and flash in KiB", [48, 256], (2,), above=0),
-    ("million_macs", "list"): Rule(
-        "one number above 0 or more", [0.2, 0.5], lambda v: len(v) > 0 and all(_number(n, above=0) for n in v)
-    ),
+    ("million_macs", "list"): _some([0.2, 0.5]),
     ("resolutions", "list"): _numbers(
         f"whole numbers from {MIN_RESOLUTION} on, in pixels", [16, 24], least=MIN_RESOLUTION, whole=True
     ),
-    ("budgets", "list"): Rule(
-        "one number above 0 or more", [1], lambda v: len(v) > 0 and all(_number(n, above=0) for n in v)
-    ),
+    ("budgets", "list"): _some([1]),
     ("share", "list"): Rule(
         "[i, n] with i from 0 to n - 1",
         [0, 1],
