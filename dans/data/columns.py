@@ -67,7 +67,7 @@ def parquet_schemas(files):
     for _, file in files:
         try:
             schemas.append(pq.read_schema(file))
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
             broken.append(file)
     if broken:
         raise damaged(broken)
