@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make_data import animals, encoded, refused
+from make_data import animals, class_folder, encoded, refused
 
 from dans.data.catalogue import check_source, source
 from dans.data.parquet import parquet
@@ -99,6 +99,12 @@ def test_a_list_gives_its_rows_in_its_order(public, drawn):
     assert (found.classes, found.side, found.notes) == (("no animal", "animal"), 64, ())
     assert list(found.names()) == [row[:2] for row in found.rows()]
     assert source(f"tiny_imagenet:{public}", rows=drawn).key == found.key
+
+
+def test_a_folder_of_that_name_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    class_folder(tmp_path / "tiny_imagenet")
+    assert source("tiny_imagenet").classes == ("cat", "dog")
 
 
 def test_the_same_images_in_parquet_files_give_the_same_arrays(public, drawn, tmp_path):

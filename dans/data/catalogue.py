@@ -174,8 +174,10 @@ def place(spec, folder="."):
     kind, _, rest = spec.partition(":")
     if spec == "wake_scenes":
         return wake_scenes, ()
-    if kind in ("wake_vision", "tiny_imagenet"):
-        return wake_vision if kind == "wake_vision" else tiny_imagenet, (Path(folder, rest),)
+    if kind == "wake_vision":
+        return wake_vision, (Path(folder, rest),)
+    if kind == "tiny_imagenet" and rest:  # else a folder of that name
+        return tiny_imagenet, (Path(folder, rest),)
     if kind == "collage":
         rest = rest or os.environ.get("DANS_PHOTOS", "")
         if not rest:
