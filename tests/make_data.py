@@ -37,6 +37,8 @@ LABELS = (
 )  # beside `person`
 
 photos = pytest.mark.skipif("DANS_PHOTOS" not in os.environ, reason="DANS_PHOTOS names no folder of photographs")
+animals = pytest.mark.skipif("DANS_ANIMALS" not in os.environ, reason="DANS_ANIMALS names no folder of animals")
+persons = pytest.mark.skipif("DANS_PERSON" not in os.environ, reason="DANS_PERSON names no folder of persons")
 
 
 def refused(call, *parts):

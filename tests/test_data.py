@@ -591,7 +591,11 @@ def test_sources_by_name(tmp_path):
     assert prepare(made, [32], tmp_path / "cache").attributes("train").present.sum() > 0
     refused(lambda: source(f"collage:{tmp_path}/more:photos:cat,cow"), "no class 'cow'", "it has cat, dog")
     refused(lambda: source("collage:nowhere"), "nowhere does not exist")
-    refused(lambda: source("imagenet"), "data source 'imagenet' is not known", "wake_scenes, wake_vision:DIR")
+    refused(
+        lambda: source("imagenet"),
+        "data source 'imagenet' is not known",
+        "wake_scenes, wake_vision:DIR, tiny_imagenet:PATH",
+    )
     refused(lambda: source(f"wake_vision:{tmp_path}"), "holds no wake_vision/1.0.0")
     refused(lambda: source(tmp_path / "photos", n_train=4), "folder has no option 'n_train'", "max_train")
 

@@ -199,6 +199,7 @@ def test_the_command_refuses_before_any_kernel(checkout, changes, says):
         ({"data": "collage"}, "collage needs photographs"),
         ({"data": "collage:photos:birb"}, "photos has no class 'birb': it has cat, dog"),
         ({"data": "wake_vision:photos"}, "holds no wake_vision/1.0.0"),
+        ({"data": "tiny_imagenet:photos"}, "photos is not the folder tiny-imagenet-200"),
     ],
 )
 def test_the_source_and_its_options_are_refused_before_any_kernel(checkout, monkeypatch, changes, says):

@@ -18,6 +18,7 @@ from make_data import (
     class_folder,
     encoded,
     parquet_file,
+    persons,
     photos,
     pixels,
     refused,
@@ -36,6 +37,7 @@ from dans.data.parquet import parquet
 from dans.data.scenes import draw_collage
 from dans.data.splits import cut, digest, limited
 from dans.data.tfds import wake_vision
+from dans.net.metrics import f1, report
 
 
 def by_split(source):
@@ -593,3 +595,26 @@ def test_collages_of_photographs(match, most):
     fa, fb = features(a), features(b)
     found = {name: shortcut(name, fa, labels_a, fb, labels_b) for name in fa}
     assert max(found.values()) < most, found
+
+
+@persons
+def test_photographs_of_persons_are_read_with_their_distances():
+    "F1 of persons at each distance, of a pretended network that is surer the more of the image a person fills."
+    source = parquet(os.environ["DANS_PERSON"])
+    assert (source.classes, source.sizes, source.side) == (PERSON, dict(train=3556, val=274, test=414), 160)
+    rows = [(label, values) for split, _, _, label, values in source.rows() if split == "test"]
+    labels = np.array([label for label, _ in rows])
+    assert set(rows[0][1]) == {"near", "medium_distance", "far", "dark", "normal_lighting", "bright"} | {
+        "person_area",
+        "photo",
+        "source",
+    }
+    logits = np.stack([np.full(len(rows), 0.3), [values["person_area"] for _, values in rows]], 1)
+    found = {}
+    for distance in ("near", "medium_distance", "far"):
+        at = np.array([values[distance] == 1 for _, values in rows])
+        assert labels[at].all()
+        said = report(labels[at | (labels == 0)], logits[at | (labels == 0)], source.classes)
+        found[distance] = said["images"] - 207, f1(np.array(said["confusion"]))[1]
+    assert [n for n, _ in found.values()] == [28, 143, 36]
+    assert found["near"][1] == 1 > found["medium_distance"][1] > 0.5 and not found["far"][1] > 0

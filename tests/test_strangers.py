@@ -31,6 +31,7 @@ from dans.data.parquet import parquet
 from dans.data.prepared import prepare
 from dans.data.splits import WORDS, digest, split_names, split_word
 from dans.data.tfds import wake_vision
+from dans.data.tiny_imagenet import tiny_imagenet
 from dans.house import DansError
 
 
@@ -895,7 +896,7 @@ def test_every_option_that_a_remedy_names_is_one():
     "Of a reader, of `prepare`, or of the embedded scenes; the command line takes the same names."
     known = {
         name
-        for make in (folder, parquet, wake_scenes, wake_vision, prepare)
+        for make in (folder, parquet, wake_scenes, wake_vision, tiny_imagenet, prepare)
         for name in inspect.signature(make).parameters
     }
     named = set()

@@ -245,7 +245,8 @@ def _asked(model, data, classes, calibration, device, kernels, options):
 def export_model(
     model: str,  # int8 .tflite file, or a .keras model with inputs in [-1, 1] and logits
     folder: str,  # where to write
-    data: str | None = None,  # wake_scenes, wake_vision:DIR, collage:PATH, a folder of class folders, or parquet files
+    # wake_scenes, wake_vision:DIR, tiny_imagenet:PATH, collage:PATH, a folder of class folders, or parquet files
+    data: str | None = None,
     classes=(),  # names of the outputs; default: those of the data
     calibration: int = 300,  # training images that quantisation sees
     device: str | None = None,  # board, which must hold the model, such as nrf52840 or "Arduino Nano 33 BLE Sense"

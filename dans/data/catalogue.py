@@ -29,6 +29,7 @@ from .prepared import check_square, faults_listed, prepare
 from .splits import SPLITS, check_disjoint, digest
 from .survey import Source, typed
 from .tfds import built, wake_vision
+from .tiny_imagenet import root_of, tiny_imagenet
 from ..files import data_key
 from ..house import DansError
 from ..space import DataConfig
@@ -175,6 +176,8 @@ def place(spec, folder="."):
         return wake_scenes, ()
     if kind == "wake_vision":
         return wake_vision, (Path(folder, rest),)
+    if kind == "tiny_imagenet" and rest:  # else a folder of that name
+        return tiny_imagenet, (Path(folder, rest),)
     if kind == "collage":
         rest = rest or os.environ.get("DANS_PHOTOS", "")
         if not rest:
@@ -196,7 +199,8 @@ def _reading(spec, folder="."):
         return make or reader(*args), args
     raise DansError(
         f"data source '{spec}' is not known and is no path",
-        "use wake_scenes, wake_vision:DIR, collage:PATH, a folder of class folders, or parquet files",
+        "use wake_scenes, wake_vision:DIR, tiny_imagenet:PATH, collage:PATH, a folder of class folders, "
+        "or parquet files",
     )
 
 # %% ../../nbs/1_data/22_catalogue.ipynb #5151553d
@@ -221,7 +225,8 @@ def _fitted(known, options, what):
 
 
 def source(
-    spec: str,  # "wake_scenes", "wake_vision:DIR", a path, "collage:PATH", "collage:PATH:CLASS,CLASS" or "collage"
+    spec: str,  # a path, or "wake_scenes", "wake_vision:DIR", "tiny_imagenet:PATH", "collage:PATH:CLASS,CLASS",
+    # "collage:PATH" or "collage"
     **options,  # parameters of the function that reads it
 ) -> Source:  # what that function returns
     """The source that `spec` names; a path leads to parquet file(s) or class folders, and classes are the positive
@@ -243,6 +248,8 @@ def check_source(
     make, args = _reading(spec, folder)
     if make is wake_vision:
         built(*args)
+    if make is tiny_imagenet:
+        root_of(*args)
     if make is collage and args[1:]:
         _check_classes(*args)
     known, preparing = _options_of(make, args), _parameters(prepare, 3)

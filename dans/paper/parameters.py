@@ -22,6 +22,7 @@ from ..data.folders import folder as folder_reader
 from ..data.images import exists
 from ..data.parquet import parquet
 from ..data.prepared import prepare
+from ..data.tiny_imagenet import tiny_imagenet
 from ..house import DansError, check_known
 from ..net.metrics import METRICS, metric_named
 from ..space import MIN_RESOLUTION, SPACES
@@ -185,7 +186,7 @@ def _leads_somewhere(spec, folder):
 
 def _data_rule(folder):
     says = (
-        f"wake_scenes, collage:PATH, wake_vision:DIR, or a path that exists (seen from {folder}) "
+        f"wake_scenes, collage:PATH, wake_vision:DIR, tiny_imagenet:PATH, or a path that exists (seen from {folder}) "
         "to a folder of class folders or to parquet files"
     )
     return {
@@ -294,7 +295,7 @@ def entry_of(
 # %% ../../nbs/6_paper/70_parameters.ipynb #87c8d494
 def image_options() -> list:  # names
     "What readers of images, and `prepare`, can be told."
-    made = ((folder_reader, 1), (parquet, 1), (prepare, 3))
+    made = ((folder_reader, 1), (parquet, 1), (tiny_imagenet, 1), (prepare, 3))
     known = [p for call, first in made for p in list(inspect.signature(call).parameters.values())[first:]]
     return list(dict.fromkeys(p.name for p in known if p.kind is not p.VAR_KEYWORD and p.name != "faults"))
 
