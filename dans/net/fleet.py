@@ -87,7 +87,7 @@ def _one_data(systems):
     found = sorted({system.data for system in systems})
     if len(found) != 1 or len(set(systems)) < len(systems):
         raise DansError(
-            f"a fleet has {len(systems)} systems, {len(set(systems))} different ones, of {len(found)} data configurations",
+            f"a fleet has {len(systems)} systems, {len(set(systems))} of them different, of {len(found)} inputs",
             "give different systems of one data configuration, which share their crops",
         )
     return found[0]
