@@ -119,6 +119,7 @@ PIECES = {  # kind of piece: the step that it rests on, and what its key says be
     "recipe": ("score", {}),  # scores by a supernet of one recipe
     "maker": ("score", {}),  # scores by one maker of ranks
     "truth": ("standalone", {"asked": "truth"}),  # a system, trained to be judged
+    "fleet": ("standalone", {"fleet": 1, "threads": 1}),  # the same by `dans.net.fleet`, in one thread
     "way": ("standalone", {"asked": "alone"}),  # a system, trained in one of several ways
     "distance": ("standalone", {"asked": "distance"}),  # a system's accuracy at each distance
     "chosen": ("deploy", {"keeps": "keras"}),  # what a search has chosen, trained and converted

@@ -8,10 +8,10 @@ __all__ = ['AHEAD', 'Member', 'Fleet', 'accuracy_of']
 # %% ../../nbs/3_net/46a_fleet.ipynb #ae1536ba
 import json
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
@@ -43,12 +43,14 @@ class Member:
         self.net.load(state.weights, state.slots)
         self.average = Average(steps - round(recipe.average * steps), state.average)
         self.history, self.losses, self.error = state.history, [], None
+        self.seconds = 0.0  # of one core, since the last record
 
     def __repr__(self):
         return f"{type(self).__name__}({self.system}, step {self.step} of {self.total})"
 
     def train(self, batches):
         "Take the steps of `batches` that are not taken: (step, windows, labels)."
+        start = time.thread_time()
         for t, windows, labels in batches:
             if t < self.step or self.error:
                 continue
@@ -61,6 +63,7 @@ class Member:
             self.step = t + 1
         if self.step == self.total and self.average.count:
             self.net.vector[:] = self.average.mean
+        self.seconds += time.thread_time() - start
 
     def observe(self, batches):
         "Estimate statistics from batches of windows."
@@ -101,7 +104,7 @@ class Fleet:
         systems: list,  # of `System`, with one data configuration
         prepared: Prepared,  # images
         recipe: Recipe = Recipe(batch=32),  # how to train (what concerns several networks does not apply)
-        checkpoints=None,  # folder to go on from and to write to at each record; default: none
+        checkpoint: Callable = None,  # system -> file to go on from and to write at each record; default: none
         calibration: int = 1024,  # training images for the statistics
         threads: int = None,  # that train at once; default: one for each core
     ):
@@ -115,7 +118,7 @@ class Fleet:
             )
         self.steps = recipe.steps(prepared.sizes["train"])
         self.epoch, self.calibration = prepared.sizes["train"] // recipe.batch, calibration
-        self.checkpoints = Path(checkpoints) if checkpoints else None
+        self.checkpoint = checkpoint or (lambda system: None)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.threads = threads or cores
         self.members = {system: self._member(system) for system in sorted(systems)}
@@ -128,14 +131,11 @@ class Fleet:
         about = dict(recipe=asdict(self.recipe), data=self.prepared.key, system=system.to_dict(), fleet=1)
         return json.loads(json.dumps(about))
 
-    def _file(self, system):
-        return self.checkpoints / f"{system}-{self.recipe.seed}.npz" if self.checkpoints else None
-
     def _member(self, system):
         "A system as it begins, or goes on."
         classes = len(self.prepared.classes)
         first = State(initial_weights(system.arch, classes, self.recipe.seed))
-        state = resumed(first, self._file(system), self._settings(system))
+        state = resumed(first, self.checkpoint(system), self._settings(system))
         return Member(system, classes, self.recipe, self.steps, state)
 
 # %% ../../nbs/3_net/46a_fleet.ipynb #e87e5c78
@@ -230,11 +230,12 @@ def _keep(self: Fleet, member, found):
     "A record of the epochs since the last one, and a checkpoint."
     cost = 3 * self.recipe.batch * len(member.losses) * macs(member.system, member.net.classes)
     record = dict(epoch=-(-member.step // self.epoch), step=member.step, loss=float(np.mean(member.losses)))
-    member.history, member.losses = [*member.history, record | dict(cost_macs=cost) | found], []
-    if self.checkpoints:
+    record |= dict(cost_macs=cost, seconds=round(member.seconds, 3))
+    member.history, member.losses, member.seconds = [*member.history, record | found], [], 0.0
+    if (file := self.checkpoint(member.system)) is not None:
         weights, slots = member.net.state()
         state = State(weights, slots, member.step, member.history, member.average.state())
-        state.save(self._file(member.system), self._settings(member.system))
+        state.save(file, self._settings(member.system))
 
 
 @patch
@@ -246,9 +247,8 @@ def train(
     "Train all members to their end. One whose loss is no number stops, and has an `error`; the others go on."
     start = min(member.step for member in self.members.values())
     stops = sorted({*range(each * self.epoch, self.steps, each * self.epoch), self.steps})
-    kept = f" and are kept in {self.checkpoints}" if self.checkpoints else "; nothing of it is kept"
     options = dict(total=self.steps, initial=start, desc=f"{len(self.members)} systems of {self.data}", unit="step")
-    with progress_bar(**options) as bar, stoppable(lambda: f"{self} are at step {bar.n}{kept}"), self._pool() as pool:
+    with progress_bar(**options) as bar, stoppable(lambda: f"{self} at step {bar.n}"), self._pool() as pool:
         for stop in (stop for stop in stops if stop > start):
             parts = [(t, min(t + AHEAD, stop)) for t in range(start, stop, AHEAD)]
             ahead = pool.submit(self._batches, *parts[0])

@@ -7,8 +7,9 @@ __all__ = ['Experiment', 'Training', 'Sharing', 'Trained']
 
 # %% ../../nbs/6_paper/74_experiment.ipynb #48f3d8f4
 import io
+import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..data.catalogue import source
 from ..data.prepared import Prepared, prepare
 from ..files import key_of, keyed
 from ..net.alone import train_alone
+from ..net.fleet import Fleet
 from ..net.score import score_subnets, subnet_outputs
 from ..net.supernet import Supernet, extremes
 from ..net.train import Recipe
@@ -173,6 +175,55 @@ def alone(
         return judge(each.system, model, state)
 
     return self.study.pieces(kind, whats, compute, "stand-alone trainings", "training", share, known)
+
+# %% ../../nbs/6_paper/74_experiment.ipynb #0e2527f2
+def _fleets(missing, size):
+    "Trainings of one data configuration and one recipe, at most `size` together, in the order of the first of each."
+    groups = {}
+    for each in missing:
+        groups.setdefault((each.system.data, each.recipe), []).append(each)
+    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+
+
+@patch
+def fleets(
+    self: Experiment,
+    kind: str,  # of the pieces, one of `PIECES`
+    wanted: list,  # of `Training`
+    judge,  # (training, fleet, logits on the test images) -> row, or (row, files)
+    size: int = 16,  # systems in a fleet, at most
+    minutes: float = 0,  # no fleet begins after that; 0: all are trained
+    known: dict = None,  # as for `Study.pieces`
+    **options,  # for `Fleet.train`
+) -> dict:  # `Training` -> row, None where it is still to be trained
+    "Train systems on their own, fleet by fleet, and keep what `judge` says of each."
+    start, whats = time.monotonic(), {each: self.training(each, largest=False) for each in wanted}
+    there = {each: what for each, what in whats.items() if self._there(kind, what, known)}
+    found = self.study.pieces(kind, there, None, known=known)
+    for group in _fleets([each for each in wanted if each not in there], size):
+        if minutes and time.monotonic() - start > 60 * minutes:
+            break
+
+        @cache
+        def trained(group=tuple(group)):
+            files = {each.system: self.study.checkpoint(kind, whats[each]) for each in group}
+            fleet = Fleet(list(files), self.prepared, group[0].recipe, files.get).train(**options)
+            return fleet, fleet.outputs("test")
+
+        def compute(each, trained=trained):
+            fleet, outputs = trained()
+            if fleet.members[each.system].error:
+                raise fleet.members[each.system].error
+            return judge(each, fleet, outputs[each.system])
+
+        found |= self.study.pieces(kind, {each: whats[each] for each in group}, compute, "trainings", "training")
+    return {each: found.get(each) for each in wanted}
+
+
+@patch
+def _there(self: Experiment, kind, what, known):
+    "Is a piece known or kept?"
+    return key_of(kind, what)[:16] in (known or {}) or self.study.store.find(kind, what) is not None
 
 # %% ../../nbs/6_paper/74_experiment.ipynb #5a43e891
 @dataclass(frozen=True)
