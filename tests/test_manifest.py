@@ -27,7 +27,7 @@ GOOD = {
         "run_a": {
             "notebook": "nbs/run_a.ipynb",
             "title": "A run",
-            "writes": ["a/log", "a/end"],
+            "writes": ["a/log", "a/log-end"],
             "parameters": {"quick": {"n": 1}},
             "seconds": {"quick": 2.5},
         },
