@@ -188,6 +188,9 @@ def test_a_score_with_systems_is_the_score_asked_about_them(table):
     for how in (dict(), dict(fidelity="quarter"), dict(seed=1, metric="val_auc"), dict(seed=None)):
         score = check_score(table.score(**how))
         assert np.array_equal(table.score(systems, **how), score(systems))
+        if score.seed is not None:
+            rows = [table.query(s, score.fidelity, score.seed) for s in systems]
+            assert score(systems).tolist() == [row[score.metric] for row in rows]
     both = [table.score(systems, "full", seed) for seed in SEARCHED]
     assert np.allclose(table.score(systems, seed=None), np.mean(both, 0))
     s, costs = systems[0], [table.query(systems[0], seed=seed)["cost_macs"] for seed in SEARCHED]

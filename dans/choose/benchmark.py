@@ -235,7 +235,7 @@ def _check(self: Benchmark, system):
             "search within Benchmark.limits, as Benchmark.task does, or ask before whether a system is in it",
         )
 
-
+# %% ../../nbs/4_choose/57_benchmark.ipynb #a3f696f0
 @patch
 def _check_training(self: Benchmark, fidelity, seed):
     "Raises `DansError` for trainings that nobody may ask for."
@@ -285,7 +285,8 @@ class TableScore(Score):
         of_seed = searched if self.seed is None else ~searched if self.seed == "fresh" else table["seed"] == self.seed
         rows = table[(table["fidelity"] == self.fidelity) & of_seed]
         found = rows.assign(system=systems_of(rows)).groupby("system", sort=False)
-        return dict(zip(found.groups, zip(found[self.metric].mean(), found["cost_macs"].sum())))
+        scores, costs = found[self.metric].mean(), found["cost_macs"].sum()
+        return dict(zip(scores.index, zip(scores, costs)))
 
     def _of(self, system):
         if system in self._known:
@@ -320,7 +321,7 @@ def score(
 ) -> TableScore | np.ndarray:  # a `Score`; with systems its numbers, (n,)
     "What trainings came to, for searches or by hand. Raises `DansError` for an unknown fidelity, metric or seed."
     self._check_training(fidelity, seed)
-    test = [c for c in self.table if "test" in c]
+    test = [c for c in self.table if c not in COLUMNS]
     if "test" in metric and not test:
         raise self._hidden(metric)
     check_known([metric], [*METRICS, *test], "metric")
