@@ -1,9 +1,11 @@
 "Package metadata, read from settings.ini, where nbdev keeps it."
 
+import shutil
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
@@ -14,6 +16,17 @@ cfg = config["DEFAULT"]
 def lines(name):
     "The non-empty lines of a setting, one requirement or script each."
     return [line.strip() for line in cfg[name].splitlines() if line.strip()]
+
+
+class WithBenchmark(build_py):
+    "Takes along the tables of trainings, which `dans.load_benchmark` reads in the package where there is no checkout."
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree(
+                here / "results/benchmark", Path(self.build_lib) / "dans/results/benchmark", dirs_exist_ok=True
+            )
 
 
 readme = here / "README.md"
@@ -29,6 +42,7 @@ setup(
     keywords=cfg["keywords"],
     packages=find_packages(include=["dans", "dans.*"]),
     package_data={"": ["*.csv", "*.mplstyle"]},
+    cmdclass={"build_py": WithBenchmark},
     python_requires=">=" + cfg["min_python"],
     install_requires=lines("requirements"),
     extras_require={

@@ -28,6 +28,7 @@ _HOMES = {  # the room that defines each name
     "evolution":          "dans.choose.search",     # a search within limits
     "winner":             "dans.choose.search",     # what it has found
     "ExhaustiveSearch":   "dans.choose.exhaustive", # all systems, scored once
+    "load_benchmark":     "dans.choose.benchmark",  # trainings of a small space, looked up
     "export_model":       "dans.board.export",      # a folder for firmware
 }
 # fmt: on

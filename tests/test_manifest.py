@@ -27,7 +27,7 @@ GOOD = {
         "run_a": {
             "notebook": "nbs/run_a.ipynb",
             "title": "A run",
-            "writes": ["a/log", "a/end"],
+            "writes": ["a/log", "a/log-end"],
             "parameters": {"quick": {"n": 1}},
             "seconds": {"quick": 2.5},
         },
@@ -52,7 +52,7 @@ def test_a_good_list(tmp_path):
     assert list(items)[0] == "run_a" and set(items) == set(GOOD["items"])
     assert items["tab_a"].presets == ("cpu",) and items["fig_a"].presets == tuple(PRESETS)
     names = {i: {str(p) for p in item.files(Path("o"))} for i, item in items.items()}
-    assert names["run_a"] == {f"o/results/a/{n}.{e}" for n in ("log", "end") for e in ("csv", "json")}
+    assert names["run_a"] == {f"o/results/a/{n}.{e}" for n in ("log", "log-end") for e in ("csv", "json")}
     assert names["fig_a"] == {f"o/figures/fig_a.{e}" for e in ("png", "pdf", "csv", "json")}
     assert names["tab_a"] == {f"o/figures/tab_a.{e}" for e in ("csv", "md", "tex", "json")}
 

@@ -92,7 +92,7 @@ def _check_item(item, items):
             "name its rows, STUDY/NAME each" if item.kind == "run" else f"leave it out: it writes figures/{item.id}",
         )
     for name in item.writes:
-        if not re.fullmatch(r"[a-z0-9_]+/[a-z0-9_]+", str(name)):
+        if not re.fullmatch(r"[a-z0-9_]+/[a-z0-9_-]+", str(name)):
             raise DansError(f"{here} cannot write {name!r}", "name rows as STUDY/NAME, in small letters")
         if any(name in other.writes for other in items.values() if other is not item):
             raise DansError(f"{here} writes {name}, and so does another run", "rename one of the two")
