@@ -176,8 +176,8 @@ def place(spec, folder="."):
         return wake_scenes, ()
     if kind == "wake_vision":
         return wake_vision, (Path(folder, rest),)
-    if kind == "tiny_imagenet" and rest:  # else a folder of that name
-        return tiny_imagenet, (Path(folder, rest),)
+    if kind == "tiny_imagenet" and (rest := rest or os.environ.get("DANS_TINY_IMAGENET", "")):
+        return tiny_imagenet, (Path(folder, rest),)  # else a folder of that name
     if kind == "collage":
         rest = rest or os.environ.get("DANS_PHOTOS", "")
         if not rest:
@@ -230,7 +230,8 @@ def source(
     **options,  # parameters of the function that reads it
 ) -> Source:  # what that function returns
     """The source that `spec` names; a path leads to parquet file(s) or class folders, and classes are the positive
-    ones. "collage" alone takes the path in the environment variable DANS_PHOTOS. Raises `DansError` for an unknown
+    ones. "collage" and "tiny_imagenet" alone take the paths in the environment variables DANS_PHOTOS and
+    DANS_TINY_IMAGENET. Raises `DansError` for an unknown
     name or option, as its reader does."""
     make, args = _reading(spec)
     return make(*args, **_fitted(_options_of(make, args), options, make.__name__))

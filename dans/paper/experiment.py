@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from ..choose.rank import proxy
 from ..cost.footprint import macs
-from ..data.catalogue import source
+from ..data.catalogue import open_source, source
 from ..data.prepared import Prepared, prepare
 from ..files import key_of, keyed
 from ..net.alone import train_alone
@@ -78,6 +78,22 @@ def drawn(
     of = source(data, **{**sizes, "seed": seed, **options})
     return cls(study, space, prepare(of, space.resolutions, study.cache), seed)
 
+# %% ../../nbs/6_paper/74_experiment.ipynb #07c94ebb
+@patch(cls_method=True)
+def of(
+    cls: Experiment,
+    study: Study,  # as for `Experiment`
+    space: SearchSpace,  # as for `Experiment`
+    data: str,  # as for `dans.data.catalogue.source`
+    images: int,  # for training, at most
+    seed: int = 0,  # of images that are drawn, and of a choice among others
+):  # an experiment
+    """One on a source with splits of its own, or on drawn images of which 4 and 6 for 10 of training are for validation
+    and test. Raises `DansError` as `open_source` does."""
+    drawn = dict(n_train=images, n_val=max(1, 2 * images // 5), n_test=max(1, 3 * images // 5))
+    _, prepared = open_source(data, space.resolutions, study.cache, max_train=images, seed=seed, **drawn)
+    return cls(study, space, prepared, seed)
+
 # %% ../../nbs/6_paper/74_experiment.ipynb #b939f92a
 @patch
 def spread(
@@ -133,9 +149,10 @@ def key(
     self: Experiment,
     kind: str,  # one of `PIECES`
     piece: Training,  # what is trained
+    **options,  # as for `training`
 ) -> str:  # 64 hexadecimal digits
     "The key under which a training is kept."
-    return key_of(kind, self.training(piece))
+    return key_of(kind, self.training(piece, **options))
 
 
 @patch

@@ -144,6 +144,7 @@ RULES = {  # (name, type)
     ("short", "int"): _from(0),
     ("systems", "int"): _from(1),
     ("reserve_kib", "int"): _from(0),
+    ("minutes", "float"): Rule("a number of minutes, 0 for no limit", 30, lambda v: _number(v, least=0)),
     ("code_kib", "int"): _from(0),
     ("epochs", "int"): _from(1),
     ("epochs", "float"): Rule("a number above 0", 8, lambda v: _number(v, above=0)),
