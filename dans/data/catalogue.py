@@ -176,8 +176,14 @@ def place(spec, folder="."):
         return wake_scenes, ()
     if kind == "wake_vision":
         return wake_vision, (Path(folder, rest),)
-    if kind == "tiny_imagenet" and (rest := rest or os.environ.get("DANS_TINY_IMAGENET", "")):
-        return tiny_imagenet, (Path(folder, rest),)  # else a folder of that name
+    if kind == "tiny_imagenet" and not exists(Path(folder, spec)):  # else a folder of that name
+        rest = rest or os.environ.get("DANS_TINY_IMAGENET", "")
+        if not rest:
+            raise DansError(
+                "tiny_imagenet needs its folder",
+                "name it: tiny_imagenet:PATH, or set the environment variable DANS_TINY_IMAGENET to its path",
+            )
+        return tiny_imagenet, (Path(folder, rest),)
     if kind == "collage":
         rest = rest or os.environ.get("DANS_PHOTOS", "")
         if not rest:

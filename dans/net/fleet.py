@@ -8,6 +8,7 @@ __all__ = ['AHEAD', 'Member', 'Fleet', 'accuracy_of']
 # %% ../../nbs/3_net/46a_fleet.ipynb #ae1536ba
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -181,6 +182,68 @@ def _views(self: Fleet, pool, split, n=None):
         batches, ahead = ahead.result(), pool.submit(some, start + AHEAD * size)
         yield batches
 
+# %% ../../nbs/3_net/46a_fleet.ipynb #91a9875e
+class _Round:
+    "All members of a fleet on their way through some parts of the batches."
+
+    def __init__(self, fleet, pool, parts, bar):
+        self.fleet, self.pool, self.parts, self.bar = fleet, pool, parts, bar
+        self.members = [member for member in fleet.members.values() if not member.error]
+        self.members.sort(key=lambda member: -macs(member.system, member.net.classes))
+        self.done = dict.fromkeys(self.members, 0)  # parts that each has behind it
+        self.busy, self.made, self.change, self.failed = set(), {}, threading.Condition(), False
+
+    def _batches(self, i):
+        "The batches of part `i`, and those of the next one in the making; what all have seen is forgotten."
+        for j in (i, i + 1):
+            if j not in self.made and j < len(self.parts):
+                self.made[j] = self.pool.submit(self.fleet._batches, *self.parts[j])
+        behind = min(self.done.values())
+        self.made = {j: made for j, made in self.made.items() if j >= behind}
+        return self.made[i]
+
+    def _next(self):
+        "The member that is furthest behind, the dearest of these; None where nothing is left."
+        with self.change:
+            while not self.failed:
+                free = [m for m in self.members if m not in self.busy and self.done[m] < len(self.parts)]
+                if free:
+                    member = min(free, key=self.done.get)
+                    self.busy.add(member)
+                    return member, self._batches(self.done[member])
+                if not self.busy:
+                    break
+                self.change.wait()
+        return None, None
+
+    def _work(self):
+        "Take members through parts until nothing is left."
+        while True:
+            member, batches = self._next()
+            if member is None:
+                return
+            first, last = self.parts[self.done[member]]
+            try:
+                member.train(batches.result())
+            except BaseException:
+                self.failed = True
+                raise
+            finally:
+                with self.change:
+                    self.busy.remove(member)
+                    self.done[member] += 1
+                    self.bar.update((last - first) / len(self.members))
+                    self.change.notify_all()
+
+    def run(self):
+        "Return when all are through. Raises what a thread has raised."
+        try:
+            for worker in [self.pool.submit(self._work) for _ in range(self.fleet.threads)]:
+                worker.result()
+        except BaseException:
+            self.failed = True
+            raise
+
 # %% ../../nbs/3_net/46a_fleet.ipynb #0464a8cc
 @patch
 def observe(self: Fleet, pool):
@@ -251,11 +314,7 @@ def train(
     with progress_bar(**options) as bar, stoppable(lambda: f"{self} at step {bar.n}"), self._pool() as pool:
         for stop in (stop for stop in stops if stop > start):
             parts = [(t, min(t + AHEAD, stop)) for t in range(start, stop, AHEAD)]
-            ahead = pool.submit(self._batches, *parts[0])
-            for here, after in zip(parts, [*parts[1:], None]):
-                batches, ahead = ahead.result(), pool.submit(self._batches, *after) if after else None
-                self._each(pool, lambda member, batches=batches: member.train(batches))
-                bar.update(here[1] - here[0])
+            _Round(self, pool, parts, bar).run()
             start = stop
             self._record(pool, check, bar)
         if start == self.steps and not check:

@@ -137,6 +137,7 @@ RULES = {  # (name, type)
     ("evaluations", "int"): _from(1),
     ("seeds", "int"): _from(1),
     ("supernets", "int"): _from(1),
+    ("classes", "int"): _from(2),
     ("choosing", "int"): _from(1),
     ("judging", "int"): _from(1),
     ("draws", "int"): _from(1),
@@ -179,7 +180,7 @@ RULES = {  # (name, type)
 def _leads_somewhere(spec, folder):
     """Is `spec` a name that `dans.data.catalogue.source` takes, with a path that exists where it has one? Raises
     `DansError` where a folder forbids to look."""
-    if spec in ("", "collage"):  # the latter's path is in the environment
+    if spec in ("", "collage", "tiny_imagenet"):  # whose paths are in the environment
         return bool(spec)
     _, args = place(spec, folder)
     return not args or exists(args[0])
