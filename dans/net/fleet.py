@@ -232,7 +232,7 @@ class _Round:
                 with self.change:
                     self.busy.remove(member)
                     self.done[member] += 1
-                    self.bar.update((last - first) / len(self.members))
+                    self.bar.update(last - first)
                     self.change.notify_all()
 
     def run(self):
@@ -310,8 +310,15 @@ def train(
     "Train all members to their end. One whose loss is no number stops, and has an `error`; the others go on."
     start = min(member.step for member in self.members.values())
     stops = sorted({*range(each * self.epoch, self.steps, each * self.epoch), self.steps})
-    options = dict(total=self.steps, initial=start, desc=f"{len(self.members)} systems of {self.data}", unit="step")
-    with progress_bar(**options) as bar, stoppable(lambda: f"{self} at step {bar.n}"), self._pool() as pool:
+    count = len(self.members)
+    options = dict(
+        total=self.steps * count, initial=start * count, desc=f"{len(self.members)} systems of {self.data}", unit="step"
+    )
+    with (
+        progress_bar(**options) as bar,
+        stoppable(lambda: f"{self} at step {bar.n // count} of {self.steps}"),
+        self._pool() as pool,
+    ):
         for stop in (stop for stop in stops if stop > start):
             parts = [(t, min(t + AHEAD, stop)) for t in range(start, stop, AHEAD)]
             _Round(self, pool, parts, bar).run()
