@@ -144,6 +144,8 @@ RULES = {  # (name, type)
     ("long", "int"): _from(0),
     ("short", "int"): _from(0),
     ("systems", "int"): _from(1),
+    ("of_bands", "int"): _from(0),
+    ("again", "int"): _from(1),
     ("reserve_kib", "int"): _from(0),
     ("minutes", "float"): Rule("a number of minutes, 0 for no limit", 30, lambda v: _number(v, least=0)),
     ("code_kib", "int"): _from(0),
