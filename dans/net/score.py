@@ -6,7 +6,7 @@
 __all__ = ['subnet_outputs', 'score_subnets', 'Scorer', 'StandAlone']
 
 # %% ../../nbs/3_net/48_score.ipynb #e635cbcb
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from fastcore.basics import patch
 
 from ..cost.footprint import macs
 from ..data.prepared import Prepared
+from ..files import keyed
 from ..house import DansError, Diverged, progress_bar
 from .alone import train_alone
 from dans.net.elastic import (
@@ -29,10 +30,12 @@ from .tree import branches, tree_logits, tree_macs, trees_of
 from ..space import Architecture, System
 
 # %% ../../nbs/3_net/48_score.ipynb #a6a9bb82
-def _check(net, systems, prepared, start, **counts):
+def _check(net, systems, prepared, start, images, **counts):
     for name, count in counts.items():
-        if count is not None and count < 1:
+        if count < 1:
             raise DansError(f"{name} is {count}", "use at least 1")
+    if (images or 0) < 0:
+        raise DansError(f"images is {images}", "use at least 1, or 0 for all that there are")
     for system in systems:
         if system not in net.space:
             raise DansError(f"{system} is not in the supernet's space", "score systems of that space")
@@ -48,7 +51,7 @@ def subnet_outputs(
     systems: list[System],  # subnets, any order
     prepared: Prepared,  # images: statistics from `train`, outputs for `val`; `test` is not touched
     calibration: int = 1024,  # training images for batch-norm statistics
-    images: int = None,  # validation images; default: all
+    images: int = None,  # validation images; None or 0: all
     chunk: int = 256,  # images in one pass; outputs are bit-equal at one chunk size
     progress: bool = False,  # show a progress bar
     start: int = 0,  # first validation image
@@ -74,7 +77,7 @@ def score_subnets(
     systems: list[System],  # subnets to score, any order
     prepared: Prepared,  # images: statistics from `train`, scores from `val`; `test` is not touched
     calibration: int = 1024,  # training images for batch-norm statistics
-    images: int = None,  # validation images; default: all
+    images: int = None,  # validation images; None or 0: all
     chunk: int = 256,  # images in one pass; scores are bit-equal at one chunk size
     progress: bool = False,  # show a progress bar
     start: int = 0,  # first validation image
@@ -84,7 +87,7 @@ def score_subnets(
     that their classes do not have."""
     if not len(systems):
         return np.zeros(0)
-    labels = np.array(prepared.labels("val")[start:][:images])
+    labels = np.array(prepared.labels("val")[start:][: images or None])
     metric = METRICS[metric_named(metric, labels if len(labels) else None, net.classes)]
     return subnet_outputs(
         net, systems, prepared, calibration, images, chunk, progress, start, lambda logits: metric(labels, logits)
@@ -104,7 +107,7 @@ class Scorer:
     net: Supernet  # trained supernet
     prepared: Prepared  # images
     calibration: int = 1024  # training images for batch-norm statistics
-    images: int = None  # validation images; default: all
+    images: int = None  # validation images; None or 0: all
     chunk: int = 256  # images in one pass
     start: int = 0  # first validation image
     metric: str = "accuracy"  # one of `dans.net.metrics.METRICS`: what a score is
@@ -175,7 +178,7 @@ class StandAlone:
     recipe: Recipe = Recipe()  # how each is trained
     largest: Architecture = None  # whose trace to use, so that many systems share one; default: each system's own
     calibration: int = 1024  # training images for batch-norm statistics
-    images: int = None  # validation images; default: all
+    images: int = None  # validation images; None or 0: all
     folder: str = None  # for checkpoints, from which a training goes on; default: none are kept
     metric: str = "accuracy"  # one of `dans.net.metrics.METRICS`: what a score is
     class_weights: object = None  # as for `train_alone`
@@ -188,7 +191,7 @@ class StandAlone:
         largest = self.largest and self.largest.to_dict()
         return dict(
             data=self.prepared.key,
-            recipe=asdict(self.recipe),
+            recipe=keyed(self.recipe),
             largest=largest,
             calibration=self.calibration,
             images=self.images,
@@ -204,7 +207,7 @@ class StandAlone:
 @patch
 def one(self: StandAlone, system: System) -> float:
     "Score of `system` after a training of its own."
-    val = self.prepared.view("val", system.data, self.images)
+    val = self.prepared.view("val", system.data, self.images or None)
     metric = METRICS[metric_named(self.metric, val.labels, len(self.prepared.classes))]
     checkpoint = Path(self.folder) / f"{system}.npz" if self.folder else None
     try:
