@@ -13,7 +13,7 @@ from dans.house import DansError
 from dans.net.alone import fine_tuned
 from dans.net.elastic import calibrate as statistics_of
 from dans.net.elastic import ops, subnet_logits, tensors
-from dans.net.score import Scorer
+from dans.net.score import FineTuned, Scorer
 from dans.net.state import State
 from dans.net.step import Layout, as_rgb, pair_weights, trainer
 from dans.net.supernet import Supernet
@@ -256,3 +256,17 @@ def test_fine_tuning_may_keep_the_head(prepared):
     changed = {name for name in kept if not np.array_equal(kept[name], fresh[name])}
     assert changed == {f"head{system.arch.ending}/{part}" for part in ("kernel", "bias")}
     assert same(kept, dict(net.weights))
+
+
+def test_fine_tuned_finalists_are_a_score(prepared, split, monkeypatch):
+    systems, still = [SPACE[0], SPACE[-1]], Recipe(batch=32, rate=0.0)
+    for metric in ("accuracy", "likelihood"):
+        unmoved = FineTuned(split, prepared, still, steps=1, calibration=64, metric=metric)
+        np.testing.assert_allclose(unmoved(systems), Scorer(split, prepared, 64, metric=metric)(systems), atol=1 / 48)
+    score = FineTuned(split, prepared)
+    assert score.what["tuning"]["steps"] == 4 == 128 // 32 and "metric" not in score.what
+    assert score.what != FineTuned(split, prepared, steps=5).what != FineTuned(split, prepared, fresh_head=True).what
+    assert score.cost(systems[0]) == (3 * 4 * 32 + 128 + 48) * macs(systems[0], 2)
+    assert np.isnan(FineTuned(split, prepared, Recipe(batch=32, rate=1e30), calibration=64)(systems[:1]))
+    with pytest.raises(DansError, match="not in the supernet's space"):
+        score([replace(SPACE[0], arch=replace(SPACE[0].arch, width=0.5))])

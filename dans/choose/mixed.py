@@ -147,6 +147,8 @@ class MixedScorer(Score):
     kind = property(lambda self: self.score.kind, doc="The kind of results that the first score gives.")
     at_a_time = property(lambda self: _at_a_time(self.scores), doc="As few as suit both.")
 
+    listed = cached_property(lambda self: frozenset(self.among))
+
     @cached_property
     def known(self):
         "What both say of the list: system -> two numbers. Raises `DansError` where one has no score at all."
@@ -183,11 +185,11 @@ def setup_cost(self: MixedScorer) -> float | None:
 @patch
 def shared_cost(self: MixedScorer, systems: list[System]) -> float | None:
     "MACs to score those of `systems` that are not in the list, by both."
-    new = sorted(set(systems) - set(self.among), key=str)
+    new = sorted(set(systems) - self.listed, key=str)
     return _sum(_shared(score, new) for score in self.scores) if new else 0.0
 
 
 @patch
 def cost(self: MixedScorer, system: System) -> float | None:
     "MACs to score `system` by both; a system of the list is paid for."
-    return 0.0 if system in self.among else _sum(score.cost(system) for score in self.scores)
+    return 0.0 if system in self.listed else _sum(score.cost(system) for score in self.scores)
