@@ -21,7 +21,7 @@ from dans.cost.limits import Limits
 from dans.data.catalogue import wake_scenes
 from dans.data.folders import folder as class_folders
 from dans.data.prepared import prepare
-from dans.files import canonical, sha256
+from dans.files import canonical, keyed, sha256
 from dans.paper.store import Store
 from dans.paper.study import Study
 from dans.space import Architecture, DataConfig, SearchSpace, System
@@ -167,7 +167,7 @@ def training(folder):
     from dans.net.train import Recipe
 
     kept, prepared, recipe = Store(folder / "store"), _images(folder), Recipe(epochs=4, batch=16, average=0.5)
-    trained = dict(space=asdict(SPACE), data=prepared.key, recipe=asdict(recipe))
+    trained = dict(space=asdict(SPACE), data=prepared.key, recipe=keyed(recipe))
 
     def train():
         checkpoint = folder / "partial" / "supernet.npz"
@@ -191,7 +191,7 @@ def alone(folder):
     from dans.net.train import Recipe
 
     study, prepared, recipe = _study(folder), _images(folder), Recipe(epochs=6, batch=8)
-    about = dict(data=prepared.key, recipe=asdict(recipe))
+    about = dict(data=prepared.key, recipe=keyed(recipe))
     whats = {system: dict(about, system=system.to_dict()) for system in (SMALL, SPACE[0])}
 
     def train(system):

@@ -17,6 +17,7 @@ from dans.net.metrics import (
     balanced_accuracy,
     class_weights,
     confusion,
+    likelihood,
     macro_f1,
     metric_named,
     precision,
@@ -72,6 +73,34 @@ def test_area_under_roc_is_exact_with_ties_and_beyond_int8(ones, zeros, levels, 
     assert found == pytest.approx(sk.roc_auc_score(labels, values), abs=1e-12)
     pairs = values[labels == 1][:, None] - values[labels == 0]
     assert found == pytest.approx(((pairs > 0).sum() + (pairs == 0).sum() / 2) / pairs.size, abs=1e-12)
+
+
+@given(answered(), st.sampled_from([1e-3, 1, 1e3]))
+@settings(max_examples=60, deadline=None)
+def test_the_likelihood_is_that_of_the_best_temperature(case, scale):
+    labels, outputs = case
+    found = likelihood(labels, outputs * scale)
+    n, classes = outputs.shape
+    assert 1 / classes <= found <= 1 and found == pytest.approx(likelihood(labels, outputs), rel=1e-9)
+    rivals = outputs - outputs[np.arange(n), labels][:, None].astype(float)
+    at = [np.logaddexp.reduce(b * rivals, axis=1).mean() for b in [0, *np.logspace(-6, 6, 400)]]
+    assert found >= np.exp(-min(at)) * (1 - 1e-12)  # no other temperature is better ...
+    assert found == pytest.approx(np.exp(-min(at)), rel=0.01)  # ... and one of them is about as good
+
+
+def test_the_likelihood_sees_what_accuracy_does_not():
+    labels = np.repeat([0, 1], 50)
+    sure, doubtful = np.eye(2)[labels] * 2.0, np.eye(2)[labels] * 2.0
+    wrong = [3, 60]
+    sure[wrong], doubtful[wrong] = -2 * sure[wrong], -0.1 * doubtful[wrong]  # one errs as surely as it is right
+    assert METRICS["accuracy"](labels, sure) == METRICS["accuracy"](labels, doubtful) == 0.98
+    assert 0.5 < likelihood(labels, sure) < likelihood(labels, doubtful) < 1
+
+
+def test_the_likelihood_where_one_image_is_hardly_wrong():
+    for gap in (1e-1, 1e-6, 1e-12):
+        found = likelihood(np.zeros(100, int), [[1.0, 0.0]] * 99 + [[0.0, gap]])
+        assert 0.98 < found < 0.5**0.01 + 1e-12  # as if that image were a tie
 
 
 def test_the_differences_of_int8_outputs_do_not_wrap():
@@ -143,6 +172,8 @@ def test_a_metric_is_found_however_it_is_written(name):
         (lambda: confusion([0, 2], [0, 1], 2), "labels are not class numbers from 0 to 1"),
         (lambda: confusion([0, 1], [0, -1], 2), "predictions are not class numbers"),
         (lambda: confusion([0.0, 1.0], [0, 1], 2), "labels are not class numbers"),
+        (lambda: likelihood([0, 1, 1], np.eye(2)), "give one label and one prediction"),
+        (lambda: likelihood([0, 2], np.eye(2)), "labels are not class numbers from 0 to 1"),
         (lambda: report([0, 1], np.eye(2), "abc"), "outputs of shape (2, 2) for 3 classes"),
     ],
 )
@@ -152,8 +183,10 @@ def test_what_does_not_fit_is_refused_in_one_line(ask, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-def test_outputs_that_are_no_numbers_have_no_area():
-    assert np.isnan(auc([0, 1], np.array([[0, np.nan], [0, 1]])))
+def test_outputs_that_are_no_numbers_have_no_area_and_no_likelihood():
+    for metric in (auc, likelihood):
+        assert np.isnan(metric([0, 1], np.array([[0, np.nan], [0, 1]])))
+    assert likelihood([0, 1], np.zeros((2, 2))) == 0.5
 
 
 @given(answered())

@@ -226,6 +226,7 @@ def test_a_score_is_the_metric_that_is_named(net, prepared, metric):
     assert Scorer(net, prepared, 64, chunk=32, metric=metric)(systems).tolist() == expected
     part = score_subnets(net, systems, prepared, 64, images=40, chunk=32, start=32, metric=metric)
     assert part.tolist() == [METRICS[metric](prepared.labels("val")[32:72], each[32:72]) for each in outputs]
+    assert score_subnets(net, systems, prepared, 64, images=0, chunk=32, metric=metric).tolist() == expected  # 0: all
 
 
 def test_accuracy_is_scored_as_it_always_was_and_adds_nothing_to_a_key(net, prepared):

@@ -59,12 +59,13 @@ def fine_tuned(
     prepared: Prepared,  # images
     recipe: Recipe = Recipe(batch=64, rate=1e-3),  # its `epochs`, `deep` and `distil` do not apply
     steps: int = 100,  # optimizer steps
+    fresh_head: bool = True,  # whether its head starts anew, or goes on from the shared one
 ) -> Weights:  # weights of the candidate, named as the shared ones
-    "The subnet's weights after a new head and `steps` training steps on its own."
+    "The subnet's weights after a new head, unless it keeps its own, and `steps` training steps on its own."
     head, layout = f"head{system.arch.ending}", Layout(net.largest.arch, net.classes)
     fresh = initial_weights(net.largest.arch, net.classes, recipe.seed)
     weights = {
-        name: np.array(fresh[name] if name.startswith(head) else value)
+        name: np.array(fresh[name] if fresh_head and name.startswith(head) else value)
         for name, value in net.weights_for(system.data).items()
     }
     recipe = replace(recipe, epochs=steps / max(1, prepared.sizes["train"] // recipe.batch), deep=0.0, distil=False)

@@ -8,7 +8,7 @@ __all__ = ['extremes', 'shared_recipe', 'Supernet']
 # %% ../../nbs/3_net/45_supernet.ipynb #69bccf7b
 import functools
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from fastcore.basics import patch
@@ -28,7 +28,7 @@ from dans.net.elastic import (
 from .elastic import extract as extract_subnet
 from .state import State
 from .step import Layout, trainer, with_scale
-from .train import Recipe, Records, TrainingJob, batch_for, class_weights_of, fit
+from .train import Recipe, Records, TrainingJob, batch_for, class_weights_of, fit, fit_parts
 from ..space import Architecture, DataConfig, SearchSpace, System, network
 
 # %% ../../nbs/3_net/45_supernet.ipynb #7fe3a82f
@@ -89,7 +89,14 @@ class Supernet:
 
     def weights_for(self, data: DataConfig) -> Weights:
         "The shared weights as subnets at `data` use them: name -> float32 array."
-        return with_scale(self.weights, self.row(data))
+        part = f"{data.resolution}px/"
+        own = {name.removeprefix(part): value for name, value in self.weights.items() if name.startswith(part)}
+        return with_scale(own or self.weights, self.row(data))
+
+    @property
+    def parts(self) -> dict:  # name -> `SearchSpace`
+        "What a training with `split_at` splits the space into: a part for each resolution."
+        return {f"{r}px": replace(self.space, resolutions=(r,)) for r in self.space.resolutions}
 
 # %% ../../nbs/3_net/45_supernet.ipynb #9ec586eb
 @patch
@@ -97,15 +104,20 @@ def draw(
     self: Supernet,
     rng: np.random.Generator,  # of the step
     recipe: Recipe = Recipe(),  # says which networks, across which data configurations
+    among: SearchSpace = None,  # which systems; default: all of the space
 ) -> list[System]:  # the first learns from the labels
     "The systems of one training step."
-    space, (largest, smallest) = self.space, (self.largest, self.smallest)
+    space = among or self.space
     if not recipe.across:
         space = space.fix(space.data_configs[rng.integers(len(space.data_configs))])
-        largest, smallest = extremes(space)
-    ends = {"sandwich": [largest, smallest], "largest+3": [largest], "drawn": [], "largest": [largest]}
-    first = ends[recipe.networks]
-    return first + [space.sample(rng, recipe.by) for _ in range(0 if recipe.networks == "largest" else 4 - len(first))]
+    largest, smallest = extremes(space)
+    ends, drawn = {
+        "sandwich": ([largest, smallest], recipe.drawn),
+        "largest+3": ([largest], 3),
+        "drawn": ([], 4),
+        "largest": ([largest], 0),
+    }[recipe.networks]
+    return ends + [space.sample(rng, recipe.by) for _ in range(drawn)]
 
 # %% ../../nbs/3_net/45_supernet.ipynb #8186b0cf
 @patch
@@ -132,12 +144,18 @@ def train(
         class_weights=class_weights_of(class_weights, prepared),
         about=self._about,
     )
-    layout = Layout(self.largest.arch, self.classes, len(self.space.data_configs) if recipe.own_scale else 1)
     if recipe.zero_last and self.state.step == 0:
         self._start_as_identity()
-    check = functools.partial(self._check, prepared, check_images) if check_images else None
-    records = Records(checkpoint, each, check, on_epoch)
-    self.state = fit(trainer(layout, recipe.precision), self.state, training, records)
+    train, check = self._trainer(recipe), self._checks(prepared, check_images)
+    records = Records(checkpoint, each, check(self.space), on_epoch)
+    if recipe.split_at == 1:
+        self.state = fit(train, self.state, training, records)
+        return self
+    parts = {
+        part: (functools.partial(self.draw, recipe=recipe, among=space), check(space))
+        for part, space in self.parts.items()
+    }
+    self.state = fit_parts(train, self.state, training, parts, records)
     return self
 
 # %% ../../nbs/3_net/45_supernet.ipynb #3df7847e
@@ -154,13 +172,27 @@ def _start_as_identity(self: Supernet):
 
 
 @patch
-def _check(self: Supernet, prepared, n, weights):
-    def accuracy(system):
+def _trainer(self: Supernet, recipe):
+    if "stem/kernel" not in self.weights:
+        raise DansError("a supernet that was split by resolution is trained to its end", "begin with a new `Supernet`")
+    layout = Layout(self.largest.arch, self.classes, len(self.space.data_configs) if recipe.own_scale else 1)
+    return trainer(layout, recipe.precision)
+
+
+@patch
+def _checks(self: Supernet, prepared, n):
+    "Of a space: a function of weights that scores its two ends."
+
+    def accuracy(weights, system):
         train, val = (prepared.view(split, system.data, n) for split in ("train", "val"))
         own = tensors(with_scale(weights, self.row(system.data)))
         return subnet_accuracy(own, system, train.images, val)
 
-    return dict(largest=accuracy(self.largest), smallest=accuracy(self.smallest))
+    def check(space):
+        ends = dict(zip(("largest", "smallest"), extremes(space)))
+        return lambda weights: {end: accuracy(weights, system) for end, system in ends.items()}
+
+    return check if n else lambda space: None
 
 # %% ../../nbs/3_net/45_supernet.ipynb #9937aee6
 @patch

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['MANY', 'Recipe', 'batch_for', 'batch_at', 'class_weights_of', 'class_weights_in', 'TrainingJob', 'Records',
-           'Progress', 'fit']
+           'Progress', 'fit', 'fit_parts']
 
 # %% ../../nbs/3_net/44_train.ipynb #e37e25f3
 import functools
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from fastcore.basics import patch
 from ..cost.footprint import macs
 from ..data.frontends import crops, draw_boxes
 from ..data.prepared import Prepared
+from ..files import keyed, later
 from ..house import DansError, Diverged, progress_bar, stoppable
 from .elastic import Weights
 from .metrics import class_weights as balanced_weights
@@ -41,24 +42,45 @@ class Recipe:
     seed: int = 0  # of batches, crops and drawn subnets
     precision: str = "float32"  # of the activations
     # supernets only
-    networks: str = "sandwich"  # "sandwich" (largest, smallest, two drawn), "largest+3", "drawn" (four) or "largest"
+    networks: str = "sandwich"  # "sandwich" (largest, smallest, `drawn`), "largest+3", "drawn" (four) or "largest"
     across: bool = True  # whether the networks of a step differ in data configuration, or share a drawn one
     by: str = "ending"  # how architectures are drawn: by "ending" stage first, or by depth "tuple"
     distil: bool = True  # whether the first network's predictions teach the others
     deep: float = 1.0  # weight of the ending before the last, squared for the one before that, and so on
     zero_last: bool = False  # whether each residual block starts as the identity (its last gamma is 0)
     own_scale: bool = False  # whether each data configuration has gammas and betas of its own
+    drawn: int = later(2)  # networks that a sandwich has between its ends
+    rank: float = later(0.0)  # weight of the rank loss at the last step; it grows from 0 in equal steps
+    split_at: float = later(1.0)  # share of the steps from which on each resolution trains weights of its own
+
+    def __post_init__(self):
+        sound = self.drawn >= 0 and (self.drawn == 2 or self.networks == "sandwich")
+        if not (sound and 0 <= self.rank < np.inf and 0 <= self.split_at <= 1):
+            raise DansError(
+                f"drawn={self.drawn} with networks={self.networks!r}, rank={self.rank}, split_at={self.split_at}",
+                "drawn is from 0 on, and for the sandwich only; rank from 0 on; split_at from 0 to 1",
+            )
 
     def steps(self, images: int) -> int:
         "Optimizer steps in the whole training on `images` training images."
         return max(1, round(self.epochs * max(1, images // self.batch)))
 
-    def rate_at(self, t: int, steps: int) -> float:
-        "Learning rate of step `t` of `steps`."
-        rise = max(1, round(self.warmup * steps))
-        return self.rate * (
-            (t + 1) / rise if t < rise else 0.5 * (1 + np.cos(np.pi * (t - rise) / max(1, steps - rise)))
-        )
+# %% ../../nbs/3_net/44_train.ipynb #5ceea0a1
+@patch
+def rate_at(self: Recipe, t: int, steps: int) -> float:
+    "Learning rate of step `t` of `steps`."
+    rise = max(1, round(self.warmup * steps))
+    return self.rate * ((t + 1) / rise if t < rise else 0.5 * (1 + np.cos(np.pi * (t - rise) / max(1, steps - rise))))
+
+
+@patch
+def passed(
+    self: Recipe,
+    networks: list,  # of a step, the first of which may teach
+) -> list:  # the same, as often as they are passed forth and back
+    "What a step works on: with a rank loss and several heads, compared networks count twice."
+    twice = self.rank and self.deep and len(networks) > 1 + self.distil
+    return [*networks, *networks[self.distil :]] if twice else networks
 
 # %% ../../nbs/3_net/44_train.ipynb #d2f0a20a
 MANY = 20_000  # training images from which on batches are larger
@@ -140,16 +162,23 @@ class TrainingJob:
     row: Callable = lambda data: 0  # data configuration -> its row of gamma and beta
     class_weights: np.ndarray = None  # what an image of each class counts in the loss on the labels; default: 1
     about: dict = field(default_factory=dict)  # what else determines the result, for the checkpoint
+    every: int = 1  # which steps are its own: from the first one on each so many; the others are somebody else's
+    until: int = None  # step before which it ends; default: the last
 
     @property
     def steps(self) -> int:
-        "Optimizer steps from beginning to end."
+        "Optimizer steps from beginning to end, those of others included."
         return self.recipe.steps(self.prepared.sizes["train"])
+
+    @property
+    def end(self) -> int:
+        "The step before which it ends."
+        return self.steps if self.until is None else self.until
 
     @property
     def settings(self) -> dict:
         "What a checkpoint keeps of it, as JSON gives it back: one with other settings is refused."
-        fixed = dict(recipe=asdict(self.recipe), data=self.prepared.key)
+        fixed = dict(recipe=keyed(self.recipe), data=self.prepared.key)
         return json.loads(json.dumps(dict(**fixed, **self.about, **class_weights_in(self.class_weights))))
 
 
@@ -168,15 +197,15 @@ def batches(
     self: TrainingJob,
     start: int,  # first step
 ):  # yields (step, [(system, uint8 images (n, r, r, 3), row)], labels (n,))
-    "The batches from step `start` to the last, each made while the step before it runs."
+    "The batches of its steps from `start` to the last, each made while the step before it runs."
     with ThreadPoolExecutor(1) as pool:
 
         def ahead(t):
-            return pool.submit(batch_at, self.prepared, self.recipe, t, self.draw) if t < self.steps else None
+            return pool.submit(batch_at, self.prepared, self.recipe, t, self.draw) if t < self.end else None
 
         batch = ahead(start)
-        for t in range(start, self.steps):
-            (networks, labels), batch = batch.result(), ahead(t + 1)
+        for t in range(start, self.end, self.every):
+            (networks, labels), batch = batch.result(), ahead(t + self.every)
             yield t, [(system, images, self.row(system.data)) for system, images in networks], labels
 
 
@@ -190,9 +219,9 @@ def step(
 ) -> tuple[float, int]:  # loss of the first network, cost in MACs
     "Step `t` of the training."
     recipe, counts = self.recipe, None if self.class_weights is None else self.class_weights[labels]
-    rate = recipe.rate_at(t, self.steps)
-    loss = train.step(networks, labels, rate, recipe.deep, recipe.distil, recipe.decay, counts)
-    return loss, 3 * len(labels) * sum(macs(system, train.layout.classes) for system, *_ in networks)
+    rate, rank = recipe.rate_at(t, self.steps), recipe.rank * (t + 1) / self.steps
+    loss = train.step(networks, labels, rate, recipe.deep, recipe.distil, recipe.decay, counts, rank)
+    return loss, 3 * len(labels) * sum(macs(system, train.layout.classes) for system, *_ in recipe.passed(networks))
 
 # %% ../../nbs/3_net/44_train.ipynb #e5bcb014
 class Progress:
@@ -227,7 +256,7 @@ class Progress:
         self.cost += cost
         if not np.isfinite(loss):
             raise self.diverged(f"the loss is {loss} at step {t}")
-        self.bar.update()
+        self.bar.update(self.training.every)
         self.bar.set_postfix(loss=f"{np.mean(self.losses[-20:]):.3f}", **self.shown, refresh=False)
 
 # %% ../../nbs/3_net/44_train.ipynb #8993f4e8
@@ -237,7 +266,7 @@ def due(
     done: int,  # steps done
 ) -> bool:
     "Whether a record is due: each so many epochs, and at the end."
-    return done % (self.records.each * self.epoch) == 0 or done == self.training.steps
+    return done % (self.records.each * self.epoch) < self.training.every or done >= self.training.end
 
 
 @patch(as_prop=True)
@@ -286,12 +315,46 @@ def fit(
         for t, networks, labels in training.batches(state.step):
             progress.step(t, *training.step(train, t, networks, labels))
             average.add(t, train.vector)
-            if progress.due(t + 1):
+            done = min(t + training.every, training.end)
+            if progress.due(done):
                 weights, slots = train.state()
                 if not all(np.isfinite(value).all() for value in weights.values()):
                     raise progress.diverged(f"weights are no numbers after step {t}")  # which no loss has seen yet
-                if t + 1 == steps and average.count:
+                if done >= steps and average.count:
                     weights = train.layout.unpack(average.mean)
-                state = state.advance(weights, slots, t + 1, progress.record(t + 1, weights), average.state())
+                state = state.advance(weights, slots, done, progress.record(done, weights), average.state())
                 progress.keep(state)
+    return state
+
+# %% ../../nbs/3_net/44_train.ipynb #a0c4p3e5
+def _beside(checkpoint, part):
+    return checkpoint and Path(checkpoint).with_name(f"{Path(checkpoint).stem}-{part}.npz")
+
+
+def fit_parts(
+    train: Trainer,  # as for `fit`
+    state: State,  # where to start; not changed
+    training: TrainingJob,  # what is trained up to `recipe.split_at`, and how
+    parts: dict,  # name -> (rng -> systems of a step, check as in `Records`) of what is trained from there on
+    records: Records = Records(),  # what is kept on the way
+) -> State:  # the finished training: weights PART/NAME, no optimizer, the records of the trunk and of each part
+    "Train a trunk, then each part from it. Raises as `fit` does."
+    done = resumed(state, records.checkpoint, training.settings)
+    if done.step >= training.steps:
+        return done
+    split = round(training.recipe.split_at * training.steps)
+    trunk = fit(train, state, replace(training, until=split), records)
+    weights, history = {}, list(trunk.history)
+    for i, (part, (draw, check)) in enumerate(parts.items()):
+        name, about = f"{training.name} {part}", {**training.about, "part": part}
+        own = replace(training, name=name, draw=draw, about=about, every=len(parts))
+        kept = replace(records, checkpoint=_beside(records.checkpoint, part), check=check)
+        found = fit(train, replace(trunk, step=split + i), own, kept)
+        weights |= {f"{part}/{name}": value for name, value in found.weights.items()}
+        history += [dict(record, part=part) for record in found.history[len(trunk.history) :]]
+    state = State(weights, step=training.steps, history=history)
+    if records.checkpoint is not None:
+        state.save(records.checkpoint, training.settings)
+        for part in parts:
+            _beside(records.checkpoint, part).unlink(missing_ok=True)
     return state

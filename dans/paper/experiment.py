@@ -113,9 +113,14 @@ def macs_of_a_step(
     among: SearchSpace = None,  # whose systems share the weights; default: the experiment's space
 ) -> float:  # MACs of the forward passes on one image
     "What a step of a supernet costs on average, over 2,000 drawn steps."
-    net = Supernet(among or self.space, self.classes)
-    steps = (net.draw(np.random.default_rng([1, t]), recipe) for t in range(2000))
-    return np.mean([sum(macs(system, self.classes) for system in drawn) for drawn in steps])
+    net, steps = Supernet(among or self.space, self.classes), 2000
+    parts = list(net.parts.values())
+
+    def passed(t):
+        part = parts[t % len(parts)] if t >= recipe.split_at * steps else None
+        return recipe.passed(net.draw(np.random.default_rng([1, t]), recipe, part))
+
+    return np.mean([sum(macs(system, self.classes) for system in passed(t)) for t in range(steps)])
 
 # %% ../../nbs/6_paper/74_experiment.ipynb #6b1159b7
 def _weighted(class_weights):
