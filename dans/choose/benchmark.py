@@ -32,7 +32,7 @@ from ..space import SearchSpace, System
 FIDELITIES = ("full", "quarter")  # lengths of a training
 SEARCHED = (0, 1)  # seeds that searches see; all others are fresh, and judge what was chosen
 METRICS = ("val_accuracy", "val_auc")  # what a search may maximise
-COLUMNS = [*KEYS, "seed", "fidelity", "epochs", *METRICS, "loss", "cost_macs", "seconds", "key"]  # of a table
+COLUMNS = [*KEYS, "seed", "fidelity", "epochs", *METRICS, "loss", "cost_macs", "seconds", "processor", "key"]
 LIMITS = Limits(macs=2_000_000)  # of all systems in a table
 CLASSES = 2  # outputs of the models
 PLANNED = {"animals": 1224, "wake_scenes": 495}  # trainings with the seeds that searches see
@@ -65,7 +65,7 @@ def _invented_rows(systems, rng):
             val, said = true - 0.03 * (fidelity == "quarter") + rng.normal(0, 0.01, 2)
             cost = 3 * 10_000 * epochs * macs  # forward and backward, of each image
             about = dict(seed=seed, fidelity=fidelity, epochs=epochs, val_accuracy=val, val_auc=val + 0.06)
-            about |= dict(loss=0.9 - val, cost_macs=cost, seconds=cost / 4e9)
+            about |= dict(loss=0.9 - val, cost_macs=cost, seconds=cost / 4e9, processor="none")
             rows.append({**system.to_dict(), **about, "key": sha256(f"{system} {fidelity} {seed}")[:16]})
             test.append(said)
     return rows, test

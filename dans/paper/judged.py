@@ -17,6 +17,7 @@ from ..board.quantise import quantise
 from ..choose.benchmark import COLUMNS
 from ..data.prepared import Prepared
 from ..files import atomic, sha256, write_json
+from ..net.loops import compiled_for
 from ..net.metrics import accuracy, answers, auc
 from .study import Study
 
@@ -69,6 +70,7 @@ def judged(
         val_auc=history[-1]["auc"],
         loss=history[-1]["loss"],
         cost_macs=sum(record["cost_macs"] for record in history),
+        processor=compiled_for(),
         seconds=round(sum(record["seconds"] for record in history), 2),
         curve=[[round(record[name], 6) for name in ("val", "auc")] for record in history],
         test_accuracy=accuracy(labels, outputs),
