@@ -65,7 +65,10 @@ def test_the_folder_follows_the_preset(item):
     assert known["preset"] == ("quick" if item.kind == "run" else "cpu")
 
 
-@pytest.mark.parametrize("item", [i for i in ITEMS.values() if i.kind == "run"], ids=lambda i: i.id)
+COMMITTED = [i for i in ITEMS.values() if i.kind == "run" and "cpu" in i.presets]  # the others have no rows yet
+
+
+@pytest.mark.parametrize("item", COMMITTED, ids=lambda i: i.id)
 def test_a_run_says_which_preset_its_saved_outputs_are_of(item):
     cells = json.loads((ROOT / item.notebook).read_text(encoding="utf-8"))["cells"]
     (at,) = (i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", []))
