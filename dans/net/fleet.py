@@ -310,7 +310,7 @@ def train(
     "Train all members to their end. One whose loss is no number stops, and has an `error`; the others go on."
     start = min(member.step for member in self.members.values())
     stops = sorted({*range(each * self.epoch, self.steps, each * self.epoch), self.steps})
-    count = len(self.members)
+    stops, count = [stop for stop in stops if stop > start], len(self.members)
     options = dict(
         total=self.steps * count, initial=start * count, desc=f"{len(self.members)} systems of {self.data}", unit="step"
     )
@@ -319,12 +319,12 @@ def train(
         stoppable(lambda: f"{self} at step {bar.n // count} of {self.steps}"),
         self._pool() as pool,
     ):
-        for stop in (stop for stop in stops if stop > start):
+        for stop in stops:
             parts = [(t, min(t + AHEAD, stop)) for t in range(start, stop, AHEAD)]
             _Round(self, pool, parts, bar).run()
             start = stop
             self._record(pool, check, bar)
-        if start == self.steps and not check:
+        if not (check and stops):  # a record observes; whose checkpoints are those of the end has none to make
             self.observe(pool)
     return self
 
