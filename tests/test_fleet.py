@@ -106,6 +106,20 @@ def test_one_that_diverges_stops_alone(prepared, together, name):
         same(fleet, together, system)
 
 
+def test_weights_that_are_no_numbers_after_the_last_loss_are_seen(prepared):
+    fleet = Fleet(SYSTEMS[:1], prepared, RECIPE)
+    net = fleet.members[SYSTEMS[0]].net
+    step = net.step
+
+    def spoilt(*args):
+        loss = step(*args)
+        net.vector[-1] = np.nan if net.steps == 12 else net.vector[-1]
+        return loss
+
+    net.step = spoilt
+    assert "after step 11" in str(fleet.train().members[SYSTEMS[0]].error)
+
+
 def test_a_rate_without_measure_diverges(prepared):
     fleet = Fleet(SYSTEMS, prepared, Recipe(epochs=3, batch=16, rate=1e30)).train()
     assert all(isinstance(member.error, Diverged) for member in fleet.members.values())

@@ -62,6 +62,9 @@ class Member:
                 self.error = Diverged(f"{self.system}: the loss is {loss} at step {t}", "train with a lower rate")
             self.average.add(t, self.net.vector)
             self.step = t + 1
+        if not self.error and not np.isfinite(self.net.vector).all():  # which no loss has seen yet
+            why = f"weights are no numbers after step {self.step - 1}"
+            self.error = Diverged(f"{self.system}: {why}", "train with a lower rate")
         if self.step == self.total and self.average.count:
             self.net.vector[:] = self.average.mean
         self.seconds += time.thread_time() - start
@@ -307,7 +310,7 @@ def train(
     check: Callable = accuracy_of,  # (labels, logits) of the validation images -> dict, kept at each record; None: none
     each: int = 1,  # epochs from one record and checkpoint to the next
 ) -> "Fleet":  # itself; statistics are those of the end
-    "Train all members to their end. One whose loss is no number stops, and has an `error`; the others go on."
+    "Train all to their end. One whose loss or weights are no numbers stops, and has an `error`; the others go on."
     start = min(member.step for member in self.members.values())
     stops = sorted({*range(each * self.epoch, self.steps, each * self.epoch), self.steps})
     stops, count = [stop for stop in stops if stop > start], len(self.members)
