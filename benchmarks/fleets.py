@@ -100,7 +100,7 @@ def one_network(sizes: Sizes) -> list[dict]:
     "Steps of the smallest, the middle and the largest system, on one thread of this process."
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    order, rows = some_systems(sizes), []
+    order, rows, repeats = some_systems(sizes), [], min(sizes.repeats, sizes.fleet_repeats)
     for system in dict.fromkeys((order[0], order[len(order) // 2], order[-1])):
         images, labels = noise(BATCH, system.data, 1), np.random.default_rng(1).integers(0, 2, BATCH)
         net, trainer, model = first_steps(system, images, labels, {})
@@ -115,7 +115,7 @@ def one_network(sizes: Sizes) -> list[dict]:
         row = dict(system=str(system), macs=macs(system, 2), steps=steps)
         for name, theirs in ways.items():
             theirs()
-            found = contest(lambda: [net.step(windows, labels, RATE, 0.0) for _ in range(steps)], theirs, sizes.repeats)
+            found = contest(lambda: [net.step(windows, labels, RATE, 0.0) for _ in range(steps)], theirs, repeats)
             row[name] = found | {
                 f"{who}_images_per_second": steps * BATCH / median(found[f"{who}_seconds"])
                 for who in ("ours", "theirs")
@@ -152,7 +152,7 @@ def fleet(sizes: Sizes):
         about = dict(systems=len(systems), data=str(sizes.fleet_data), steps=len(crops), batch=BATCH)
         for name, (theirs, target, way) in opponents.items():
             ours(), theirs()  # once before anything is measured
-            timed = contest(ours, theirs, sizes.repeats)
+            timed = contest(ours, theirs, min(sizes.repeats, sizes.fleet_repeats))
             rows.append(dict(at=name, **timed, **about, target=target, theirs_first_seconds=first[way]))
             spread = f"{timed['ratio']:.2f} times ({timed['ratio_low']:.2f}-{timed['ratio_high']:.2f})"
             yield dict(rows=rows, alone=alone), f"a fleet against {name}: {spread}"

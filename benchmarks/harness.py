@@ -40,7 +40,8 @@ class Sizes:
     fleet_data: DataConfig = DataConfig(32, "rgb")  # of these
     fleet_systems: int = 8  # evenly over their order of MACs
     fleet_images: int = 1024  # for training
-    fleet_steps: int = 64  # of each of them, in each run
+    fleet_steps: int = 32  # of each of them, in each run
+    fleet_repeats: int = 3  # pairs of its contests, at most
     space: SearchSpace = SearchSpace.preset("quick")  # scored as a whole
     space_calibration: int = 1024  # training images for the statistics, there and in the whole paper space
     space_images: int = 1000  # validation images, there and in the whole paper space
@@ -99,6 +100,7 @@ QUICK = Sizes(
     fleet_systems=2,
     fleet_images=64,
     fleet_steps=3,
+    fleet_repeats=1,
     space=SearchSpace((12, 16), "rgb", 0.1, (1, 1, 0, 0, 0)),
     space_calibration=16,
     space_images=24,

@@ -181,7 +181,7 @@ def test_columns_are_the_windows_of_the_first_convolution(side, channels):
 
 
 def test_compiled_code_is_not_that_of_other_loops():
-    "Numba asks for the date of the file that a function stands in: what `dans.net.fused` calls stands in another."
+    "Numba looks at the file that a function stands in: what `dans.net.fused` calls stands in another."
     source = hashlib.sha256(Path(loops.__file__).read_bytes()).hexdigest()
     for function in (loops.mix, fused.block_forward):
         assert source in function._cache._cache_file._source_stamp
