@@ -22,6 +22,11 @@ BENCHMARKS = {  # name -> module, and what is measured
         "training",
         "images/s of one network's training step: the supernet's trace, and `fit` of a plain Keras model",
     ),
+    "fleet": (
+        "fleets",
+        "seconds of small systems of one data configuration trained on the same images: a fleet, `fit` of plain Keras "
+        "models, and one by one",
+    ),
     "backends": (
         "backends",
         "seconds of the first training step and the first scoring, compilation included, and of later ones: TensorFlow "

@@ -53,6 +53,17 @@ def test_every_benchmark_runs_and_says_what_it_measured(results):
     assert results["kills"]["kills"] == 20 and results["kills"]["differences"] == []
 
 
+def test_a_fleet_is_measured_beside_fit_and_one_by_one(results):
+    record = results["fleet"]
+    assert [row["at"] for row in record["rows"]] == [
+        "Keras' fit",
+        "Keras' fit, crops not counted",
+        "one by one, a trace for each",
+    ]
+    assert all(row["systems"] == 2 and row["steps"] == 3 and row["ratio"] > 0 for row in record["rows"])
+    assert len(record["alone"]) == 2 and all(row["macs_per_second"] > 0 for row in record["alone"])
+
+
 def test_two_nodes_lose_a_worker_and_a_node_and_no_piece(results):
     record = results["nodes"]
     assert [row["event"] for row in record["rows"]] == ["worker_killed", "node_lost"]

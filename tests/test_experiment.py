@@ -1,5 +1,8 @@
 "What runs share is found again under keys that stay: those that kept rows and pieces have, whatever a run looks like."
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from dans.files import canonical, key_of, keyed
@@ -94,3 +97,42 @@ def test_drawn_systems_follow_their_seeds(experiment):
     first = experiment.spread(2, 0)
     assert not set(first) & set(experiment.spread(3, 1, without=first))
     assert experiment.macs_of_a_step(RECIPE, SPACE.fix(SPACE.data_configs[0])) < experiment.macs_of_a_step(RECIPE)
+
+
+def test_trainings_go_as_fleets_and_are_found_again(experiment):
+    recipes = RECIPE, replace(RECIPE, seed=1)
+    wanted, calls = [Training(system, recipe) for system in (SPACE[0], SPACE[1], SPACE[-1]) for recipe in recipes], []
+
+    def judge(piece, fleet, outputs):
+        calls.append((piece, len(fleet.members)))
+        assert outputs.shape == (experiment.prepared.sizes["test"], 2) and np.isfinite(outputs).all()
+        return dict(loss=fleet.members[piece.system].history[-1]["loss"]), {"outputs.bin": outputs.tobytes()}
+
+    assert {piece.system.data.resolution for piece in wanted} == {16, 24}
+    key = experiment.key("truth", wanted[0], largest=False)[:16]
+    none = experiment.fleets("truth", wanted, judge, minutes=1e-9, known={key: dict(loss=-1)})
+    assert list(none) == wanted and none[wanted[0]] == dict(loss=-1)  # known, and not trained
+    assert list(none.values())[1:] == [None] * 5 and calls == []
+    found = experiment.fleets("truth", wanted[:2], judge, check=None)
+    assert [size for _, size in calls] == [1, 1]
+    found |= experiment.fleets("truth", wanted, judge, size=2, check=None)
+    assert [piece for piece, _ in calls] == [wanted[i] for i in (0, 1, 2, 3, 4, 5)] and None not in found.values()
+    assert experiment.fleets("truth", wanted[::-1], None, minutes=1e-9) == found
+    assert experiment.file("truth", wanted[2], "outputs.bin", largest=False).stat().st_size > 0
+
+
+def test_a_fleet_that_was_trained_and_not_judged_is_judged_as_it_would_have_been(experiment):
+    wanted, said = [Training(SPACE[0], replace(RECIPE, seed=seed)) for seed in (2, 3)], []
+
+    def failing(piece, fleet, outputs):
+        said.append(outputs)
+        raise RuntimeError("a full disk")
+
+    def judge(piece, fleet, outputs):
+        said.append(outputs)
+        return dict(test=float(outputs[0, 0]))
+
+    with pytest.raises(RuntimeError, match="a full disk"):
+        experiment.fleets("truth", wanted[:1], failing)
+    experiment.fleets("truth", wanted[:1], judge)
+    assert (said[0] == said[1]).all()

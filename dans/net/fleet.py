@@ -62,6 +62,9 @@ class Member:
                 self.error = Diverged(f"{self.system}: the loss is {loss} at step {t}", "train with a lower rate")
             self.average.add(t, self.net.vector)
             self.step = t + 1
+        if not self.error and not np.isfinite(self.net.vector).all():  # which no loss has seen yet
+            why = f"weights are no numbers after step {self.step - 1}"
+            self.error = Diverged(f"{self.system}: {why}", "train with a lower rate")
         if self.step == self.total and self.average.count:
             self.net.vector[:] = self.average.mean
         self.seconds += time.thread_time() - start
@@ -307,10 +310,10 @@ def train(
     check: Callable = accuracy_of,  # (labels, logits) of the validation images -> dict, kept at each record; None: none
     each: int = 1,  # epochs from one record and checkpoint to the next
 ) -> "Fleet":  # itself; statistics are those of the end
-    "Train all members to their end. One whose loss is no number stops, and has an `error`; the others go on."
+    "Train all to their end. One whose loss or weights are no numbers stops, and has an `error`; the others go on."
     start = min(member.step for member in self.members.values())
     stops = sorted({*range(each * self.epoch, self.steps, each * self.epoch), self.steps})
-    count = len(self.members)
+    stops, count = [stop for stop in stops if stop > start], len(self.members)
     options = dict(
         total=self.steps * count, initial=start * count, desc=f"{len(self.members)} systems of {self.data}", unit="step"
     )
@@ -319,12 +322,12 @@ def train(
         stoppable(lambda: f"{self} at step {bar.n // count} of {self.steps}"),
         self._pool() as pool,
     ):
-        for stop in (stop for stop in stops if stop > start):
+        for stop in stops:
             parts = [(t, min(t + AHEAD, stop)) for t in range(start, stop, AHEAD)]
             _Round(self, pool, parts, bar).run()
             start = stop
             self._record(pool, check, bar)
-        if start == self.steps and not check:
+        if not (check and stops):  # a record observes; whose checkpoints are those of the end has none to make
             self.observe(pool)
     return self
 

@@ -8,6 +8,8 @@ __all__ = ['ZERO', 'ONE', 'SIX', 'EPSILON', 'TILE', 'compiled', 'compiled_for', 
 
 # %% ../../nbs/3_net/43a_loops.ipynb #d14dbebc
 import functools
+import hashlib
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -19,13 +21,22 @@ EPSILON = np.float32(1e-3)  # added to variances, as in `dans.net.elastic`
 TILE = 512  # floats of a row that are summed at a time: some ten such pieces fit the first cache
 
 
+@functools.cache
+def _source():
+    "What tells this file from an older one; nothing in a notebook."
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest() if "__file__" in globals() else ""
+
+
 def compiled(function):
-    "`function`, compiled at its first call."
+    "`function`, compiled at its first call, and again where its file or this one has changed."
     options = dict(fastmath=True, nogil=True, error_model="numpy")
     try:
-        return functools.wraps(function)(numba.njit(cache=True, **options)(function))
+        made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder that may be written
         return functools.wraps(function)(numba.njit(**options)(function))
+    if (kept := getattr(made._cache, "_cache_file", None)) is not None:
+        kept._source_stamp = (kept._source_stamp, _source())
+    return functools.wraps(function)(made)
 
 
 def compiled_for() -> str:  # such as "znver4": LLVM's name for a family of processors
