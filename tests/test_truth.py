@@ -199,16 +199,16 @@ def test_a_difference_of_a_system_from_itself_is_nothing(who, judged):
 
 def test_intervals_cover_the_true_difference_about_as_often_as_they_say():
     "New images and new trainings each time: both are noise, and none of it counts twice."
-    rng, covered, repetitions, images = np.random.default_rng(2), 0, 300, 200
+    rng, covered, repetitions, images = np.random.default_rng(2), 0, 200, 200
     groups = np.repeat(range(4), images // 4)
     for _ in range(repetitions):
         hard = rng.normal(size=(2, images)) * 0.25 + 0.1 * groups
         right = np.clip(0.5 + hard, 0.02, 0.98)  # of each system on each image, over all trainings
-        answers = rng.random((40, 2, images)) < right
+        answers = rng.random((20, 2, images)) < right
         accuracies = answers.mean(2)
         means = dict(a=accuracies[:6, 0].mean(), b=accuracies[:6, 1].mean())
         of = dict(a=answers[:6, 0].mean(0), b=answers[:6, 1].mean(0))
-        seeds = pooled(accuracies.T.ravel(), np.repeat(["a", "b"], 40))
+        seeds = pooled(accuracies.T.ravel(), np.repeat(["a", "b"], 20))
         found = contrast(Fresh(means, dict(a=6, b=6), of, seeds, groups), dict(a=1, b=-1))
         covered += found["low"] <= 0 <= found["high"]
     assert 0.91 <= covered / repetitions <= 0.98, covered / repetitions
@@ -246,6 +246,9 @@ def test_the_sentence_says_it_whichever_way(chosen, judged):
         assert us["meets"] == over["meets"].max() and np.sign(round(us["gain"], 9)) == np.sign(better)
         assert (": visible)" in said) == us["visible"] == bool(better) and (": not visible)" in said) != us["visible"]
         assert ("visibly worse" in said) == (better < 0) and ("visibly better at 0" in said) == (better <= 0)
+    alike = chosen[chosen["arm"] == AWARE]  # and one fixed data configuration that chooses the same
+    alike = pd.concat([alike, alike.assign(arm="24px-rgb")], ignore_index=True)
+    assert "both choose the same" in told(gains(alike, who), gains_over_grid(alike, who))
     nobody = Fresh({}, {}, {}, quiet)
     assert "nothing can be said yet" in told(gains(chosen, nobody), gains_over_grid(chosen, nobody))
     unknown = replace(who, noise=Noise(np.nan, 0, np.nan, np.nan))

@@ -297,13 +297,13 @@ def _of_rival(us, there):
     "What is said of the rival: `us` is its row, `there` are its rows limit by limit."
     seen = int((there["visible"].eq(True) & (there["gain"] > 0)).sum())
     against = int((there["visible"].eq(True) & (there["gain"] < 0)).sum())
+    over = f"{_limits(us['limits'])} above {us['arm']}, the best fixed one over all"
+    if not us["differ"]:
+        return f"0.0 points over {over}: both choose the same"
     word = "visible" if us["visible"] else "not visible"
     text = f"{_points(us['gain'])} points (95 % interval {_points(us['low'])} to {_points(us['high'])}: {word}) over "
-    text += f"{_limits(us['limits'])} above {us['arm']}, the best fixed one over all; "
-    text += (
-        f"the choice differs at {us['differ']} of them, and is visibly better at {seen}"
-        + f", visibly worse at {against}" * bool(against)
-    )
+    text += f"{over}; the choice differs at {us['differ']} of them, and is visibly better at {seen}"
+    text += f", visibly worse at {against}" * bool(against)
     smallest = there["smallest"][there["smallest"] > 0].median()
     at_one = "" if math.isnan(smallest) else f", {_points(smallest)} at one limit"
     return text + f". To be seen it would have to be {_points(us['smallest'])} points over all limits{at_one}"
@@ -324,9 +324,8 @@ def told(
     if math.isnan(us["low"]):
         return f"Under {limits} nothing can be said: no system has two trainings, so the noise is unknown."
     others = over[(over["arm"] != us["arm"]) & (over["limits"] > 0)]
-    text = f"Under {limits}, choosing the data configuration buys " + _of_rival(
-        us, by_limit[by_limit["arm"] == us["arm"]]
-    )
+    text = f"Under {limits}, choosing the data configuration buys "
+    text += _of_rival(us, by_limit[by_limit["arm"] == us["arm"]])
     if len(others):
         least, most = others.loc[others["gain"].idxmin()], others.loc[others["gain"].idxmax()]
         text += ". Above the other fixed ones, each over the limits that it can meet, it buys from "
