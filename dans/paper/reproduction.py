@@ -59,9 +59,13 @@ class Reproduction(Study):
             "out_dir": self.show(self.out),
         }
 
+    def needed(self, item: Item) -> list:  # ids
+        "The runs whose rows `item` reads, those that the preset has."
+        return [id for id in item.needs if self.preset in self.items[id].presets]
+
     def inputs(self, item: Item) -> dict:  # STUDY/NAME -> path of the rows
         "The rows that `item` reads."
-        return {name: self.results(name) for id in item.needs for name in self.items[id].writes}
+        return {name: self.results(name) for id in self.needed(item) for name in self.items[id].writes}
 
 # %% ../../nbs/6_paper/80_reproduction.ipynb #f157902d
 PLACES = ("out_dir", "executor")  # parameters that say where, and decide nothing
@@ -91,7 +95,7 @@ def made_of(
     if any(NEEDS[step].backends for step in item.versions) and kernel_backend() != "tensorflow":
         made["backend"] = kernel_backend()
     if item.kind != "run":
-        made |= {"drawing": _drawing(), "stale": [id for id in item.needs if self.why_not(self.items[id])]}
+        made |= {"drawing": _drawing(), "stale": [id for id in self.needed(item) if self.why_not(self.items[id])]}
     return json.loads(canonical(made))
 
 # %% ../../nbs/6_paper/80_reproduction.ipynb #d4ce0e33
@@ -195,7 +199,7 @@ def chosen(
             raise DansError(f"{id} computes rows, and --redraw only draws", "leave --redraw out")
     wanted = set(ids or [i.id for i in self.items.values() if self.preset in i.presets])
     for item in reversed(self.items.values()):
-        wanted |= set(item.needs) if item.id in wanted else set()
+        wanted |= set(self.needed(item)) if item.id in wanted else set()
     return [i for i in self.items.values() if i.id in wanted and not (redraw and i.kind == "run")]
 
 
@@ -242,7 +246,7 @@ def decide(
         return "run", "--redraw"
     if item.id in force:
         return "run", "--force"
-    first = [id for id in item.needs if id in will]
+    first = [id for id in self.needed(item) if id in will]
     if first:
         return "run", f"after {', '.join(first)}"
     why = self.why_not(item)
