@@ -276,6 +276,16 @@ def sharing(
 
 
 @patch
+def key_of_sharing(
+    self: Experiment,
+    kind: str,  # one of `PIECES`
+    piece: Sharing,  # a supernet
+) -> str:  # 64 hexadecimal digits
+    "The key under which a supernet's scores are kept."
+    return key_of(kind, self.sharing(piece))
+
+
+@patch
 def shared(
     self: Experiment,
     kind: str,  # of the pieces, one of `PIECES`
