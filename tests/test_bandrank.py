@@ -17,6 +17,7 @@ from dans.choose.bandrank import (
     rank_mean,
     seed_noise,
     top_loss,
+    top_losses,
     truth_of,
 )
 from dans.choose.rank import KEYS
@@ -48,8 +49,8 @@ def test_the_loss_is_the_mean_over_all_orders_of_equal_scores(seed, k):
     score = rng.integers(3, size=6).astype(float)
     score[rng.random(6) < 0.2] = np.nan
     truth, value = rng.integers(5, size=6) / 10, rng.random(6)
-    assert top_loss(score, truth, k, value=value)[0] == pytest.approx(loss_by_hand(score, truth, k, value))
-    assert top_loss(score, truth, k)[0] == pytest.approx(loss_by_hand(score, truth, k, truth))
+    assert top_loss(score, truth, k, value=value) == pytest.approx(loss_by_hand(score, truth, k, value))
+    assert top_loss(score, truth, k) == pytest.approx(loss_by_hand(score, truth, k, truth))
 
 
 def test_a_draw_is_the_loss_among_those_that_it_holds():
@@ -57,9 +58,9 @@ def test_a_draw_is_the_loss_among_those_that_it_holds():
     score, truth = rng.integers(4, size=7).astype(float), rng.random(7)
     held = rng.random((20, 7)) < 0.6
     held[~held.any(1), 0] = True
-    for k in (1, 2, 5):
-        apart = [top_loss(score[h], truth[h], k)[0] for h in held]
-        assert top_loss(score, truth, k, held) == pytest.approx(apart)
+    found = top_losses(score, truth, (1, 2, 5), held)
+    for k, of in zip((1, 2, 5), found):
+        assert of == pytest.approx([top_loss(score[h], truth[h], k) for h in held])
 
 
 def test_a_value_that_nobody_knows_matters_only_where_it_is_asked_for():
