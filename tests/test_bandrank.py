@@ -17,7 +17,6 @@ from dans.choose.bandrank import (
     rank_mean,
     seed_noise,
     top_loss,
-    top_losses,
     truth_of,
 )
 from dans.choose.rank import KEYS
@@ -51,16 +50,6 @@ def test_the_loss_is_the_mean_over_all_orders_of_equal_scores(seed, k):
     truth, value = rng.integers(5, size=6) / 10, rng.random(6)
     assert top_loss(score, truth, k, value=value) == pytest.approx(loss_by_hand(score, truth, k, value))
     assert top_loss(score, truth, k) == pytest.approx(loss_by_hand(score, truth, k, truth))
-
-
-def test_a_draw_is_the_loss_among_those_that_it_holds():
-    rng = np.random.default_rng(0)
-    score, truth = rng.integers(4, size=7).astype(float), rng.random(7)
-    held = rng.random((20, 7)) < 0.6
-    held[~held.any(1), 0] = True
-    found = top_losses(score, truth, (1, 2, 5), held)
-    for k, of in zip((1, 2, 5), found):
-        assert of == pytest.approx([top_loss(score[h], truth[h], k) for h in held])
 
 
 def test_a_value_that_nobody_knows_matters_only_where_it_is_asked_for():
@@ -128,7 +117,17 @@ def test_draws_keep_the_size_of_each_band_and_are_as_if_systems_stood_there_twic
         at = np.repeat(np.arange(len(frame)), counts[i].astype(int))
         again = band_statistics(score[at], frame.iloc[at])
         assert found["tau", ""][i] == pytest.approx(again["tau", ""][0])
-        assert found["loss", "top 1"][i] == pytest.approx(again["loss", "top 1"][0])
+        assert found["band_tau", ""][i] == pytest.approx(again["band_tau", ""][0], nan_ok=True)
+
+
+def test_a_loss_of_drawn_bands_is_the_mean_of_theirs():
+    frame, score = some(1)
+    each = by_band(score, frame)["loss"].to_numpy()
+    weights = np.array([[1, 1, 1], [3, 0, 0], [0, 1, 2]])
+    found = band_statistics(score, frame, weights=weights, tops=(1,))["loss", "top 1"]
+    assert found == pytest.approx(weights @ each / 3)
+    drawn = band_resample({"a": score[None]}, frame, 200, 3)["a", "loss", "top 1"]
+    assert drawn[0] == pytest.approx(each.mean()) and drawn.between(each.min() - 1e-9, each.max() + 1e-9).all()
 
 
 def test_supernets_count_alike_and_draws_are_shared_by_makers():

@@ -52,31 +52,25 @@ def _ways(n, k):
     return np.array([[math.comb(i, j) for j in range(k + 1)] for i in range(n + 1)], float)
 
 
-def _chosen(places, ordered, value, k):
-    "What the best of the first `k` is worth, by the places (draws, n) of systems that stand in the order of the truth."
-    tried, rows = np.minimum(k, (places > 0).sum(1)), np.arange(len(places))
-    edge = ordered[rows, places.shape[1] - tried][:, None]
-    above, tied = (places > edge).cumsum(1), (places == edge).cumsum(1)
-    left, ways = (tried - above[:, -1])[:, None], _ways(places.shape[1], k)
-    reached = (above == above[:, -1:]) * ways[tied, left] / ways[tied[:, -1:], left]  # that the best stands so early
-    chance = np.diff(reached, axis=1, prepend=0.0)
-    return np.where(chance > 0, chance * value, 0.0).sum(1)
-
-
 def top_losses(
     score: np.ndarray,  # (n,), higher is better; NaN: none
     truth: np.ndarray,  # (n,), by which the best is found, and the best of those that are tried
     tops: tuple = (1,),  # systems that are tried, those with the highest scores
-    held: np.ndarray = None,  # (draws, n) bool, which systems there are; default: all, in one draw
     value: np.ndarray = None,  # (n,), what a system is worth, NaN: unknown; default: `truth`
-) -> np.ndarray:  # (tops, draws); NaN where the value of one that matters is unknown
+) -> np.ndarray:  # (tops,); NaN where the value of one that matters is unknown
     "What the best of those with the highest scores is worth less than the best of all."
-    order = np.argsort(truth, kind="stable")
-    score, value = np.where(np.isnan(score), -np.inf, score)[order], (truth if value is None else value)[order]
-    held = np.ones((1, len(order)), bool) if held is None else held[:, order]
-    places = np.where(held, np.unique(score, return_inverse=True)[1] + 1, 0)
-    best, ordered = value[len(order) - 1 - held[:, ::-1].argmax(1)], np.sort(places, 1)
-    return np.stack([best - _chosen(places, ordered, value, k) for k in tops])
+    order, n, losses = np.argsort(truth, kind="stable"), len(truth), []
+    value = (truth if value is None else value)[order]
+    places = np.unique(np.where(np.isnan(score), -np.inf, score)[order], return_inverse=True)[1]
+    for k in tops:
+        tried = min(k, n)
+        edge = np.sort(places)[n - tried]
+        above, tied = (places > edge).cumsum(), (places == edge).cumsum()
+        ways = _ways(n, k)[:, tried - above[-1]]
+        reached = (above == above[-1]) * ways[tied] / ways[tied[-1]]  # chance that the best of them stands so early
+        chance = np.diff(reached, prepend=0.0)
+        losses.append(value[-1] - np.where(chance > 0, chance * value, 0.0).sum())
+    return np.array(losses)
 
 
 def top_loss(
@@ -85,8 +79,8 @@ def top_loss(
     k: int = 1,  # systems that are tried
     value: np.ndarray = None,
 ) -> float:
-    "`top_losses` of one number of systems that are tried, among all systems."
-    return float(top_losses(score, truth, (k,), value=value)[0, 0])
+    "`top_losses` of one number of systems that are tried."
+    return float(top_losses(score, truth, (k,), value)[0])
 
 # %% ../../nbs/4_choose/59_bandrank.ipynb #aae1b1ad
 def _members(frame):
@@ -124,36 +118,29 @@ def _mean(values, weights):
     "Weighted mean over the second axis, of what is a number; NaN where nothing is."
     weights = np.where(np.isnan(values), 0.0, weights)  # a row for each draw
     total = weights.sum(1)
-    return np.divide((weights * np.nan_to_num(values)).sum(1), total, np.full(len(values), np.nan), where=total > 0)
+    return np.divide((weights * np.nan_to_num(values)).sum(1), total, np.full(len(total), np.nan), where=total > 0)
 
 
 def band_statistics(
     score: np.ndarray,  # (n,), NaN: none
     frame: pd.DataFrame,  # as for `by_band`
-    counts: np.ndarray = None,  # (draws, n), how often each draw holds each system; default: once
+    counts: np.ndarray = None,  # (draws, n), how often each draw holds each system, for tau; default: once
+    weights: np.ndarray = None,  # (draws, bands), how often it holds each band, for losses; default: once
     tops: tuple = TOPS,  # systems that are tried
 ) -> dict:  # (statistic, at) -> (draws,)
     "`tau` over all systems, `band_tau` (mean over bands, weighted by pairs) and `loss` (mean over bands) at each top."
     score, (truth, value) = np.where(np.isnan(score), -np.inf, score), _values(frame)
     counts = np.ones((1, len(frame))) if counts is None else counts
-    bands = list(_members(frame).values())
+    bands, none = list(_members(frame).values()), np.full(len(counts), np.nan)
     pairs = np.array([len(at) * (len(at) - 1) / 2 for at in bands])
-
-    def each(of):
-        return np.stack([of(at) for at in bands], 1) if bands else np.full((len(counts), 1), np.nan)
-
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = {
-            ("tau", ""): kendall_tau(signs(score), signs(truth), counts),
-            ("band_tau", ""): _mean(
-                each(lambda at: kendall_tau(signs(score[at]), signs(truth[at]), counts[:, at])),
-                pairs if bands else np.ones(1),
-            ),
-        }
-    losses = [top_losses(score[at], truth[at], tops, counts[:, at] > 0, value[at]) for at in bands]
-    for i, k in enumerate(tops):
-        of_bands = np.stack([of[i] for of in losses], 1) if bands else np.full((len(counts), 1), np.nan)
-        found["loss", f"top {k}"] = _mean(of_bands, np.ones(of_bands.shape[1]))
+        taus = [kendall_tau(signs(score[at]), signs(truth[at]), counts[:, at]) for at in bands]
+        found = {("tau", ""): kendall_tau(signs(score), signs(truth), counts)}
+    found["band_tau", ""] = _mean(np.stack(taus, 1), pairs) if bands else none
+    losses = np.array([top_losses(score[at], truth[at], tops, value[at]) for at in bands]).reshape(-1, len(tops))
+    weights = np.ones((len(counts), len(bands))) if weights is None else weights
+    for k, of_bands in zip(tops, losses.T):
+        found["loss", f"top {k}"] = _mean(of_bands[None], weights) if bands else none
     return found
 
 # %% ../../nbs/4_choose/59_bandrank.ipynb #37feff70
@@ -178,10 +165,12 @@ def band_resample(
     seed: int = 0,
     tops: tuple = TOPS,  # systems that are tried
 ) -> pd.DataFrame:  # row 0 the estimates, then one row a draw; columns (maker, statistic, at)
-    "`band_statistics` of every maker, mean over its supernets, and of drawn systems and supernets."
-    counts, found = drawn_in_bands(frame, draws, [seed, 0]), {}
+    "`band_statistics` of every maker, mean over its supernets, and of drawn systems, bands and supernets."
+    counts, bands, found = drawn_in_bands(frame, draws, [seed, 0]), len(_members(frame)), {}
+    drawn = np.random.default_rng([seed, 2]).multinomial(bands, np.full(bands, 1 / bands), draws) if bands else None
+    weights = np.vstack([np.ones(bands), drawn]) if bands else None
     for maker, of_nets in scores.items():
-        each = [band_statistics(score, frame, counts, tops) for score in of_nets]
+        each = [band_statistics(score, frame, counts, weights, tops) for score in of_nets]
         nets = bootstrap(len(each), draws, [seed, 1, len(each)])
         for name in each[0]:
             values = np.stack([of[name] for of in each], 1)
