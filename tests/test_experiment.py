@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dans.choose.bandrank import by_maker
 from dans.files import canonical, key_of, keyed
 from dans.house import DansError
+from dans.net.supernet import Supernet
 from dans.net.train import Recipe
 from dans.paper.experiment import Experiment, Sharing, Training
+from dans.paper.scored import known_scores, scored, weights_of, write_scores
 from dans.paper.study import Study, whole
 from dans.space import SearchSpace
 
@@ -90,6 +93,36 @@ def test_supernets_that_are_compared_leave_their_scores(experiment):
     found = experiment.shared("maker", wanted, judge)
     assert [row["mode"] for row in found.values()] == ["", "shared"]
     assert experiment.shared("maker", wanted, None) == found
+
+
+def test_scores_of_supernets_are_written_and_known_again(experiment):
+    study, prepared = experiment.study, experiment.prepared
+    parts = [SPACE.fix(data) for data in SPACE.data_configs]
+    wanted = [Sharing(RECIPE, among, tuple(among), 0, "metrics") for among in (SPACE, *parts)]
+
+    def judge(piece, net):
+        return dict(scores=scored(net, piece.systems, prepared), cost_macs=9, tuning_macs=0), weights_of(net)
+
+    def rows(found):
+        for piece, row in found.items():
+            whole = piece.among == SPACE
+            about = dict(maker="shared" if whole else "per_config", supernet=100, epochs=1)
+            about |= dict(net="all" if whole else str(piece.among.data_configs[0]), systems=piece.systems)
+            yield about | row | dict(key=experiment.key_of_sharing("maker", piece)[:16])
+
+    found = experiment.shared("maker", wanted, judge)
+    kept = study.store.file("maker", experiment.sharing(wanted[0]), "supernet.npz")
+    assert scored(Supernet.load(kept), list(SPACE), prepared) == found[wanted[0]]["scores"]
+    write_scores(study, "some", list(rows({piece: found[piece] for piece in wanted[:2]})), list(SPACE))
+    assert list(by_maker(study.rows("scores/some-auc"))) == ["shared"], "half of per_config is missing"
+    write_scores(study, "some", list(rows(found)), list(SPACE))
+    first = study.results("scores/some-auc").read_bytes()
+    known = known_scores(study, "some")
+    elsewhere = Experiment(Study("smoke", "other", study.root), SPACE, prepared)
+    again = elsewhere.shared("maker", wanted, None, known=known)
+    write_scores(study, "some", list(rows(again)), list(SPACE))
+    assert study.results("scores/some-auc").read_bytes() == first
+    assert list(by_maker(study.rows("scores/some-auc"))) == ["shared", "per_config"]
 
 
 def test_drawn_systems_follow_their_seeds(experiment):

@@ -121,6 +121,7 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "fused",
     "fleet",
     "judged",
+    "scored",
 }
 
 

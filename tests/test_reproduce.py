@@ -96,6 +96,15 @@ def test_a_parameter_added_with_its_default_is_no_change(checkout):
     assert study.why_not(run) == "parameters changed: there are fewer"
 
 
+def test_a_run_that_the_preset_does_not_have_is_not_needed(checkout):
+    text = (checkout / "paper.yml").read_text().replace("needs: [run_toy]", "needs: [run_toy, run_big]")
+    (checkout / "paper.yml").write_text(text)
+    needed = {preset: [item.id for item in Reproduction(preset).chosen(["fig_toy"])] for preset in ("quick", "paper")}
+    assert needed == {"quick": ["run_toy", "fig_toy"], "paper": ["run_toy", "run_big", "fig_toy"]}
+    study = Reproduction()
+    assert list(study.inputs(study.items["fig_toy"])) == ["toy/log"]
+
+
 @pytest.mark.parametrize("made", [[], "x", {}, {"parameters": []}, {"parameters": None}, {"notebook": 1}])
 def test_a_damaged_signature_is_told(checkout, made):
     study, run = signed()

@@ -197,6 +197,20 @@ def test_stamp_tells_small_presets_and_stale_rows(checkout, monkeypatch):
 # ---- pieces
 
 
+def test_no_piece_begins_after_its_minutes_and_the_same_call_goes_on(checkout, monkeypatch):
+    study, whats, now = Study("smoke", root=checkout), {n: dict(n=n) for n in range(4)}, [0.0]
+    monkeypatch.setattr("dans.paper.study.time.monotonic", lambda: now[0])
+
+    def compute(n):
+        now[0] += 40
+        return dict(square=n * n)
+
+    found = study.pieces("search", whats, compute, minutes=1)
+    assert [row and row["square"] for row in found.values()] == [0, 1, None, None]
+    found = study.pieces("search", whats, compute, minutes=1)
+    assert [row["square"] for row in found.values()] == [0, 1, 4, 9]
+
+
 def test_pieces_are_shared_out_and_found_again(checkout):
     study, calls = Study("quick", root=checkout), []
     whats = {n: dict(n=n) for n in range(5)}

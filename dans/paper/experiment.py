@@ -260,32 +260,49 @@ class Sharing:
 
 
 @patch
+def sharing(
+    self: Experiment,
+    piece: Sharing,  # a supernet
+) -> dict:  # for a key
+    "What determines a supernet and its scores."
+    return dict(
+        space=keyed(piece.among),
+        data=self.prepared.key,
+        recipe=keyed(piece.recipe),
+        systems=[s.to_dict() for s in piece.systems],
+        images=piece.images,
+        **(dict(mode=piece.mode) if piece.mode else {}),
+    )
+
+
+@patch
+def key_of_sharing(
+    self: Experiment,
+    kind: str,  # one of `PIECES`
+    piece: Sharing,  # a supernet
+) -> str:  # 64 hexadecimal digits
+    "The key under which a supernet's scores are kept."
+    return key_of(kind, self.sharing(piece))
+
+
+@patch
 def shared(
     self: Experiment,
     kind: str,  # of the pieces, one of `PIECES`
     wanted: list,  # of `Sharing`
-    judge,  # (sharing, supernet) -> row
+    judge,  # (sharing, supernet) -> row, or (row, files)
     share=(0, 1),  # as for `Study.pieces`
-) -> dict:  # `Sharing` -> row, None where another share computes it
+    **options,  # for `Study.pieces`: known, minutes
+) -> dict:  # `Sharing` -> row, None where another share, or another day, computes it
     "Train supernets, and keep what `judge` says of each."
-    whats = {
-        each: dict(
-            space=keyed(each.among),
-            data=self.prepared.key,
-            recipe=keyed(each.recipe),
-            systems=[s.to_dict() for s in each.systems],
-            images=each.images,
-            **(dict(mode=each.mode) if each.mode else {}),
-        )
-        for each in wanted
-    }
+    whats = {each: self.sharing(each) for each in wanted}
 
     def compute(each):
         checkpoint = self.study.checkpoint(kind, whats[each])
         net = Supernet(each.among, self.classes, each.recipe.seed)
         return judge(each, net.train(self.prepared, each.recipe, checkpoint, check_images=0))
 
-    return self.study.pieces(kind, whats, compute, "supernets", "supernet", share)
+    return self.study.pieces(kind, whats, compute, "supernets", "supernet", share, **options)
 
 # %% ../../nbs/6_paper/74_experiment.ipynb #553c63b8
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -198,15 +199,17 @@ def _tell(kind, wanted):
 
 
 @patch
-def _compute(self: Study, kind, wanted, compute, rows, desc, unit, share):
-    "Compute and record what is missing in `rows`, this share of it."
-    pieces, (first, step) = list(wanted), share
+def _compute(self: Study, kind, wanted, compute, rows, desc, unit, share, minutes):
+    "Compute and record what is missing in `rows`, this share of it, as far as the time goes."
+    pieces, (first, step), start = list(wanted), share, time.monotonic()
 
     def there():
         return sum(row is not None for row in rows.values())
 
     def missing():
         for i in [i for i, piece in enumerate(pieces) if rows[piece] is None and i % step == first]:
+            if minutes and time.monotonic() - start > 60 * minutes:
+                return
             rows[pieces[i]] = self.store.find(kind, wanted[pieces[i]])  # another process may have been here
             if rows[pieces[i]] is None:
                 yield i
@@ -238,7 +241,8 @@ def pieces(
     unit: str = "piece",  # on the bar
     share=(0, 1),  # (i, n): compute each n-th piece from the i-th on; other processes compute the others
     known: dict = None,  # key, first 16 digits -> row of pieces that need no store
-) -> dict:  # piece -> row; None for pieces of other shares that are not there yet
+    minutes: float = 0,  # no piece begins after that; 0: all are computed
+) -> dict:  # piece -> row; None for pieces of other shares that are not there yet, and for those without time left
     """The rows of all pieces, in order, computed and recorded where they are not there yet. Where a training
     diverges, its row is {"diverged": why} and the others go on. Raises `DansError` for an impossible share, and as
     the executor does."""
@@ -249,7 +253,7 @@ def pieces(
         if row is not None:  # of a run that was killed just after it had recorded
             self.checkpoint(kind, wanted[piece]).unlink(missing_ok=True)
     if None in rows.values() and ASKED not in os.environ:
-        self._compute(kind, wanted, compute, rows, desc, unit, share)
+        self._compute(kind, wanted, compute, rows, desc, unit, share, minutes)
     return rows
 
 # %% ../../nbs/6_paper/73_study.ipynb #9fb3833f
