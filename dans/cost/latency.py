@@ -37,8 +37,8 @@ class Latency:
 
     @property
     def error(self) -> float:
-        "The worst of the errors behind the range, in size."
-        return max(1 / self.times[0] - 1, 1 - 1 / self.times[1])
+        "The worst error of a network that a fit had not seen, in size."
+        return self.speed.error
 
     @property
     def caveat(self) -> str:
