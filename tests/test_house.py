@@ -117,7 +117,7 @@ def test_the_console_command_is_there():
 # Rooms
 
 # What a subnet computes is Keras; so is what stands on it.
-KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", "score", "deploy", "export"} | {
+KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", "score", "deploy", "kit", "export"} | {
     "fused",
     "fleet",
     "judged",

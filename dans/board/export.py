@@ -20,9 +20,10 @@ from fastcore.docments import docments
 
 from .card import Held, card_text, data_config_of, model_card, must_fit
 from .deploy import Measured
+from .kit import WriteKit
 from .quantise import check_images, pixel_table, quantise
 from .runtime import arena, float_accuracy, measure, predict
-from ..cost.boards import Device, board_named, speed_of
+from ..cost.boards import Device, board_of, speed_of
 from ..cost.tflite import footprint_of, ports, read
 from ..data.catalogue import open_source
 from ..files import atomic
@@ -216,14 +217,16 @@ def _measured(card):
     return Measured(found["int8"], found["test_images"], found["float"], report=found.get("report")) if found else None
 
 # %% ../../nbs/5_board/64_export.ipynb #7b3fbed6
-def _asked(model, data, classes, calibration, device, kernels, options):
+def _asked(model, data, classes, calibration, device, kernels, options, measurements):
     "The path, board, Keras model or None, bytes or None, and data configuration. Raises `DansError` for bad input."
-    path, board = Path(model), board_named(device) if device is not None else None
+    path, board = Path(model), board_of(device, measurements) if device is not None else None
     if options and not data:
         raise DansError(
             f"the options {', '.join(options)} are for images, and none are named",
             "name them with --data, or leave the options out",
         )
+    if measurements and not device:
+        raise DansError("measurements without a board", "name the board, too: --board NAME, or device= in Python")
     _check_board(board, kernels)
     if calibration < 1:
         raise DansError(f"{calibration} images cannot calibrate a model", "use some hundred")
@@ -249,13 +252,16 @@ def export_model(
     data: str | None = None,
     classes=(),  # names of the outputs; default: those of the data
     calibration: int = 300,  # training images that quantisation sees
-    device: str | None = None,  # board, which must hold the model, such as nrf52840 or "Arduino Nano 33 BLE Sense"
+    # board, which must hold the model, such as nrf52840 or "Arduino Nano 33 BLE Sense", or a file like board.yml
+    device: str | None = None,
     kernels: str | None = None,  # kernel library on the board, like tflm+cmsis-nn, for latency and energy
     npu: str | None = None,  # an Ethos-U as Vela names it, like ethos-u55-128
     options: dict | None = None,  # options of the images (`open_source`), such as -p source.image=img
+    measurements=None,  # CSV with your own times on the board, columns file and ms: see --benchmark-kit
 ) -> Path:  # the folder
     "What the command does. Raises `DansError` for bad input before any work."
-    path, board, net, tflite, config = _asked(model, data, classes, calibration, device, kernels, options)
+    path, board, net, tflite, config = _asked(model, data, classes, calibration, device, kernels, options, measurements)
+    kernels = kernels or (board.speed.kernels if board and board.speed else None)
     held = must_fit(tflite, board, kernels) if board and tflite else None
     if not data:
         noted = _noted(path, tflite)
@@ -322,7 +328,10 @@ def _parser():
     add("--parameter", "-p", of="options", metavar="source.NAME=VALUE", action="append", default=[])
     add("--classes", type=lambda text: tuple(text.split(",")), default=(), metavar="A,B")
     add("--calibration", type=int, default=300, metavar="N")
-    add("--device", metavar="NAME")
+    add("--device", "--board", metavar="NAME", dest="device")
+    add("--measurements", metavar="CSV")
+    kit = dict(metavar="DIR", action=WriteKit, default=argparse.SUPPRESS)
+    parser.add_argument("--benchmark-kit", help="write five models to measure, and end", **kit)
     add("--kernels")
     add("--npu")
     return parser
