@@ -111,7 +111,8 @@ def files_of(
         for row in rows
         for i, (accuracy, auc) in enumerate(row["curve"])
     ]
-    bits = [dict(key=row["key"], bits=base64.b64decode(row["correct"])) for row in rows]
+    full = [row for row in rows if row["fidelity"] == "full"]  # with the short ones the file would be too large
+    bits = [dict(key=row["key"], bits=base64.b64decode(row["correct"])) for row in full]
     if "int8_test_accuracy" not in test:
         whole["int8_test_accuracy"] = np.nan
         test.append("int8_test_accuracy")
@@ -150,6 +151,6 @@ def known_rows(
     correct = {key: base64.b64encode(found).decode() for key, found in zip(bits["key"], bits["bits"])}
     found = table.join(test).to_dict("index")
     return {
-        key: {k: v for k, v in row.items() if v == v} | dict(curve=curve[key], correct=correct[key])
+        key: {k: v for k, v in row.items() if v == v} | dict(curve=curve[key], correct=correct.get(key, ""))
         for key, row in found.items()
     }
