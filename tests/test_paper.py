@@ -13,7 +13,10 @@ from dans.paper.parameters import parameters_of
 
 ROOT = Path(__file__).parent.parent
 ITEMS = load_manifest(ROOT / "paper.yml")
-DRAWN = [item for item in ITEMS.values() if item.kind != "run"]
+# Their trainings take days, and rows are committed as they come: what reads them is drawn when all are there.
+COMING = {"run_benchmark", "run_scores", "run_fresh", "run_bandrank"}
+COMING |= {"run_benchmark_scenes", "run_scores_scenes", "run_fresh_scenes"}
+DRAWN = [item for item in ITEMS.values() if item.kind != "run" and not COMING & set(item.needs)]
 
 
 def contents(*folders):
@@ -65,7 +68,7 @@ def test_the_folder_follows_the_preset(item):
     assert known["preset"] == ("quick" if item.kind == "run" else "cpu")
 
 
-COMMITTED = [i for i in ITEMS.values() if i.kind == "run" and "cpu" in i.presets]  # the others have no rows yet
+COMMITTED = [i for i in ITEMS.values() if i.kind == "run" and "cpu" in i.presets and i.id not in COMING]
 
 
 @pytest.mark.parametrize("item", COMMITTED, ids=lambda i: i.id)
