@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from untrained import SYSTEMS, build
 from dans.board.card import card_text, must_fit
 from dans.board.carray import bytes_of, c_array, c_name
 from dans.board.deploy import Deployed, Measured, deploy
-from dans.board.ends import End
+from dans.board.ends import End, answers, outline
 from dans.board.export import export, export_model, main
 from dans.board.quantise import pixel_table, quantise
 from dans.board.runtime import arena, predict, smallest_arena
@@ -204,6 +206,38 @@ int main(void) { return kPersonSize == kGate2Size || kPersonData[100] == 1 || kG
         main = "main.c" if kind == "c99" else "main.cc"
         run(compiler, f"-std={kind}", *STRICT, "-c", main, "-o", f"{kind}.o", cwd=out)
         run(cxx, "-std=c++11", *STRICT, f"{kind}.o", "person_data.cc", "gate_2_data.cc", "-o", kind, cwd=out)
+
+
+# of public files: what a person detector, a keyword network, an autoencoder's layer and a float classifier are called
+PUBLIC = {
+    "person": "stm32ai-nota__mobilenet*",
+    "keyword": "mlonmcu-models__micro_kws_m*",
+    "machine": "mlonmcu-models__toycar_layer0*",
+    "motion": "ML_M460*cnn-s*",
+}
+
+
+@pytest.mark.skipif("DANS_MODELS" not in os.environ, reason="DANS_MODELS names no folder of model files")
+def test_public_files_of_four_kinds_stand_in_one_program_and_answer(tmp_path):
+    cc, cxx = compilers()
+    for name, pattern in PUBLIC.items():
+        (path,) = Path(os.environ["DANS_MODELS"]).glob(pattern)
+        folder = export_model(str(path), str(tmp_path / name), name=name)
+        card, found = card_of(folder), outline(path.read_bytes())
+        given = np.frombuffer((folder / "example_input.bin").read_bytes(), found.inputs[0].type)
+        answer = answers(path.read_bytes(), [given[None]], "micro")[0]
+        assert answer.tobytes() == (folder / "example_output.bin").read_bytes()
+        assert (card["image"] is not None) == (name == "person") == (folder / f"{name}_preprocess.h").exists()
+        assert card["ram"]["arena_bytes"] >= card["ram"]["head_bytes"]["reference"] > 0
+    includes = "".join(f'#include "{name}/{name}_data.h"\n' for name in PUBLIC)
+    sizes = " + ".join(f"k{name.title()}Data[0] * 0 + k{name.title()}ArenaSize * 0" for name in PUBLIC)
+    main = f"{includes}int main(void) {{ return {sizes}; }}\n"
+    (tmp_path / "main.c").write_text(main)
+    (tmp_path / "main.cc").write_text(main)
+    run(cc, "-std=c99", *STRICT, "-c", "main.c", "-o", "main.o", cwd=tmp_path)
+    sources = [f"{name}/{name}_data.cc" for name in PUBLIC]
+    run(cxx, "-std=c++11", *STRICT, "main.cc", *sources, "-o", "all", cwd=tmp_path)
+    run(tmp_path / "all", cwd=tmp_path)
 
 
 STANDS_IN = """#pragma once

@@ -48,7 +48,9 @@ def apart(image, end, fit, format="RGB888", **fields):
         frame, image = grey.tobytes(), grey[..., None].repeat(3, -1)
     size = image.shape[1::-1]
     answer = run_header(preprocess_header(made, end), frame, size, format, end, compiler())
-    wanted = feed(reduce(image, end.shape[0], color, square(size, fit)), made, end)
+    box = square(size, fit)
+    image, box = (reduce(image, made.kept, box=box), None) if made.kept else (image, box)
+    wanted = feed(reduce(image, end.shape[0], color, box), made, end)
     return np.abs(answer.astype(int) - wanted).max()
 
 
@@ -80,10 +82,19 @@ def test_frames_of_any_size_smaller_ones_too(size):
     assert apart(image, RGB, "crop") <= 1
 
 
+@pytest.mark.parametrize("format", ["RGB888", "GREY8"])
+def test_two_reductions_where_training_took_two(format):
+    image = draw(3, "train", 2, 160)[0][:120]
+    assert apart(image, RGB, "crop", format, kept=80) == 0
+    assert guess(RGB, kept=80).kept == 80 and guess(RGB, kept=40).kept is None
+    assert "80 x 80" in steps(guess(RGB, kept=80), RGB)[1]
+
+
 @pytest.mark.parametrize("variable", ["DANS_PERSON", "DANS_PHOTOS"])
 def test_real_photographs(variable):
     for k, image in enumerate(photographs(variable, 4)):
         assert apart(image, (GREY, RGB)[k % 2], "crop", ("RGB888", "RGB565")[k // 2]) == 0
+    assert apart(image, RGB, "crop", kept=80) == 0
 
 
 def test_other_ranges_and_types():

@@ -134,7 +134,7 @@ _MEASURED = (
     "pointers and reference kernels; a 32-bit board needs less for records, and CMSIS-NN scratch memory besides: try it"
 )
 
-
+# %% ../../nbs/5_board/63_card.ipynb #f8cfbddf
 def known(
     tflite: bytes,  # a `.tflite` file
     memory: Trial | None = None,  # what the runtime made of it, compared where it is given
@@ -317,7 +317,13 @@ def _ends(found, made, classes):
         Output(end.name, end.shape, end.scale, end.zero_point, end.type, _meaning(end, found.operators, classes))
         for end in found.outputs
     ]
-    return inputs, outputs
+    return dict(input=inputs[0], output=outputs[0], inputs=inputs, outputs=outputs)
+
+
+def _resolver(found):
+    "What the firmware registers."
+    calls = resolver_calls(found)
+    return dict(type=f"MicroMutableOpResolver<{len(calls)}>", count=len(calls), calls=calls)
 
 # %% ../../nbs/5_board/63_card.ipynb #0f35126b
 def model_card(
@@ -337,8 +343,6 @@ def model_card(
     (graph, _), found, ram = known(tflite, memory), outline(tflite), _ram(tflite, memory)
     device = held.device if held else None
     time = latency(graph.ops, device, kernels) if device and kernels and graph else None
-    inputs, outputs = _ends(found, made, classes)
-    calls = resolver_calls(found)
     return Card(
         name=name,
         data_configuration=_configuration(found, made),
@@ -347,17 +351,14 @@ def model_card(
         how_made=how_made,
         fit=made.fit if made else None,
         classes=list(classes),
-        input=inputs[0],
-        output=outputs[0],
-        inputs=inputs,
-        outputs=outputs,
+        **_ends(found, made, classes),
         accuracy=_accuracy(measured) if measured else None,
         ram=ram,
         flash=Flash(len(tflite), "without the code of the runtime and its kernels"),
         macs=graph.macs if graph else None,
         operators=sorted(set(found.operators)),
         operator_versions=found.versions,
-        resolver=dict(type=f"MicroMutableOpResolver<{len(calls)}>", count=len(calls), calls=calls),
+        resolver=_resolver(found),
         board=_held(held, ram, kernels) if held else None,
         latency=_time(time) if time else None,
         energy=energy(time, device) if time and device.power_mw else None,
@@ -402,7 +403,10 @@ int8 {{ "%.3f" | format(found.int8) }}{% if found.float is not none %}, float {{
 {% call row("Flash for the model") %}{{ card.flash.model_bytes | comma }} B ({{ card.flash.model_bytes | bytes }}),
  {{ card.flash.note }}{% endcall %}
 {% call row("MACs") %}{% if card.macs is none %}not known{% else %}{{ card.macs | macs }}{% endif %}{% endcall %}
-{% call row("Board") %}{% if card.board %}{{ card.board | held }}{% else %}
+"""
+
+# %% ../../nbs/5_board/63_card.ipynb #a7c47356
+_BELOW = """{% call row("Board") %}{% if card.board %}{{ card.board | held }}{% else %}
 none named: `dans-export MODEL DIR --device NAME`{% endif %}{% endcall %}
 {% call row("Latency") %}{% if not time %}no kernel library named: `--device NAME --kernels LIBRARY`{% else %}
 {{ time.ms | short }} ms ({{ time.low_ms | short }} to {{ time.high_ms | short }}) on {{ time.board }} with
@@ -420,6 +424,7 @@ none named: `dans-export MODEL DIR --device NAME`{% endif %}{% endcall %}
 # %% ../../nbs/5_board/63_card.ipynb #1a0dbef3
 _TEMPLATE = (
     _TABLE
+    + _BELOW
     + """{% if found and found.report %}
 ## Right and wrong
 

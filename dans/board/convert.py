@@ -146,7 +146,7 @@ def find_out(
         return Found(end, best, f"{right[best]:.0%} of the training images are right so, {first}")
     return Found(end, RANGES[0], "no layer scales, and no other range is better on the training images")
 
-
+# %% ../../nbs/5_board/62e_convert.ipynb #4200d8e2
 def convert(
     model,  # float Keras model with one input and one output
     calibration: np.ndarray,  # uint8 training images (n, r, r, c)

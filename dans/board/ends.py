@@ -81,7 +81,7 @@ def _end(tensor, types):
         shape[:cut],
     )
 
-
+# %% ../../nbs/5_board/62a_ends.ipynb #6471b291
 def outline(
     tflite: bytes,  # a `.tflite` file
     name: str = "the file",  # for the message

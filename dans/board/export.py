@@ -66,7 +66,7 @@ def _values(end, example):
         values = np.clip(np.floor(values / end.scale + end.zero_point + 0.5), kind.min, kind.max)
     return values.astype(end.type).reshape(end.shape)
 
-
+# %% ../../nbs/5_board/64_export.ipynb #f7533f6f
 def _examples(found, made, example):
     "For each input the values that it is given. Raises `DansError` for an example that does not fit."
     start = found.inputs[0]
@@ -100,7 +100,7 @@ class _Wish:
     made: Preprocessing | None = None
     how_made: str | None = None
 
-
+# %% ../../nbs/5_board/64_export.ipynb #b9990df4
 def _files(tflite, found, wish, card, memory, given):
     "What the folder holds, name to bytes. Raises `DansError` where the C array does not hold the model."
     library = wish.held.device.scratch(wish.kernels) if wish.held and not card.ram.measured else "reference"
@@ -136,7 +136,7 @@ def _files(tflite, found, wish, card, memory, given):
             binary[f"example_{what}{f'_{i}' if len(values) > 1 else ''}.bin"] = value
     return binary | {name: text.encode() for name, text in texts.items()}
 
-
+# %% ../../nbs/5_board/64_export.ipynb #46ba938a
 def _write(folder, tflite, wish):
     "Run the model, then write all of its files. Raises as `export` does."
     found, name = outline(tflite), c_name(wish.name, folder if str(folder) not in ("", ".") else Path.cwd())
@@ -153,13 +153,13 @@ def _write(folder, tflite, wish):
     return Path(folder)
 
 # %% ../../nbs/5_board/64_export.ipynb #e7aa9e71
-def _made(found, fit=None, preprocessing=None, pixels=None, noted=None):
+def _made(found, fit=None, preprocessing=None, pixels=None, noted=None, kept=None):
     "How an image becomes the input, and what the user says of it: told, noted beside the file, or guessed."
     made, words = None, []
     if preprocessing:
         made, words = told(preprocessing, found.inputs[0])
     if made is None and len(found.inputs) == 1:
-        made = noted or guess(found.inputs[0], fit, pixels)
+        made = noted or guess(found.inputs[0], fit, pixels, kept)
     return made, ("; ".join(words) if words and not (made and made.known_from == Path(preprocessing).name) else None)
 
 
@@ -175,6 +175,7 @@ def export(
     fit: str | None = None,  # how images became square: "crop" or "squash", as in `dans.data.prepared.prepare`
     name: str | None = None,  # in C, for files, too; default: that of the folder, and files model_data
     preprocessing: str | None = None,  # how the inputs are made: words, or a text or JSON file (room 62c)
+    kept: int | None = None,  # side of the images that training kept and reduced again, `Prepared.native`
 ) -> Path:  # the folder
     """Write model.tflite, model_data.h and .cc, preprocess.h for images, model_card.json and .md, example_input.bin,
     example_output.bin and example/. Raises `DansError` for a file that the runtime does not take, an example that does
@@ -183,7 +184,7 @@ def export(
     _check_names(found, classes)
     _check_board(device, kernels)
     c_name(name, folder)
-    made, how = _made(found, fit, preprocessing)
+    made, how = _made(found, fit, preprocessing, kept=kept)
     _examples(found, made, image)
     held = must_fit(tflite, device, kernels) if device and known(tflite)[0] else None
     wish = _Wish(image, measured, tuple(classes), device, held, kernels, npu, name, made, how)
@@ -274,6 +275,8 @@ def _by_images(path, net, tflite, shape, prepared, config, calibration, wish, pr
         full = float(np.mean(real.argmax(1) == test.labels))
     found = outline(tflite, str(path))
     made, how = _made(found, fit, preprocessing, None if net is None else about.pixels)
+    if made and prepared.native > made.width:
+        made = replace(made, kept=prepared.native)
     if net is not None and made and not preprocessing:
         made = replace(made, known_from=about.why)
     if made is None:
@@ -288,7 +291,7 @@ def _by_images(path, net, tflite, shape, prepared, config, calibration, wish, pr
     example = feed(image, made, found.inputs[0]) if found.inputs[0].type == "uint8" else image
     return tflite, replace(wish, example=example, measured=measured, classes=tuple(names), made=made, how_made=how)
 
-
+# %% ../../nbs/5_board/64_export.ipynb #8f1f0d18
 def export_model(
     model: str,  # .tflite file, or a .keras classifier
     folder: str,  # where to write

@@ -19,7 +19,7 @@ import numpy as np
 from .ends import End
 from ..house import DansError
 
-# %% ../../nbs/5_board/62c_frames.ipynb #35c5218a
+# %% ../../nbs/5_board/62c_frames.ipynb #5f958cc7
 RANGES = {  # real values of an input: what pixels are divided by, and what is added then
     (-1.0, 1.0): (127.5, -1.0),
     (0.0, 1.0): (255.0, 0.0),
@@ -40,6 +40,7 @@ class Preprocessing:
     divisor: tuple  # real value = pixel / divisor + offset: one for all channels, or one for each
     offset: tuple
     known_from: str  # where all that comes from
+    kept: int | None = None  # side of the square that training kept and reduced again; None for a single reduction
 
     @property
     def luma(self) -> str | None:
@@ -58,11 +59,12 @@ def is_image(
     shape = end.shape
     return len(shape) == 3 and min(shape[:2]) >= 8 and (shape[2] == 3 or shape[2] == 1 and shape[0] == shape[1])
 
-# %% ../../nbs/5_board/62c_frames.ipynb #52c0ba33
+# %% ../../nbs/5_board/62c_frames.ipynb #1ca31b5e
 def guess(
     end: End,  # the only input
     fit: str | None = None,  # how images became square, where that is known
     pixels: tuple | None = None,  # divisor and offset, where they are known (a Keras model that scales inside)
+    kept: int | None = None,  # side of the images that training kept, where it is known and they are larger
 ) -> Preprocessing | None:  # None for what is no image, or has another range
     "What the input's shape and range tell."
     if not is_image(end):
@@ -76,7 +78,8 @@ def guess(
         pixels = RANGES[near[0]]
     height, width, channels = end.shape
     color = "rgb" if channels == 3 else "grey"
-    return Preprocessing(width, height, color, fit, (pixels[0],), (pixels[1],), known)
+    twice = kept if kept and width == height < kept else None
+    return Preprocessing(width, height, color, fit, (pixels[0],), (pixels[1],), known, twice)
 
 # %% ../../nbs/5_board/62c_frames.ipynb #342b6fa7
 def _numbers(found, name, channels):
@@ -116,7 +119,7 @@ def told(
         raise DansError(f"{path}: a divisor of 0", "give the number that pixels are divided by")
     return (made := Preprocessing(width, height, color, fit, *pixels, f"{path.name}")), steps(made, end)
 
-# %% ../../nbs/5_board/62c_frames.ipynb #4fea857c
+# %% ../../nbs/5_board/62c_frames.ipynb #3e411ba7
 def _pairs(made):
     "Divisor and offset: one pair for all channels, or one for each."
     n = max(len(made.divisor), len(made.offset))
@@ -158,7 +161,7 @@ def signed(
     "A number with its sign apart, for formulas."
     return f"{'-' if n < 0 else '+'} {abs(n):.9g}"
 
-
+# %% ../../nbs/5_board/62c_frames.ipynb #72947b7c
 def steps(
     made: Preprocessing,  # how an image becomes the input
     end: End,  # the input
@@ -174,9 +177,10 @@ def steps(
         scaled = f"{real} / {end.scale:.9g}" if end.scale != 1 else real
         kind = f"floor({scaled}{f' {signed(end.zero_point)}' if end.zero_point else ''} + 0.5)"
     within = ", within {0.min} to {0.max}".format(np.iinfo(end.type)) if end.scale is not None else ""
+    first = f"{made.kept} x {made.kept} pixels, as training kept it, and then to " if made.kept else ""
     return [
         box.get(made.fit, "take the square of the image that training took (not recorded here)"),
-        f"reduce it to {made.width} x {made.height} pixels with a triangle filter as wide as the reduction "
+        f"reduce it to {first}{made.width} x {made.height} pixels with a triangle filter as wide as the reduction "
         "(Pillow's BILINEAR)",
         _KEEP[made.channels],
         f"{end.type} value = {kind}{within}",
@@ -224,7 +228,7 @@ static inline void NAME_pixel(const uint8_t *frame, int32_t i, NAME_format forma
 
 """
 
-# %% ../../nbs/5_board/62c_frames.ipynb #958be31d
+# %% ../../nbs/5_board/62c_frames.ipynb #a0a5f4fc
 _FILTER = """/* What lies under place `at` of `out` places on `part` pixels of a frame, from `twice / 2` on: the
    middle and reach of a triangle in units of 1 / (2 out) pixels, the pixels under it, and the sum of its weights. */
 typedef struct {
@@ -258,12 +262,28 @@ static inline uint32_t NAME_share(int32_t i, const NAME_span *s) {
 }
 
 """
-_PLACE = """/* Red, green and blue of one pixel of the result; `across`: shares of the first NAME_TAPS columns. */
-enum { NAME_TAPS = 64 };
 
-static inline void NAME_place(const uint8_t *frame, int32_t width, NAME_format format, const NAME_span *x,
-                              const uint32_t *across, const NAME_span *y, uint32_t *result) {
-  const int channels = format == GUARD_GREY8 ? 1 : 3;
+# %% ../../nbs/5_board/62c_frames.ipynb #546b7014
+_SHARES = """/* A frame, and how much of its middle is taken. */
+typedef struct {
+  const uint8_t *frame;
+  int32_t width, height, wide, high;
+  NAME_format format;
+} NAME_view;
+
+/* Shares of the first columns under a place, so that they are computed once for all rows. */
+enum { NAME_TAPS = 64 };
+static inline void NAME_shares(const NAME_span *s, uint32_t *across) {
+  for (int32_t n = 0; n < NAME_TAPS && s->first + n <= s->last; n++) across[n] = NAME_share(s->first + n, s);
+}
+
+"""
+
+# %% ../../nbs/5_board/62c_frames.ipynb #0c9b7374
+_PLACE = """/* Red, green and blue of one pixel of OF. */
+static inline void CALLED(const NAME_view *v, const NAME_span *x, const uint32_t *across, const NAME_span *y,
+                          uint32_t *result) {
+  const int channels = v->format == GUARD_GREY8 ? 1 : 3;
   const uint32_t half = (uint32_t)1 << 21;
   uint32_t sum[3] = {half, half, half};
   for (int32_t row = y->first; row <= y->last; row++) {
@@ -273,7 +293,8 @@ static inline void NAME_place(const uint8_t *frame, int32_t width, NAME_format f
     for (int32_t column = x->first; column <= x->last; column++) {
       const int32_t n = column - x->first;
       const uint32_t share = n < NAME_TAPS ? across[n] : NAME_share(column, x);
-      NAME_pixel(frame, row * width + column, format, rgb);
+      if (share == 0) continue;
+      FETCH
       for (int c = 0; c < channels; c++) line[c] += share * rgb[c];
     }
     for (int c = 0; c < channels; c++) sum[c] += down * (line[c] >> 22);
@@ -283,8 +304,28 @@ static inline void NAME_place(const uint8_t *frame, int32_t width, NAME_format f
 }
 
 """
+_OF_FRAME = "NAME_pixel(v->frame, row * v->width + column, v->format, rgb);"
+_KEPT = """static inline void NAME_kept(const NAME_view *v, int32_t column, int32_t row, uint32_t *result) {
+  const NAME_span x = NAME_under(column, v->width - v->wide, v->wide, SIDE, v->width);
+  const NAME_span y = NAME_under(row, v->height - v->high, v->high, SIDE, v->height);
+  uint32_t across[NAME_TAPS];
+  NAME_shares(&x, across);
+  NAME_first(v, &x, across, &y, result);
+}
 
-# %% ../../nbs/5_board/62c_frames.ipynb #8190c3d6
+"""
+
+
+def _reductions(made):
+    "The functions from a frame to a pixel of the input: one reduction, or two as training did."
+    if not made.kept:
+        return _PLACE.replace("CALLED", "NAME_place").replace("OF.", "the input.").replace("FETCH", _OF_FRAME)
+    side = f"the square of {made.kept} x {made.kept} pixels that training kept"
+    first = _PLACE.replace("CALLED", "NAME_first").replace("OF.", f"{side}.").replace("FETCH", _OF_FRAME)
+    again = _PLACE.replace("CALLED", "NAME_place").replace("OF.", "the input.")
+    return first + _KEPT + again.replace("FETCH", "NAME_kept(v, column, row, rgb);")
+
+# %% ../../nbs/5_board/62c_frames.ipynb #65953668
 _CUT = {
     "squash": "  const int32_t wide = width, high = height; /* all of the frame */\n",
     "crop": """  /* the largest part in the middle that has the shape of the input */
@@ -295,13 +336,14 @@ _CUT = {
 _MAIN = """/* `frame`: width x height pixels, row by row; `input`: INPUT values, such as interpreter.input(0)->data. */
 static inline void NAME_preprocess(const uint8_t *frame, int32_t width, int32_t height, NAME_format format,
                                    TYPE *input) {
-CUT  for (int32_t x = 0; x < WIDE; x++) {
-    const NAME_span columns = NAME_under(x, width - wide, wide, WIDE, width);
+CUT  const NAME_view view = {frame, width, height, wide, high, format};
+  for (int32_t x = 0; x < WIDE; x++) {
+    const NAME_span columns = NAME_under(x, ACROSS);
     uint32_t across[NAME_TAPS], rgb[3];
-    for (int32_t n = 0; n < NAME_TAPS; n++) across[n] = NAME_share(columns.first + n, &columns);
+    NAME_shares(&columns, across);
     for (int32_t y = 0; y < HIGH; y++) {
-      const NAME_span rows = NAME_under(y, height - high, high, HIGH, height);
-      NAME_place(frame, width, format, &columns, across, &rows, rgb);
+      const NAME_span rows = NAME_under(y, DOWN);
+      NAME_place(&view, &columns, across, &rows, rgb);
 STORE
     }
   }
@@ -321,7 +363,7 @@ _WHERE = {
     None: "It takes the centre; what training took is not recorded in the file: please check.",
 }
 
-# %% ../../nbs/5_board/62c_frames.ipynb #f7b22818
+# %% ../../nbs/5_board/62c_frames.ipynb #61c1bbd1
 def preprocess_header(
     made: Preprocessing,  # how an image becomes the input
     end: End,  # the input
@@ -337,6 +379,9 @@ def preprocess_header(
         "TYPE": "float" if end.type == "float32" else f"{end.type}_t",
         "TABLE": "  {\n" + "\n  }, {\n".join(lines) + "\n  }",
         "ROWS": len(rows),
+        "SIDE": made.kept,
+        "ACROSS": "0, SIDE, WIDE, SIDE" if made.kept else "width - wide, wide, WIDE, width",
+        "DOWN": "0, SIDE, HIGH, SIDE" if made.kept else "height - high, high, HIGH, height",
         "WIDE": made.width,
         "HIGH": made.height,
         "INPUT": end.size,
@@ -344,7 +389,7 @@ def preprocess_header(
         "STORE": _STORE[made.channels],
         "CUT": _CUT[made.fit or "crop"],
     }
-    text = _TOP + _PIXEL + _FILTER + _PLACE + _MAIN
+    text = _TOP + _PIXEL + _FILTER + _SHARES + _reductions(made) + _MAIN
     for _ in range(2):  # what is put in holds names, too
         text = re.sub("|".join(about), lambda found: str(about[found[0]]), text)
     return text
