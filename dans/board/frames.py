@@ -188,7 +188,7 @@ def steps(
 
 # %% ../../nbs/5_board/62c_frames.ipynb #3d66ab99
 _TOP = """/* NAME: a frame of a camera becomes the input of the model, as training did it; written by dans.
-   NAME_preprocess(frame, width, height, NAME_RGB565, input);
+   NAME_preprocess(frame, width, height, GUARD_RGB565, input);
    C99 or C++11, integers only, nothing allocated. WHERE */
 #ifndef GUARD_PREPROCESS_H_
 #define GUARD_PREPROCESS_H_
