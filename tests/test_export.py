@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from fastcore.docments import docments
 from untrained import SYSTEMS, build
 
 from dans.board.card import card_text, must_fit
+from dans.board.carray import bytes_of, c_array, c_name
 from dans.board.deploy import Deployed, Measured, deploy
-from dans.board.export import c_array, export, export_model, main
+from dans.board.ends import End, answers, outline
+from dans.board.export import export, export_model, main
 from dans.board.quantise import pixel_table, quantise
 from dans.board.runtime import arena, predict, smallest_arena
 from dans.cost import boards
@@ -49,6 +53,7 @@ def test_deploy_and_export(small, tmp_path):
         "ethos-u55-64",
     )
     assert sorted(p.name for p in folder.iterdir()) == [
+        "example",
         "example_input.bin",
         "example_output.bin",
         "model.tflite",
@@ -56,7 +61,9 @@ def test_deploy_and_export(small, tmp_path):
         "model_card.md",
         "model_data.cc",
         "model_data.h",
+        "preprocess.h",
     ]
+    assert sorted(p.name for p in (folder / "example").iterdir()) == ["build.sh", "main.cc"]
     card = json.loads((folder / "model_card.json").read_text())
     assert card["sha256"] == hashlib.sha256((folder / "model.tflite").read_bytes()).hexdigest()
     assert (
@@ -85,19 +92,32 @@ def test_deploy_and_export(small, tmp_path):
     assert (answer == predict(tflite, images[3:4], "micro", progress=False)[0]).all()
 
 
-def test_what_is_no_classifier_of_pixels_is_not_exported(tmp_path):
+def card_of(folder):
+    return json.loads((folder / "model_card.json").read_text())
+
+
+def test_any_range_shape_and_number_of_ends_is_exported(tmp_path):
     from graphs import convert, gate, two_inputs, two_outputs
 
     image = np.zeros((16, 16, 3), np.uint8)
-    for make, words in ((two_inputs, "2 inputs and 1 outputs"), (two_outputs, "1 inputs and 2 outputs")):
-        with pytest.raises(DansError, match=words):
-            export(tmp_path / "out", convert(make), image)
-    card = json.loads((export(tmp_path / "gate", convert(gate), image) / "model_card.json").read_text())
+    two = export(tmp_path / "two", convert(two_inputs))
+    card = card_of(two)
+    assert len(card["inputs"]) == 2 and card["image"] is None and card["how_made"] is None
+    assert {"example_input_0.bin", "example_input_1.bin"} <= {p.name for p in two.iterdir()}
+    assert not (two / "preprocess.h").exists() and "to fill in" in (two / "model_card.md").read_text()
+    assert "kTwoExampleInput1" in (two / "model_data.h").read_text()
+    outs = card_of(export(tmp_path / "outs", convert(two_outputs), image))
+    assert len(outs["outputs"]) == 2 and outs["image"]["divisor"] == [127.5]
+    card = card_of(export(tmp_path / "gate", convert(gate), image))
     assert "real value" in card["output"]["meaning"]  # it ends in a dense layer
-    unit = ports_changed(convert(gate), 1 / 255, -128)
-    with pytest.raises(DansError, match="covers 0 to 1, not -1 to 1"):
-        export(tmp_path / "out", unit, image)
-    assert not (tmp_path / "out").exists()
+    unit = card_of(export(tmp_path / "unit", ports_changed(convert(gate), 1 / 255, -128), image))
+    assert unit["image"]["divisor"] == [255.0] and unit["input"]["table"][255] == 127
+    odd = ports_changed(convert(gate), 0.05, 3)
+    told = card_of(export(tmp_path / "odd", odd, preprocessing="pixels of a thermal camera, in kelvin"))
+    assert told["image"] is None and told["how_made"].startswith("pixels of a thermal camera")
+    with pytest.raises(DansError, match="takes int8"):
+        export(tmp_path / "none", odd, image)
+    assert not (tmp_path / "none").exists()
 
 
 def ports_changed(tflite, scale, zero_point):
@@ -113,43 +133,185 @@ def ports_changed(tflite, scale, zero_point):
     return bytes(builder.Output())
 
 
+STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+
+
+def compilers():
+    "A C and a C++ compiler."
+    found = [
+        next((p for name in names if (p := shutil.which(name))), None) for names in (("cc", "gcc"), ("c++", "g++"))
+    ]
+    if None in found:
+        pytest.skip("no C and C++ compiler here")
+    return found
+
+
+def run(*command, cwd, **options):
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, **options)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return done.stdout
+
+
 def test_the_c_array_compiles_and_holds_the_model(small, tmp_path):
     _, _, images, tflite = small
-    folder = export(tmp_path, tflite, images[0])
-    text = (folder / "model_data.cc").read_text()
-    array = text[text.index("kModelData[kModelSize] = {") : text.index("};")]
-    assert bytes(int(b, 16) for b in array.split("{")[1].replace("\n", " ").split(",")) == tflite
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    (tmp_path / "main.cc").write_text("""#include <stdio.h>
+    folder = export(tmp_path / "holds", tflite, images[0])
+    assert bytes_of((folder / "model_data.cc").read_text()) == tflite
+    cc, cxx = compilers()
+    program = """#include <stdio.h>
 #include "model_data.h"
-int main() {
-  if (reinterpret_cast<uintptr_t>(kModelData) % 16) return 1;
-  fwrite(kModelData, 1, kModelSize, stdout);
-  fwrite(kModelExampleInput, 1, kModelInputSize, stdout);
-  fwrite(kModelExampleOutput, 1, kModelOutputSize, stdout);
+static uint8_t arena[kHoldsArenaSize];
+int main(void) {
+  if ((uintptr_t)kHoldsData % 16 || sizeof arena < 16) return 1;
+  fwrite(kHoldsData, 1, kHoldsSize, stdout);
+  fwrite(kHoldsExampleInput, 1, kHoldsInputSize, stdout);
+  fwrite(kHoldsExampleOutput, 1, kHoldsOutputSize, stdout);
+  return 0;
 }
+"""
+    held = tflite + (folder / "example_input.bin").read_bytes() + (folder / "example_output.bin").read_bytes()
+    (folder / "main.c").write_text(program)
+    (folder / "main2.cc").write_text(program)
+    run(cc, "-std=c99", *STRICT, "-c", "main.c", "-o", "main.o", cwd=folder)
+    run(cc, "-std=c99", *STRICT, "-x", "c", "-c", "model_data.cc", "-o", "as_c.o", cwd=folder)
+    run(cxx, "-std=c++11", *STRICT, "-c", "model_data.cc", "-o", "data.o", cwd=folder)
+    for name, parts in (("c", ["main.o", "as_c.o"]), ("mixed", ["main.o", "data.o"]), ("cpp", ["main2.cc", "data.o"])):
+        run(cxx, "-std=c++11", *STRICT, *parts, "-o", name, cwd=folder)
+        assert run(folder / name, cwd=folder) == held
+
+
+def test_two_models_in_one_program_each_with_its_own_names(small, tmp_path):
+    from graphs import convert, gate
+
+    _, _, images, tflite = small
+    out = tmp_path / "firmware"
+    export(tmp_path / "a", tflite, images[0], name="person")
+    export(tmp_path / "b", convert(gate), name="gate_2")
+    cc, cxx = compilers()
+    out.mkdir()
+    for folder in "ab":
+        for path in (tmp_path / folder).iterdir():
+            if path.suffix in (".h", ".cc"):
+                assert not (out / path.name).exists()
+                shutil.copy(path, out)
+    names = {"person_data.cc", "person_data.h", "person_preprocess.h"}
+    assert names | {n.replace("person", "gate_2") for n in names} == {p.name for p in out.iterdir()}
+    (out / "main.c").write_text("""#include "gate_2_data.h"
+#include "gate_2_preprocess.h"
+#include "person_data.h"
+#include "person_preprocess.h"
+int main(void) { return kPersonSize == kGate2Size || kPersonData[100] == 1 || kGate2Data[100] == 1; }
 """)
-    subprocess.run(
-        [compiler, "-Wall", "-Werror", "-std=c++11", "main.cc", "model_data.cc", "-o", "main"], cwd=tmp_path, check=True
-    )
-    printed = subprocess.run([tmp_path / "main"], stdout=subprocess.PIPE, check=True).stdout
-    assert (
-        printed == tflite + (folder / "example_input.bin").read_bytes() + (folder / "example_output.bin").read_bytes()
-    )
+    shutil.copy(out / "main.c", out / "main.cc")
+    for compiler, kind in ((cc, "c99"), (cxx, "c++11")):
+        main = "main.c" if kind == "c99" else "main.cc"
+        run(compiler, f"-std={kind}", *STRICT, "-c", main, "-o", f"{kind}.o", cwd=out)
+        run(cxx, "-std=c++11", *STRICT, f"{kind}.o", "person_data.cc", "gate_2_data.cc", "-o", kind, cwd=out)
+
+
+# of public files: what a person detector, a keyword network, an autoencoder's layer and a float classifier are called
+PUBLIC = {
+    "person": "stm32ai-nota__mobilenet*",
+    "keyword": "mlonmcu-models__micro_kws_m*",
+    "machine": "mlonmcu-models__toycar_layer0*",
+    "motion": "ML_M460*cnn-s*",
+}
+
+
+@pytest.mark.skipif("DANS_MODELS" not in os.environ, reason="DANS_MODELS names no folder of model files")
+def test_public_files_of_four_kinds_stand_in_one_program_and_answer(tmp_path):
+    cc, cxx = compilers()
+    for name, pattern in PUBLIC.items():
+        (path,) = Path(os.environ["DANS_MODELS"]).glob(pattern)
+        folder = export_model(str(path), str(tmp_path / name), name=name)
+        card, found = card_of(folder), outline(path.read_bytes())
+        given = np.frombuffer((folder / "example_input.bin").read_bytes(), found.inputs[0].type)
+        answer = answers(path.read_bytes(), [given[None]], "micro")[0]
+        assert answer.tobytes() == (folder / "example_output.bin").read_bytes()
+        assert (card["image"] is not None) == (name == "person") == (folder / f"{name}_preprocess.h").exists()
+        assert card["ram"]["arena_bytes"] >= card["ram"]["head_bytes"]["reference"] > 0
+    includes = "".join(f'#include "{name}/{name}_data.h"\n' for name in PUBLIC)
+    sizes = " + ".join(f"k{name.title()}Data[0] * 0 + k{name.title()}ArenaSize * 0" for name in PUBLIC)
+    main = f"{includes}int main(void) {{ return {sizes}; }}\n"
+    (tmp_path / "main.c").write_text(main)
+    (tmp_path / "main.cc").write_text(main)
+    run(cc, "-std=c99", *STRICT, "-c", "main.c", "-o", "main.o", cwd=tmp_path)
+    sources = [f"{name}/{name}_data.cc" for name in PUBLIC]
+    run(cxx, "-std=c++11", *STRICT, "main.cc", *sources, "-o", "all", cwd=tmp_path)
+    run(tmp_path / "all", cwd=tmp_path)
+
+
+STANDS_IN = """#pragma once
+#include <stdint.h>
+enum TfLiteStatus { kTfLiteOk, kTfLiteError };
+struct TfLiteTensor { union { char *raw; float *f; } data; };
+namespace tflite {
+struct Model {};
+inline const Model *GetModel(const void *) { return nullptr; }
+template <unsigned int N> struct MicroMutableOpResolver {
+CALLS
+};
+struct MicroInterpreter {
+  template <class R> MicroInterpreter(const Model *, const R &, uint8_t *, unsigned long) {}
+  TfLiteStatus AllocateTensors() { return kTfLiteOk; }
+  TfLiteStatus Invoke() { return kTfLiteOk; }
+  TfLiteTensor *input(unsigned long i) { return tensors + i; }
+  TfLiteTensor *output(unsigned long i) { return tensors + i; }
+  static char memory[1 << 20];
+  TfLiteTensor tensors[4] = {{{memory}}, {{memory}}, {{memory}}, {{memory}}};
+};
+char MicroInterpreter::memory[1 << 20];
+}  // namespace tflite
+"""
+
+
+def test_the_example_compiles_up_to_the_missing_library(small, tmp_path):
+    """The library cannot be had here, so headers stand in for its own: they show that the example compiles, registers
+    as many operators as it counts and notices a wrong answer, not that the library spells its names so."""
+    _, _, images, tflite = small
+    folder = export(tmp_path / "person", tflite, images[0]) / "example"
+    card, text = card_of(folder.parent), (folder / "main.cc").read_text()
+    calls = card["resolver"]["calls"]
+    assert card["resolver"]["type"] in text and text.count("resolver.Add") == card["resolver"]["count"] == len(calls)
+    assert "AddConv2D()" in calls and "AddDepthwiseConv2D()" in calls and "AddFullyConnected()" in calls
+    assert set(card["operator_versions"]) == set(card["operators"]) and card["operator_versions"]["CONV_2D"] == 3
+    _, cxx = compilers()
+    micro = folder / "tensorflow/lite/micro"
+    (folder / "tensorflow/lite/schema").mkdir(parents=True)
+    micro.mkdir()
+    adds = "\n".join(f"  TfLiteStatus {call} {{ return kTfLiteOk; }}" for call in calls)
+    (micro / "micro_interpreter.h").write_text(STANDS_IN.replace("CALLS", adds))
+    (micro / "micro_mutable_op_resolver.h").write_text("")
+    (folder / "tensorflow/lite/schema/schema_generated.h").write_text("")
+    run(cxx, "-std=c++17", *STRICT, "-I.", "main.cc", "../model_data.cc", "-o", "example", cwd=folder)
+    done = subprocess.run([folder / "example"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == "mismatch: 1 outputs differ\n"  # what stands in answers nothing
+    assert len((folder / "build.sh").read_text().strip().splitlines()) == 4
+    run("sh", "-n", "build.sh", cwd=folder)
 
 
 def test_c_array_of_signed_values():
-    header, source = c_array(b"\x00\xff", 48, b"\x80\x7f", b"\xff")
-    assert "kModelArenaSize = 48;" in header and "kModelSize = 2;" in header
-    header, _ = c_array(b"\x00", 48, b"\x80", b"\xff", 64, "cmsis-nn")
+    ends = [(End("", (2,), "int8"), b"\x80\x7f")], [(End("", (1,), "int8"), b"\xff")]
+    header, source = c_array(b"\x00\xff", 48, *ends)
+    assert "kModelArenaSize 48 " in header and "kModelSize 2 " in header
+    header, _ = c_array(b"\x00", 48, *ends, 64, "with cmsis-nn kernels", "a_b")
     assert (
-        "kModelArenaSize = 64;" in header.split("#else")[0]
-        and "kModelArenaSize = 48;" in header.split("#else")[1]
+        "kABArenaSize 64 " in header.split("#else")[0]
+        and "kABArenaSize 48 " in header.split("#else")[1]
         and "with cmsis-nn kernels" in header
+        and "#ifndef A_B_DATA_H_" in header
     )
     assert "0x00, 0xff" in source and "-128, 127" in source and "-1\n" in source
+    real = c_array(b"\x00", 48, [(End("", (2,), "float32"), np.float32([1, -1e-9]).tobytes())], ends[1])[1]
+    assert "const float kModelExampleInput[2]" in real and "1.00000000f, -9.99999972e-10f" in real
+
+
+def test_a_name_that_c_does_not_take_is_refused(small, tmp_path):
+    _, _, images, tflite = small
+    for wrong in ("2nd", "a-b", "", "a__b", "ä"):
+        with pytest.raises(DansError, match="no name in C"):
+            export(tmp_path / "out", tflite, images[0], name=wrong)
+    assert not (tmp_path / "out").exists()
+    assert c_name(None, "x/96px rgb/") == "model_96px_rgb" and c_name(None, "ä") == "model"
 
 
 def test_nothing_is_written_where_something_is_wrong(small, tmp_path):
@@ -237,7 +399,12 @@ def test_a_model_keeps_what_its_card_says(small, tmp_path):
     export(tmp_path / "a", tflite, images[0], Measured(0.75, 40, 0.8), ("no", "yes"), fit="squash")
     export_model(str(tmp_path / "a/model.tflite"), str(tmp_path / "b"))
     a, b = (json.loads((tmp_path / f"{name}/model_card.json").read_text()) for name in "ab")
-    assert a == b and b["accuracy"]["int8"] == 0.75 and b["classes"] == ["no", "yes"] and b["fit"] == "squash"
+    assert (
+        a | dict(name="b") == b
+        and b["accuracy"]["int8"] == 0.75
+        and b["classes"] == ["no", "yes"]
+        and b["fit"] == "squash"
+    )
     for older in (
         a | dict(accuracy={k: v for k, v in a["accuracy"].items() if k != "report"}),
         {k: v for k, v in a.items() if k != "fit"},

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from make_data import class_folder, encoded, refused, wake_vision_tfds
 
-from dans.board.export import _loaded, export_model
+from dans.board.convert import loaded
+from dans.board.export import export_model
 from dans.cost.tflite import read
 from dans.data.folders import folder
 from dans.data.images import MAX_PIXELS, decode
@@ -234,7 +235,7 @@ def test_a_keras_file_with_code_is_refused(tmp_path, mark):
     mark.rmdir()
     keras.models.load_model(path, compile=False, safe_mode=False)  # it does run, where it is let
     mark.rmdir()
-    refused(lambda: _loaded(path), "model.keras is not a Keras model that can be loaded safely")
+    refused(lambda: loaded(path), "model.keras is not a Keras model that can be loaded safely")
     refused(lambda: export_model(path, tmp_path / "out", data="wake_scenes"), "loaded safely", "model.save")
     assert not (tmp_path / "out").exists()
 
@@ -243,7 +244,7 @@ def test_a_keras_file_with_code_is_refused(tmp_path, mark):
 def test_a_keras_file_that_names_other_code_is_refused(tmp_path, mark, module, name):
     path = tmp_path / "model.keras"
     harmless(path)
-    assert _loaded(path).output_shape == (None, 2)
+    assert loaded(path).output_shape == (None, 2)
     call = dict(module=module, class_name=name, config=str(mark), registered_name=name)
 
     def change(text):
@@ -252,14 +253,14 @@ def test_a_keras_file_that_names_other_code_is_refused(tmp_path, mark, module, n
         return json.dumps(config).encode()
 
     config_of(path, change)
-    refused(lambda: _loaded(path), "loaded safely")
+    refused(lambda: loaded(path), "loaded safely")
 
 
 @pytest.mark.parametrize("write", [as_pickle, as_npy])
 def test_a_model_file_that_is_a_pickle_is_refused(tmp_path, mark, write):
     for name in ("model.keras", "model.tflite"):
         write(tmp_path / name, mark)
-    refused(lambda: _loaded(tmp_path / "model.keras"), "loaded safely")
+    refused(lambda: loaded(tmp_path / "model.keras"), "loaded safely")
     refused(lambda: read(tmp_path / "model.tflite"), "not a whole .tflite file")
 
 

@@ -63,6 +63,8 @@ def quantise(
     model,  # float Keras model: images (n, r, r, c) in [-1, 1] -> logits (n, classes)
     calibration: np.ndarray,  # uint8 training images (n, r, r, c); some hundred are enough
     names: bool = False,  # keep names and metadata, for viewers
+    softmax: bool = True,  # add a softmax; False for a model that ends as it should
+    pixels: tuple | None = None,  # divisor and offset from a pixel to the input; default: those of `scaled`
 ) -> bytes:  # a `.tflite` file: one image of int8 pixels in, int8 probabilities out
     """`model` and a softmax in int8: weights per channel, activations per tensor (Jacob et al.,
     arXiv 1712.05877). Raises `DansError` where `calibration` does not fit the model, or Keras runs on
@@ -82,13 +84,17 @@ def quantise(
 
     @tf.function(input_signature=[tf.TensorSpec((1, *shape), tf.float32)])
     def probabilities(x):
-        return tf.nn.softmax(model(x, training=False))
+        answer = model(x, training=False)
+        return tf.nn.softmax(answer) if softmax else answer
+
+    def shown(image):
+        return scaled(image) if pixels is None else image.astype(np.float32) / pixels[0] + np.float32(pixels[1])
 
     with _quiet():
         frozen = constants.convert_variables_to_constants_v2(probabilities.get_concrete_function())
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([scaled(image[None])] for image in calibration)
+        converter.representative_dataset = lambda: ([shown(image[None])] for image in calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
         tflite = converter.convert()
