@@ -1,5 +1,10 @@
 "The reader of model files against TensorFlow Lite Micro: a graph or more of every operator, made by hand."
 
+import csv
+import os
+import re
+from pathlib import Path
+
 import pytest
 from made import GRAPHS, MAP, Made, svdf, taken
 
@@ -83,3 +88,26 @@ def test_what_cannot_be_read_is_called_by_its_name(tmp_path):
             footprint_of(path)
         with pytest.raises(DansError, match=f"theirs.tflite: .*{words}"):
             footprint_of(data, name="theirs.tflite")
+
+
+@pytest.mark.skipif("DANS_MODELS" not in os.environ, reason="DANS_MODELS names no folder of model files")
+def test_other_peoples_files():
+    """Files as other people made them, with what TensorFlow Lite Micro was seen to take for each (index.csv beside
+    them: file, operators, head_bytes, total_bytes_64_bit)."""
+    folder, refused = Path(os.environ["DANS_MODELS"]), {}
+    rows = list(csv.DictReader((folder / "index.csv").open(encoding="utf-8")))
+    for row in rows:
+        path, total = folder / row["file"], int(float(row["total_bytes_64_bit"]))
+        try:
+            found = footprint_of(path, bits=64)
+        except DansError as error:
+            refused[path] = str(error)
+            continue
+        assert (path.name, found.ram_bytes) == (path.name, int(float(row["head_bytes"])))
+        assert abs(found.ram_bytes + found.tail_bytes - total) <= max(0.005 * total, 256), path.name
+    stateless = {folder / row["file"] for row in rows if not re.search("SVDF|LSTM|VAR_HANDLE", row["operators"])}
+    assert len(stateless - set(refused)) >= 0.95 * len(stateless) > 0
+    for path, why in refused.items():  # by name, and for the true reason: state, or weights that are not int8
+        assert why.startswith(f"{path}: ")
+        true = "not int8 .* has INT32 and UINT8" if path in stateless else r"keeps values .*LSTM"
+        assert re.search(true, why), why

@@ -232,6 +232,8 @@ def _asked(model, data, classes, calibration, device, kernels, options):
     net, tflite = (_loaded(path), None) if path.suffix == ".keras" else (None, path.read_bytes())
     if net is not None and not data:
         raise DansError("a Keras model needs images for quantisation", "name them with --data")
+    if net is None:
+        read(path)  # whose errors name the file
     shape = net.input_shape[1:] if net is not None else _check_model(tflite, classes)[0].shape
     config = data_config_of(path, shape)
     if (net.output_shape[-1] if net is not None else ports(tflite)[1].shape[-1]) < 2 and data:

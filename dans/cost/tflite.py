@@ -125,7 +125,7 @@ def _names(table):
     return {v: k for k, v in vars(getattr(schema, table)).items() if isinstance(v, int)}
 
 # %% ../../nbs/2_cost/33_tflite.ipynb #0e32342a
-_STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
+_STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
 _COMPILED = {"ethos-u": "an Arm Ethos-U", "edgetpu-custom-op": "a Coral Edge TPU"}
 
 
@@ -312,8 +312,10 @@ def _check_types(kinds, ops, tensors):
     "Raises `DansError` for an operator that works on other numbers than int8, where they are not at the ends."
     for n, (kind, op) in enumerate(zip(kinds, ops)):
         if not _fits(kind, op, tensors):
+            given = (*_numbers(op.InputsAsNumpy()), *_numbers(op.OutputsAsNumpy()))
+            of = sorted({tensors[t].type for t in given if t >= 0} - {"INT8"})
             raise DansError(
-                f"not int8 throughout: {kind} (operator {n})",
+                f"not int8 throughout: {kind} (operator {n}) has {' and '.join(of)}",
                 "convert it with int8 weights and activations, as `dans.board.quantise.quantise` does",
             )
 
