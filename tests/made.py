@@ -257,7 +257,29 @@ def batches():
     return g.file([x], [y])
 
 
-GRAPHS = dict(_graphs()) | {"SPACE_TO_BATCH_ND, BATCH_TO_SPACE_ND": batches()}
+def _floats():
+    "The end of a model that goes on in float."
+    types, constant = (FLOAT, FLOAT), lambda g: g.tensor((4,), FLOAT, 3)
+    for kind in ("LOGISTIC", "TANH", "RELU", "RELU6", "HARD_SWISH", "ABS", "RSQRT"):
+        yield kind, lone(kind, types=types)
+    for kind in ("MINIMUM", "MAXIMUM", "SQUARED_DIFFERENCE"):
+        yield kind, lone(kind, constant, types=types)
+    for kind, table in TWO.items():
+        yield kind, lone(kind, constant, types=types, table=table)
+    yield "SOFTMAX", lone("SOFTMAX", shape=(1, 8), types=types, table="Softmax", beta=1.0)
+    yield "LEAKY_RELU", lone("LEAKY_RELU", types=types, table="LeakyRelu", alpha=0.1)
+    yield "REDUCE_MAX", lone("REDUCE_MAX", ints(1, 2), types=types, **MEANS)
+    yield "AVERAGE_POOL_2D", lone("AVERAGE_POOL_2D", types=types, **POOL)
+    yield "MAX_POOL_2D", lone("MAX_POOL_2D", types=types, **POOL)
+    yield "PAD", lone("PAD", PADS, out=(1, 6, 6, 4), types=types)
+    yield "TRANSPOSE", lone("TRANSPOSE", ints(0, 3, 1, 2), types=types)
+    yield "GATHER", lone("GATHER", ints(0, 1), out=(1, 4, 2, 4), types=types, table="Gather", axis=2)
+    yield "L2_NORMALIZATION", lone("L2_NORMALIZATION", types=types, table="L2Norm")
+
+
+GRAPHS = dict(_graphs()) | {f"{name}, float": data for name, data in _floats()}
+GRAPHS["SPACE_TO_BATCH_ND, BATCH_TO_SPACE_ND"] = batches()
+GRAPHS["BATCH_TO_SPACE_ND, four images"] = lone("BATCH_TO_SPACE_ND", ints(2, 2), CROPS, shape=(4, 2, 2, 4), out=MAP)
 
 _CHILD = """
 import json, os, sys

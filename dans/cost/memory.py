@@ -116,7 +116,7 @@ def _along(op):
 
 def _one_each(op):
     "Whether a depthwise convolution makes one channel of each."
-    return op.read[-1] == op.shape[-1] and not op.dilated
+    return op.read[-1] == op.shape[-1] and op.read[0] == 1 and not op.dilated
 
 
 def _by_channel(op):

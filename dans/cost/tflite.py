@@ -289,6 +289,10 @@ _TYPES = {  # operator: types that it may read, and types that it may write, whe
 # these only move values
 _MOVES = dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _ANY)
 _MOVES |= dict.fromkeys(("PACK", "UNPACK", "CONCATENATION", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"), _MOVED)
+# and these take as much in float, as at the end of a model after DEQUANTIZE
+_FLOAT = {"SOFTMAX", "LOGISTIC", "TANH", "RELU", "RELU6", "LEAKY_RELU", "HARD_SWISH", "ADD", "SUB", "MUL", "MINIMUM"}
+_FLOAT |= {"MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "REDUCE_MAX", "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD"}
+_FLOAT |= {"TRANSPOSE", "GATHER", "L2_NORMALIZATION"}
 _FIRST = ("SPLIT", "TRANSPOSE_CONV")  # whose first input is an axis or a shape
 
 
@@ -303,6 +307,8 @@ def _fits(kind, op, tensors):
         for i, t in read
         if not (t.type in ("INT32", "INT64") and (t.constant and (i or kind in _FIRST) or (kind, i) in said))
     }
+    if kind in _FLOAT and values | written == {"FLOAT32"}:
+        return True
     if kind in _TYPES:
         return values <= set(_TYPES[kind][0]) and written <= set(_TYPES[kind][1])
     return len(values | written) == 1 and written <= set(_MOVES.get(kind, ("INT8",)))
@@ -325,8 +331,6 @@ def _check_order(graph):
     numbers = [t for op in graph.ops for t in (*op.inputs, op.output, *op.others)] + [*graph.inputs, *graph.outputs]
     if not graph.ops or not graph.inputs or not graph.outputs or min(numbers) < 0 or max(numbers) >= len(graph.tensors):
         raise ValueError("it has no operators, inputs or outputs, or names tensors that it does not hold")
-    if any(graph.tensors[t].shape[:1] != (1,) for t in graph.inputs):
-        raise DansError("the model takes several images at once", "convert it with a batch of 1")
     keep = {t for t, tensor in enumerate(graph.tensors) if tensor.kept}
     if keep & {*graph.inputs, *graph.outputs, *(t for op in graph.ops if op.kind != "SVDF" for t in op.inputs)}:
         raise DansError(f"tensor {min(keep)} keeps its value between images", "only models without state can be read")
@@ -362,6 +366,8 @@ def ports(
             _entries(graph, "Tensors", len(tflite)),
         )
         ends = [_tensor(i, tensors[i], buffers, types) for i in (graph.Inputs(0), graph.Outputs(0))]
+        if ends[0].shape[:1] != (1,):
+            raise DansError("the model takes several images at once", "convert it with a batch of 1")
         if all(t.type == "INT8" for t in ends):
             return tuple(Port(t.shape[1:], t.scales[0], t.zero_point) for t in ends)
     except DansError:
