@@ -319,7 +319,8 @@ def _check_types(kinds, ops, tensors):
     for n, (kind, op) in enumerate(zip(kinds, ops)):
         if not _fits(kind, op, tensors):
             given = (*_numbers(op.InputsAsNumpy()), *_numbers(op.OutputsAsNumpy()))
-            of = sorted({tensors[t].type for t in given if t >= 0} - {"INT8"})
+            types = {tensors[t].type for t in given if t >= 0} - {"INT8"}
+            of = sorted(types - {"INT32", "INT64"} or types)  # biases, axes and shapes are wider
             raise DansError(
                 f"not int8 throughout: {kind} (operator {n}) has {' and '.join(of)}",
                 "convert it with int8 weights and activations, as `dans.board.quantise.quantise` does",
