@@ -34,6 +34,10 @@ BENCHMARKS = {  # name -> module, and what is measured
     ),
     "quick_space": ("scoring", "seconds to score every system of the quick space"),
     "footprints": ("footprints", "seconds for RAM, flash and MACs of every system of the paper space"),
+    "model_files": (
+        "model_files",
+        "files of the folder in DANS_MODELS: how many are read, and how far from what TensorFlow Lite Micro takes",
+    ),
     "paper_space": ("scoring", "hours to score every system of the paper space, extrapolated from measured trees"),
     "small_sets": (
         "small_sets",

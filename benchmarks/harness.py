@@ -73,6 +73,7 @@ class Sizes:
     small_candidates: int = 60  # systems scored, where they are fewer
     small_seeds: tuple = (0, 1, 2)  # of images, first weights, batches and candidates
     small_repeats: int = 2  # trainings of each chosen system
+    model_files: int | None = None  # files of the folder in DANS_MODELS; None: all
     fuzz_cases: int = 500  # of each test of tests/test_fuzz.py
     kills: dict = field(
         default_factory=lambda: dict(
@@ -118,6 +119,7 @@ QUICK = Sizes(
     paper_alone=10,
     workers=(1, 4),
     fuzz_cases=5,
+    model_files=2,
     small=SearchSpace((12, 16), "rgb", 0.1, (1, 1, 0, 0, 0)),
     small_images=(24, 8, 16),
     small_steps=(12, 4),

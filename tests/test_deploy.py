@@ -191,12 +191,14 @@ def test_damaged_files_are_refused(small, damage):
         predict(damage(small[-1]), small[2], progress=False)
 
 
-def test_float_files_are_refused(small):
+def test_float_files_are_refused_and_their_arena_is_measured(small):
     import tensorflow as tf
 
     square = tf.function(lambda x: x * x, input_signature=[tf.TensorSpec((1, 4, 4, 1))]).get_concrete_function()
+    tflite = tf.lite.TFLiteConverter.from_concrete_functions([square]).convert()
     with pytest.raises(DansError, match="not int8"):
-        arena(tf.lite.TFLiteConverter.from_concrete_functions([square]).convert())
+        predict(tflite, small[2], progress=False)
+    assert arena(tflite).head == 2 * 4 * 16  # input and output, float
 
 
 def test_images_that_do_not_fit_are_refused(small):

@@ -116,9 +116,9 @@ def _check_end(interpreter, status, printed, answered, asked):
 def _ask(tflite, images, interpreter, limit_s, done=lambda n: None, arena=False):
     """Int8 outputs for uint8 `images`, and what the interpreter printed. Raises `DansError` if it dies
     or is late."""
-    source, target = ports(tflite)
-    table, outputs = pixel_table(source), np.empty((len(images), *target.shape), np.int8)
-    job = dict(interpreter=interpreter, bytes=len(tflite), shape=source.shape, arena=arena)
+    source, target = ports(tflite) if len(images) else (None, None)  # the arena of any file can be asked for
+    table, outputs = source and pixel_table(source), np.empty((len(images), *(target.shape if target else ())), np.int8)
+    job = dict(interpreter=interpreter, bytes=len(tflite), shape=source.shape if source else (), arena=arena)
     command = [sys.executable, "-c", "from dans.board.runtime import _serve; _serve()"]
     late, answered = threading.Event(), 0
     with tempfile.TemporaryFile() as log:
@@ -170,7 +170,7 @@ def _need_micro():
 
 # %% ../../nbs/5_board/61_runtime.ipynb #d31f18f3
 def arena(
-    tflite: bytes,  # an int8 `.tflite` file
+    tflite: bytes,  # any `.tflite` file, also one that `read` refuses
     limit_s: float = 60.0,  # longest time to wait, seconds
 ) -> Arena:
     """What the real interpreter takes. Raises `DansError` where it cannot run the model, or
@@ -181,7 +181,7 @@ def arena(
 
 
 def smallest_arena(
-    tflite: bytes,  # an int8 `.tflite` file
+    tflite: bytes,  # any `.tflite` file
     limit_s: float = 120.0,  # longest time to wait, seconds
 ) -> int:  # bytes, on a machine with 64-bit pointers
     """The smallest arena in which TensorFlow Lite Micro loads the model. Where the tensors are small it is more than

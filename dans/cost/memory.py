@@ -32,11 +32,15 @@ class Operator(NamedTuple):
     constants: int = 0  # bytes that it reads from flash: weights, biases, axes
     macs: int = 0  # multiply-accumulates for one image
     axes: int = 0  # of the axes of its input, how many a mean or maximum goes over
+    strides: tuple = ()  # in a file: rows and columns from one place of a filter to the next
+    dilated: bool = False  # whether a filter leaves out pixels
+    others: tuple = ()  # numbers of its further outputs, where it has several
+    width: int = 1  # bytes of a value of the output
 
     @property
     def nbytes(self) -> int:
-        "Bytes of the output, one for each value."
-        return prod(self.shape)
+        "Bytes of the output."
+        return self.width * prod(self.shape)
 
 # %% ../../nbs/2_cost/30_memory.ipynb #092ef0d5
 def operators(
@@ -81,7 +85,7 @@ def operators(
 
 # %% ../../nbs/2_cost/30_memory.ipynb #0c751f20
 KERNELS = {  # library: where its scratch memory is written down
-    "reference": "github.com/tensorflow/tflite-micro: micro/kernels/reduce_common.cc",
+    "reference": "github.com/tensorflow/tflite-micro: micro/kernels/reduce_common.cc, transpose_conv.cc, ...",
     "cmsis-nn": "github.com/ARM-software/CMSIS-NN: arm_*_get_buffer_size*.c, DSP variants (Cortex-M4, M7, M33)",
     "cmsis-nn-mve": "github.com/ARM-software/CMSIS-NN: arm_*_get_buffer_size*.c, MVE variants (Cortex-M55, M85)",
 }
@@ -97,20 +101,56 @@ def _columns(op, of):
     return (4 * _aligned(prod(op.kernel) * op.read[-1], of),) if prod(op.kernel) > 1 else ()
 
 
+def _along(op):
+    "A convolution's on MVE, which has a way of its own along a single row: a filter with what is padded on one side."
+    if op.read[1] > 1 or op.kernel[0] > 1 or op.kernel[1] == 1 or op.dilated or op.strides[1] * op.read[-1] % 4:
+        return _columns(op, 16)
+    (_, columns), (_, across), channels = op.kernel, op.strides, op.read[-1]
+    missing = (op.shape[2] - 1) * across + columns - op.read[2]
+    left, odd = max(missing, 0) // 2, abs(missing) % 2 * (1 if missing > 0 else -1)
+    before, after = (max(1, -(-n // across)) if n else 0 for n in (left, left + odd))
+    if before + after > op.shape[2]:
+        return _columns(op, 16)
+    return (channels * max(columns + left, columns - 1 + (after if odd else left)),)
+
+
 def _one_each(op):
     "Whether a depthwise convolution makes one channel of each."
-    return op.read[-1] == op.shape[-1]
+    return op.read[-1] == op.shape[-1] and op.read[0] == 1 and not op.dilated
+
+
+def _by_channel(op):
+    "A depthwise convolution's on MVE; of a single channel it makes a plain convolution, and so turns the filter."
+    if op.read[-1] == 1 and op.shape[-1] > 1:
+        return (sum(_columns(op, 16)) + op.weights,)
+    return (4 * 124 * prod(op.kernel),) if _one_each(op) else ()
+
+
+def _unrolled(op, of):
+    """A transposed convolution's: of many channels it turns the filter round and convolves, else it adds up rows of
+    int32."""
+    (rows, columns), (down, across) = op.kernel, op.strides
+    if max(op.strides) <= 2 and op.read[-1] > 16:
+        return 4 * _aligned(rows * columns * op.read[-1], of), rows * columns * op.read[-1] * op.shape[-1]
+    return 4 * ((op.read[2] - 1) * across + max(columns, down)) * op.shape[-1] * max(rows, down), 0
 
 
 # fmt: off
 _SCRATCH = {  # (operator, library): bytes of each piece
-    ("MEAN",              "reference"):    lambda op: (4 * op.nbytes, 4 * len(op.read), 4 * op.axes),
+    ("MEAN",              "reference"):    lambda op: (4 * prod(op.shape), 4 * len(op.read), 4 * op.axes),
+    ("SUM",               "reference"):    lambda op: (4 * prod(op.shape), 4 * len(op.read), 4 * op.axes),
     ("REDUCE_MAX",        "reference"):    lambda op: (4 * len(op.read), 4 * op.axes),
+    ("REDUCE_MIN",        "reference"):    lambda op: (4 * len(op.read), 4 * op.axes),
+    ("MIRROR_PAD",        "reference"):    lambda op: (4 * len(op.read), 4 * len(op.read)),
+    ("SVDF",              "reference"):    lambda op: (4 * op.kernel[0], 4 * op.shape[-1]),
+    ("TRANSPOSE_CONV",    "reference"):    lambda op: (4 * prod(op.shape),),
+    ("TRANSPOSE_CONV",    "cmsis-nn"):     lambda op: _unrolled(op, 4),
+    ("TRANSPOSE_CONV",    "cmsis-nn-mve"): lambda op: _unrolled(op, 16),
     ("CONV_2D",           "cmsis-nn"):     lambda op: _columns(op, 4),
-    ("CONV_2D",           "cmsis-nn-mve"): lambda op: _columns(op, 16),
+    ("CONV_2D",           "cmsis-nn-mve"): lambda op: _along(op) if op.strides else _columns(op, 16),
     ("DEPTHWISE_CONV_2D", "cmsis-nn"):     lambda op: (2 * prod(op.kernel) * op.read[-1],)
                                                       if _one_each(op) and op.kernel != (3, 3) else (),
-    ("DEPTHWISE_CONV_2D", "cmsis-nn-mve"): lambda op: (4 * 124 * prod(op.kernel),) if _one_each(op) else (),
+    ("DEPTHWISE_CONV_2D", "cmsis-nn-mve"): _by_channel,
     ("AVERAGE_POOL_2D",   "cmsis-nn"):     lambda op: (4 * op.read[-1],),
     ("FULLY_CONNECTED",   "cmsis-nn-mve"): lambda op: (4 * op.shape[-1],),
 }
@@ -244,7 +284,46 @@ RECORDS = {  # what: (bytes with 32-bit pointers, bytes in the 64-bit Python whe
 _PARAMETERS = {  # bytes of an operator's options, unpacked from the file
     "CONV_2D": 28, "DEPTHWISE_CONV_2D": 28, "FULLY_CONNECTED": 16, "SOFTMAX": 4, "ADD": 8, "SUB": 8, "MUL": 4,
     "CONCATENATION": 8, "MEAN": 1, "REDUCE_MAX": 1, "AVERAGE_POOL_2D": 40, "MAX_POOL_2D": 40, "RESHAPE": 36,
+    "LEAKY_RELU": 4, "STRIDED_SLICE": 24, "PACK": 8, "UNPACK": 8, "SHAPE": 4, "SQUEEZE": 36, "SPLIT": 4, "SPLIT_V": 4,
+    "RESIZE_NEAREST_NEIGHBOR": 2, "RESIZE_BILINEAR": 2, "TRANSPOSE_CONV": 20, "CAST": 8, "DEPTH_TO_SPACE": 4,
+    "SPACE_TO_DEPTH": 4, "MIRROR_PAD": 4, "SUM": 1, "REDUCE_MIN": 1, "ARG_MAX": 4, "ARG_MIN": 4, "GATHER": 8,
+    "L2_NORMALIZATION": 4, "SVDF": 12,
 }
+# fmt: on
+
+# %% ../../nbs/2_cost/30_memory.ipynb #857e29ae
+# fmt: off
+_KERNELS = _TFLM + "micro/kernels/"
+RECORDS |= {  # operators of other people's files
+    "QUANTIZE":                ( 32,  32, _KERNELS + "quantize.h: OpDataQuantizeReference"),
+    "DEQUANTIZE":              ( 32,  32, _KERNELS + "dequantize.h: DequantizeOpData"),
+    "RELU":                    ( 28,  28, _KERNELS + "activations.h: ReluOpData"),
+    "RELU6":                   (  8,   8, _KERNELS + "activations.h: Relu6OpData"),
+    "LEAKY_RELU":              ( 24,  24, _KERNELS + "leaky_relu.h: LeakyReluOpData"),
+    "PRELU":                   ( 28,  28, _KERNELS + "prelu.h: PreluParams"),
+    "HARD_SWISH":              ( 20,  20, _KERNELS + "hard_swish.h: HardSwishParams"),
+    "ELU":                     (256, 256, _KERNELS + "elu.cc: OpData, a table of 256 values"),
+    "TANH":                    ( 16,  16, _KERNELS + "tanh.cc: OpData"),
+    "LOG_SOFTMAX":             ( 28,  40, _KERNELS + "log_softmax.cc: LogSoftmaxOpData"),
+    "L2_NORMALIZATION":        (  4,   4, _KERNELS + "l2norm.cc: L2NormalizationParams"),
+    "TRANSPOSE_CONV":          ( 80,  88, _KERNELS + "transpose_conv.cc: OpData"),
+    "SVDF":                    ( 36,  40, _KERNELS + "svdf.h: OpDataSvdf"),
+    "STRIDED_SLICE":           ( 84,  84, _KERNELS + "strided_slice.h: StridedSliceParams"),
+    "SPACE_TO_BATCH_ND":       (  4,   4, _KERNELS + "space_to_batch_nd.cc: SpaceToBatchParams"),
+    "DEPTH_TO_SPACE":          ( 20,  20, _KERNELS + "depth_to_space.cc: OpData"),
+    "SPACE_TO_DEPTH":          ( 20,  20, _KERNELS + "space_to_depth.cc: OpData"),
+    "MIRROR_PAD":              ( 20,  20, _KERNELS + "mirror_pad.cc: OpDataMirrorPad"),
+    "PADV2":                   ( 56,  56, _KERNELS + "pad.cc: OpData"),
+    "SUM":                     ( 44,  44, _KERNELS + "reduce.h: OpDataReduce"),
+    "REDUCE_MIN":              ( 44,  44, _KERNELS + "reduce.h: OpDataReduce"),
+    "SQUARED_DIFFERENCE":      (112, 112, _KERNELS + "squared_difference.cc: OpData"),
+    "ABS":                     ( 28,  28, _KERNELS + "elementwise.cc: OpDataAbsRsqrt"),
+    "RSQRT":                   ( 28,  28, _KERNELS + "elementwise.cc: OpDataAbsRsqrt"),
+    "GATHER":                  ( 20,  20, _KERNELS + "gather.cc"),
+} | dict.fromkeys((
+    "MINIMUM", "MAXIMUM", "TRANSPOSE", "PACK", "UNPACK", "SHAPE", "SPLIT", "SPLIT_V", "SLICE", "SQUEEZE", "EXPAND_DIMS",
+    "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR", "BATCH_TO_SPACE_ND", "CAST", "ARG_MAX", "ARG_MIN", "BROADCAST_TO",
+), (0, 0, "no record of its own"))
 # fmt: on
 
 # %% ../../nbs/2_cost/30_memory.ipynb #ad5b5fa8
@@ -284,6 +363,9 @@ def records(
     scratch: int,  # pieces of scratch memory
     bits: int = 32,  # of a pointer: 32 on microcontrollers, 64 in the Python wheel
     ends: tuple = (1, 1),  # inputs and outputs of the model
+    bare: tuple = (0, 0),  # of these, how many are float, which have no quantisation
+    kept: tuple = (),  # bytes of each tensor that keeps its value from one inference to the next
+    further: int = 0,  # outputs of operators, beyond the first of each
 ) -> RecordBytes:
     """The runtime's own memory for a model. On 64 bits within 16 bytes of the interpreter for the files that were
     tried; on emulated 32-bit boards (Cortex-M4 and M55, measured beside this project) up to 88 bytes low. Raises
@@ -295,18 +377,20 @@ def records(
     counts = {"allocators": 1, "builtin data allocator": 1, "subgraph": 1, "tensor": tensors, "operator": len(kinds)}
     top = _stacked(0, ((size[name] * n, word) for name, n in counts.items()))
     top = _stacked(top, ((n, 4 if n > 1 else 1) for n in (_PARAMETERS.get(kind, 0) for kind in kinds)))
+    top += 16 * max(0, kinds.count("FULLY_CONNECTED") - 1)  # seen on 64 bits, and the figures are never short on 32
     looked_at = 7 * (size["input or output"] + size["its quantisation"])  # tensors, while an operator is prepared
     for kind, n in zip(kinds, scales, strict=True):
-        by_channel = 4 * n if n > 1 or n and kind != "FULLY_CONNECTED" else 0  # a multiplier and a shift for each
+        several = n > 1 or n and kind not in ("FULLY_CONNECTED", "SVDF")
+        by_channel = 4 * n if several else 0  # a multiplier and a shift for each channel
         top = _stacked(top, ((size[kind], 16), (by_channel, 16), (by_channel, 16)))
         if n:  # and three zero points for each, until it is prepared
             start = max(start, top + 12 * size["scratch request"] + looked_at + size["preparation"] + 12 * n)
-    top = _stacked(top, ((size["scratch handle"] * scratch, word),))
+    top = _stacked(top, ((size["scratch handle"] * scratch, word), *((n, 16) for n in kept)))
     lists = (12 + scratch) * size["scratch request"] + (tensors + scratch) * size["lifetime"] + size["planner"]
-    start = max(start, top + lists + (len(kinds) + ends[0] + scratch) * size["placement"])
+    start = max(start, top + lists + (len(kinds) + further + ends[0] + scratch) * size["placement"])
     each = (size["input or output"], word), (size["its quantisation"], word)
-    for n in ends:
-        top = _stacked(top, ((size["pointer"] * n, 16), *(each * n)))
+    for n, without in zip(ends, bare):
+        top = _stacked(top, ((size["pointer"] * n, 16), *(each * (n - without)), *(each[:1] * without)))
     return RecordBytes(top, start)
 
 # %% ../../nbs/2_cost/30_memory.ipynb #06faea77
@@ -325,10 +409,16 @@ def records_of(
     kernels: str = "reference",  # library that asks for scratch memory
     tensors: int | None = None,  # of a file; default: as many as a system's file has
     ends: tuple = (1, 1),  # inputs and outputs of the model
+    bare: tuple = (0, 0),  # of these, how many are float
+    kept: tuple = (),  # bytes of each tensor that keeps its value
 ) -> RecordBytes:
     "The runtime's own memory for a model. Raises `DansError` as `records` does."
     if tensors is None:
         shapes = {op.shape for op in ops if op.kind == "RESHAPE"}
         tensors = 1 + len(ops) + sum(2 if op.weights else op.kind == "MEAN" for op in ops) + len(shapes)
     scratch = sum(len(scratch_bytes(op, kernels)) for op in ops)
-    return records(tuple(op.kind for op in ops), tuple(op.scales for op in ops), tensors, scratch, bits, ends)
+    kinds, scales = tuple(op.kind for op in ops), tuple(op.scales for op in ops)
+    if kernels == "cmsis-nn-mve":  # sums of the weights' rows
+        kept += tuple(4 * op.kernel[0] for op in ops if op.kind == "SVDF")
+    further = sum(len(op.others) for op in ops)
+    return records(kinds, scales, tensors, scratch, bits, ends, bare, kept, further)

@@ -60,6 +60,7 @@ class Tensor(NamedTuple):
     constant: bool  # it lies in the file, not in RAM
     scales: tuple  # of its quantisation, one or one for each channel
     zero_point: int  # of the first
+    kept: bool = False  # it keeps its value from one inference to the next
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,13 @@ class Graph:
 # %% ../../nbs/2_cost/33_tflite.ipynb #ca1b72b0
 # fmt: off
 OPERATORS = (
-    "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "CONCATENATION", "MEAN", "REDUCE_MAX",
-    "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD", "RESHAPE", "SOFTMAX", "LOGISTIC",
+    "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "SVDF", "ADD", "SUB", "MUL", "MINIMUM",
+    "MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "ARG_MAX", "ARG_MIN",
+    "AVERAGE_POOL_2D", "MAX_POOL_2D", "RELU", "RELU6", "LEAKY_RELU", "PRELU", "ELU", "HARD_SWISH", "TANH", "LOGISTIC",
+    "SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION", "QUANTIZE", "DEQUANTIZE", "CAST", "PAD", "PADV2", "MIRROR_PAD",
+    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE",
+    "PACK", "UNPACK", "GATHER", "SHAPE", "BROADCAST_TO", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR",
+    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE",
 )
 # fmt: on
 _TYPE_BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
@@ -107,10 +113,10 @@ def _root(data):
     if data[4:8] != b"TFL3":
         raise ValueError("the mark TFL3 is missing")
     model = schema.Model.GetRootAs(data)
-    graphs = _entries(model, "Subgraphs", len(data))
+    kinds, graphs = _kinds(model, len(data)), _entries(model, "Subgraphs", len(data))
     if len(graphs) != 1:
         raise DansError(f"{len(graphs)} graphs instead of one", "convert a model without branches on values")
-    return model, graphs[0]
+    return model, graphs[0], kinds
 
 
 def _names(table):
@@ -118,89 +124,142 @@ def _names(table):
 
     return {v: k for k, v in vars(getattr(schema, table)).items() if isinstance(v, int)}
 
+# %% ../../nbs/2_cost/33_tflite.ipynb #0e32342a
+_STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
+_COMPILED = {"ethos-u": "an Arm Ethos-U", "edgetpu-custom-op": "a Coral Edge TPU"}
+
+
+def _kinds(model, size):
+    "The operators that the file names. Raises `DansError` for one that is not known."
+    names, kinds = _names("BuiltinOperator"), []
+    for code in _entries(model, "OperatorCodes", size):
+        number, custom = max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), (code.CustomCode() or b"").decode()
+        if custom in _COMPILED:
+            raise DansError(
+                f"compiled for {_COMPILED[custom]}: its operators are commands of that chip",
+                "give the file that went into the compiler",
+            )
+        kinds.append(custom if names.get(number) == "CUSTOM" and custom else names.get(number, f"number {number}"))
+    state = [kind for kind in kinds if kind in _STATE]
+    if state:
+        raise DansError(
+            f"it keeps values from one inference to the next ({', '.join(state)}), which are not counted here",
+            "measure it on the board, or train a model without state",
+        )
+    unknown = [kind for kind in kinds if kind not in OPERATORS]
+    if unknown:
+        raise DansError(f"the operator {unknown[0]} is not known here", f"known are {', '.join(OPERATORS)}")
+    return kinds
+
 # %% ../../nbs/2_cost/33_tflite.ipynb #9e6603e4
 def _tensor(number, t, buffers, types):
     "Tensor `number` of the generated reader, checked."
     shape, kind = _numbers(t.ShapeAsNumpy()), types[t.Type()]
     if kind not in _TYPE_BYTES:
         raise DansError(f"tensor {number} has the type {kind}, which is not known here", "quantise to int8")
-    if min((*shape, *_numbers(t.ShapeSignatureAsNumpy())), default=1) < 1:
+    if min(shape, default=1) < 1:
         raise DansError(
             f"tensor {number} has a shape that is only known when it runs",
             "convert the model with a fixed batch of 1 and fixed image sizes",
         )
-    if t.IsVariable():
-        raise DansError(f"tensor {number} keeps its value between images", "only models without state can be read")
     held, nbytes = buffers[t.Buffer()].DataAsNumpy(), prod(shape) * _TYPE_BYTES[kind]
     constant = not isinstance(held, int) and len(held) > 0
     if constant and len(held) != nbytes:
         raise ValueError(f"tensor {number} should have {nbytes:,} bytes, has {len(held):,}")
     q = t.Quantization()
     scales, zeros = (_numbers(q.ScaleAsNumpy()), _numbers(q.ZeroPointAsNumpy())) if q else ((), ())
-    return Tensor(shape, kind, nbytes, constant, scales, zeros[0] if zeros else 0)
+    return Tensor(shape, kind, nbytes, constant, scales, zeros[0] if zeros else 0, bool(t.IsVariable()))
 
 # %% ../../nbs/2_cost/33_tflite.ipynb #232e22e4
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-_REDUCING = ("MEAN", "REDUCE_MAX")
-_TWO = {*_WEIGHTED, *_REDUCING, "ADD", "SUB", "MUL", "PAD"}  # read at least two tensors
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "SVDF")
+_REDUCING = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
+_SEVERAL = ("SPLIT", "SPLIT_V", "UNPACK")  # write several tensors
+_LEAST = dict(TRANSPOSE_CONV=3, SVDF=5, SPLIT_V=3, SLICE=3, STRIDED_SLICE=4, SPACE_TO_BATCH_ND=3, BATCH_TO_SPACE_ND=3)
+_LEAST |= dict.fromkeys(("ADD", "SUB", "MUL", "MINIMUM", "MAXIMUM", "SQUARED_DIFFERENCE", "PRELU", *_REDUCING), 2)
+_LEAST |= dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "PAD", "MIRROR_PAD", "TRANSPOSE"), 2)
+_LEAST |= dict.fromkeys(("SPLIT", "GATHER", "PADV2"), 2)  # how many tensors an operator reads at least
 
 
-def _pool(op):
-    "Rows and columns of the filter of a pooling operator."
+_STRIDES = dict(CONV_2D="Conv2DOptions", DEPTHWISE_CONV_2D="DepthwiseConv2DOptions")
+_STRIDES |= dict(TRANSPOSE_CONV="TransposeConvOptions")
+
+
+def _options(op, table):
+    "The options of an operator; `table` is their name in the schema."
     from ai_edge_litert import schema_py_generated as schema
 
-    options = schema.Pool2DOptions()
+    options = getattr(schema, table)()
     options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
-    return options.FilterHeight(), options.FilterWidth()
+    return options
 
 
+def _work(kind, read, shape, weights):
+    "Filter, channels with a multiplier each, and MACs of an operator with weights: tensor `weights`."
+    size = weights.shape
+    if kind == "SVDF":  # rows of the filter, and how many values it remembers
+        return (size[0], 0), 1, prod(size)
+    if kind == "FULLY_CONNECTED":
+        return (), len(weights.scales), prod(shape) * size[-1]
+    if kind == "TRANSPOSE_CONV":
+        return size[1:3], size[0], prod(read) * prod(size[:3])
+    return size[1:3], shape[-1], prod(shape) * prod(size[1:3] if kind == "DEPTHWISE_CONV_2D" else size[1:])
+
+# %% ../../nbs/2_cost/33_tflite.ipynb #105f0ae9
 def _operator(number, kind, op, tensors):
     "Operator `number` of the generated reader, with its filter, constants and MACs. Raises where it lacks an input."
-    inputs, outputs = tuple(i for i in _numbers(op.InputsAsNumpy()) if i >= 0), _numbers(op.OutputsAsNumpy())
-    if len(inputs) < 1 + (kind in _TWO) or len(outputs) != 1:
+    given, outputs = _numbers(op.InputsAsNumpy()), _numbers(op.OutputsAsNumpy())
+    inputs = tuple(i for i in given if i >= 0)
+    if len(inputs) < _LEAST.get(kind, 1) or not outputs or len(outputs) > 1 and kind not in _SEVERAL:
         raise ValueError(f"operator {number}, {kind}, has {len(inputs)} inputs and {len(outputs)} outputs")
-    shape, second = tensors[outputs[0]].shape, tensors[inputs[kind in _TWO]]  # weights, or axes
-    kernel, weights, scales, macs = (), 0, 0, 0
+    read, shape = tensors[inputs[dict(SPLIT=1, TRANSPOSE_CONV=2).get(kind, 0)]], tensors[outputs[0]].shape
+    second, (kernel, scales, macs), strides, dilated = tensors[inputs[min(1, len(inputs) - 1)]], ((), 0, 0), (), False
     if kind in _WEIGHTED:
-        kernel, weights, scales = second.shape[1:3] if len(second.shape) == 4 else (), second.nbytes, len(second.scales)
-        macs = prod(shape) * prod(kernel if kind == "DEPTHWISE_CONV_2D" else second.shape[1:])
+        kernel, scales, macs = _work(kind, read.shape, shape, second)
+    if kind in _STRIDES:
+        options = _options(op, _STRIDES[kind])
+        strides = options.StrideH(), options.StrideW()
+        dilated = kind != "TRANSPOSE_CONV" and max(options.DilationHFactor(), options.DilationWFactor()) > 1
     elif kind in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
-        kernel = _pool(op)
+        options = _options(op, "Pool2DOptions")
+        kernel = options.FilterHeight(), options.FilterWidth()
     return Operator(
         name=str(number),
         kind=kind,
         inputs=inputs,
         output=outputs[0],
-        read=tensors[inputs[0]].shape,
+        read=read.shape,
         shape=shape,
         kernel=kernel,
-        weights=weights,
+        weights=second.nbytes if kind in _WEIGHTED else 0,
         scales=scales,
         constants=sum(tensors[t].nbytes for t in inputs if tensors[t].constant),
         macs=macs,
         axes=prod(second.shape) if kind in _REDUCING else 0,
+        strides=strides,
+        dilated=dilated,
+        others=outputs[1:],
+        width=_TYPE_BYTES[tensors[outputs[0]].type],
     )
 
 # %% ../../nbs/2_cost/33_tflite.ipynb #3daabe0a
 def read(
     source,  # path of a `.tflite` file, or its bytes
+    name: str | None = None,  # what errors call the file; default: its path
 ) -> Graph:
-    """What the file says. Raises `DansError` for a missing or damaged file, one that is not int8 throughout, a shape
+    """What the file says. Raises `DansError` for a missing or damaged file, one whose layers are not int8, a shape
     that is not fixed, and an operator that `dans` does not know."""
     path = None if isinstance(source, (bytes, bytearray)) else Path(source)
-    name = path or f"these {len(source):,} bytes"
+    name = name or path or f"these {len(source):,} bytes"
     if path and not path.is_file():
         raise DansError(f"{path} is not there", "give the path of a .tflite file")
-    data = path.read_bytes() if path else bytes(source)
-    types, kinds_of = _names("TensorType"), _names("BuiltinOperator")
+    data, types = path.read_bytes() if path else bytes(source), _names("TensorType")
     try:
-        model, graph = _root(data)
+        model, graph, codes = _root(data)
         buffers = _entries(model, "Buffers", len(data))
         tensors = tuple(_tensor(i, t, buffers, types) for i, t in enumerate(_entries(graph, "Tensors", len(data))))
-        codes = [max(c.BuiltinCode(), c.DeprecatedBuiltinCode()) for c in _entries(model, "OperatorCodes", len(data))]
         ops = _entries(graph, "Operators", len(data))
-        kinds = [kinds_of.get(codes[op.OpcodeIndex()], f"number {codes[op.OpcodeIndex()]}") for op in ops]
-        _check_kinds(kinds, ops, tensors)
+        kinds = [codes[op.OpcodeIndex()] for op in ops]
+        _check_types(kinds, ops, tensors)
         operators = tuple(_operator(i, kind, op, tensors) for i, (kind, op) in enumerate(zip(kinds, ops)))
         found = Graph(tensors, operators, _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy()), len(data))
         _check_order(found)
@@ -214,42 +273,74 @@ def read(
         ) from None
 
 # %% ../../nbs/2_cost/33_tflite.ipynb #cb87ad55
-def _is_int8(kind, i, tensor):
-    "Whether input `i` has the type that an int8 model has there: biases, axes and shapes are wider integers."
-    wider = tensor.constant and (i == 2 or i == 1 and kind in ("MEAN", "REDUCE_MAX", "RESHAPE", "PAD"))
-    return tensor.type == "INT8" or wider and tensor.type in ("INT32", "INT64")
+_WHOLE = ("INT8", "INT16", "INT32")
+_MOVED = (*_WHOLE, "FLOAT32")
+_ANY = (*_MOVED, "UINT8")
+_TYPES = {  # operator: types that it may read, and types that it may write, where they may differ
+    "QUANTIZE": (_ANY, (*_WHOLE, "UINT8")),
+    "DEQUANTIZE": (("INT8", "INT16", "UINT8"), ("FLOAT32",)),
+    "CAST": (_ANY, _ANY),
+    "SHAPE": (_ANY, ("INT32",)),
+    "ARG_MAX": (("INT8",), ("INT32",)),
+    "ARG_MIN": (("INT8",), ("INT32",)),
+    "SOFTMAX": (("INT8",), ("INT8", "INT16")),
+    "SVDF": (("INT8", "INT16"), ("INT8",)),
+}
+# these only move values
+_MOVES = dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _ANY)
+_MOVES |= dict.fromkeys(("PACK", "UNPACK", "CONCATENATION", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"), _MOVED)
+# and these take as much in float, as at the end of a model after DEQUANTIZE
+_FLOAT = {"SOFTMAX", "LOGISTIC", "TANH", "RELU", "RELU6", "LEAKY_RELU", "HARD_SWISH", "ADD", "SUB", "MUL", "MINIMUM"}
+_FLOAT |= {"MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "REDUCE_MAX", "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD"}
+_FLOAT |= {"TRANSPOSE", "GATHER", "L2_NORMALIZATION"}
+_FIRST = ("SPLIT", "TRANSPOSE_CONV")  # whose first input is an axis or a shape
 
 
-def _check_kinds(kinds, ops, tensors):
-    "Raises `DansError` for an operator that is not known, or one that writes something else than int8."
-    unknown = sorted(set(kinds) - set(OPERATORS))
-    float_at = [
-        f"{kind} (operator {n})"
-        for n, (kind, op) in enumerate(zip(kinds, ops))
-        if not all(_is_int8(kind, i, tensors[t]) for i, t in enumerate(_numbers(op.InputsAsNumpy())) if t >= 0)
-        or any(tensors[t].type != "INT8" for t in _numbers(op.OutputsAsNumpy()))
-    ]
-    if float_at or {"QUANTIZE", "DEQUANTIZE"} & set(unknown):
-        raise DansError(
-            f"not int8 throughout: {(float_at or unknown)[0]}",
-            "convert it with int8 input and output, as `dans.board.quantise.quantise` does",
-        )
-    if unknown:
-        raise DansError(f"the operator {unknown[0]} is not known here", f"known are {', '.join(OPERATORS)}")
+def _fits(kind, op, tensors):
+    "Whether an operator reads and writes types for which its memory is known."
+    read = [(i, tensors[t]) for i, t in enumerate(_numbers(op.InputsAsNumpy())) if t >= 0]
+    written = {tensors[t].type for t in _numbers(op.OutputsAsNumpy())}
+    # biases, axes and shapes are wider integers; a shape may be computed
+    said = ("RESHAPE", 1), ("TRANSPOSE_CONV", 0)
+    values = {
+        t.type
+        for i, t in read
+        if not (t.type in ("INT32", "INT64") and (t.constant and (i or kind in _FIRST) or (kind, i) in said))
+    }
+    if kind in _FLOAT and values | written == {"FLOAT32"}:
+        return True
+    if kind in _TYPES:
+        return values <= set(_TYPES[kind][0]) and written <= set(_TYPES[kind][1])
+    return len(values | written) == 1 and written <= set(_MOVES.get(kind, ("INT8",)))
+
+
+def _check_types(kinds, ops, tensors):
+    "Raises `DansError` for an operator that works on other numbers than int8, where they are not at the ends."
+    for n, (kind, op) in enumerate(zip(kinds, ops)):
+        if not _fits(kind, op, tensors):
+            given = (*_numbers(op.InputsAsNumpy()), *_numbers(op.OutputsAsNumpy()))
+            types = {tensors[t].type for t in given if t >= 0} - {"INT8"}
+            of = sorted(types - {"INT32", "INT64"} or types)  # biases, axes and shapes are wider
+            raise DansError(
+                f"not int8 throughout: {kind} (operator {n}) has {' and '.join(of)}",
+                "convert it with int8 weights and activations, as `dans.board.quantise.quantise` does",
+            )
 
 # %% ../../nbs/2_cost/33_tflite.ipynb #3d9204fc
 def _check_order(graph):
     "Raises `ValueError` where an operator reads what is not there yet, or writes into the file."
-    numbers = [t for op in graph.ops for t in (*op.inputs, op.output)] + [*graph.inputs, *graph.outputs]
+    numbers = [t for op in graph.ops for t in (*op.inputs, op.output, *op.others)] + [*graph.inputs, *graph.outputs]
     if not graph.ops or not graph.inputs or not graph.outputs or min(numbers) < 0 or max(numbers) >= len(graph.tensors):
         raise ValueError("it has no operators, inputs or outputs, or names tensors that it does not hold")
-    if any(graph.tensors[t].shape[:1] != (1,) for t in graph.inputs):
-        raise DansError("the model takes several images at once", "convert it with a batch of 1")
-    there = {t for t, tensor in enumerate(graph.tensors) if tensor.constant} | set(graph.inputs)
+    keep = {t for t, tensor in enumerate(graph.tensors) if tensor.kept}
+    if keep & {*graph.inputs, *graph.outputs, *(t for op in graph.ops if op.kind != "SVDF" for t in op.inputs)}:
+        raise DansError(f"tensor {min(keep)} keeps its value between images", "only models without state can be read")
+    there = {t for t, tensor in enumerate(graph.tensors) if tensor.constant or tensor.kept} | set(graph.inputs)
     for op in graph.ops:
-        if not set(op.inputs) <= there or graph.tensors[op.output].constant:
+        written = {op.output, *op.others}
+        if not set(op.inputs) <= there or any(graph.tensors[t].constant for t in written):
             raise ValueError(f"operator {op.name}, {op.kind}, reads what was not written, or writes what is constant")
-        there.add(op.output)
+        there |= written
     if not set(graph.outputs) <= there:
         raise ValueError("an output is never written")
 
@@ -269,13 +360,15 @@ def ports(
     """The two ends of an int8 model. Raises `DansError` for bytes that are no whole `.tflite` file,
     and for a model of another type."""
     try:
-        model, graph = _root(tflite)
+        model, graph, _ = _root(tflite)
         types, buffers, tensors = (
             _names("TensorType"),
             _entries(model, "Buffers", len(tflite)),
             _entries(graph, "Tensors", len(tflite)),
         )
         ends = [_tensor(i, tensors[i], buffers, types) for i in (graph.Inputs(0), graph.Outputs(0))]
+        if ends[0].shape[:1] != (1,):
+            raise DansError("the model takes several images at once", "convert it with a batch of 1")
         if all(t.type == "INT8" for t in ends):
             return tuple(Port(t.shape[1:], t.scales[0], t.zero_point) for t in ends)
     except DansError:
@@ -295,13 +388,14 @@ def buffers_of(
     check_kernels(kernels)
     first, last, end = {t: 0 for t in graph.inputs}, {}, len(graph.ops) - 1
     for i, op in enumerate(graph.ops):
-        first.setdefault(op.output, i)
-        last |= {t: i for t in (op.output, *op.inputs)}
+        written = (op.output, *op.others)
+        first = dict.fromkeys(written, i) | first
+        last |= {t: i for t in (*written, *op.inputs)}
     last |= {t: end for t in graph.outputs}
     tensors = [
         Buffer(f"tensor {t}", graph.tensors[t].nbytes, first[t], last.get(t, 0))
         for t in sorted(first)
-        if not graph.tensors[t].constant
+        if not (graph.tensors[t].constant or graph.tensors[t].kept)
     ]
     return tensors + [
         Buffer(f"scratch {i}", n, i, i) for i, op in enumerate(graph.ops) for n in scratch_bytes(op, kernels)
@@ -330,9 +424,12 @@ def footprint_of(
     source,  # path of an int8 `.tflite` file, or its bytes
     kernels: str = "reference",  # "reference", "cmsis-nn" or "cmsis-nn-mve"
     bits: int = 32,  # of a pointer: 32 on microcontrollers, 64 in the Python wheel
+    name: str | None = None,  # what errors call the file; default: its path
 ) -> FileFootprint:
     "What the file costs, from its bytes alone. Raises `DansError` as `read` does, and for unknown kernels."
-    graph = read(source)
-    head = plan(buffers_of(graph, kernels))[1]
-    needs = records_of(graph.ops, bits, kernels, len(graph.tensors), (len(graph.inputs), len(graph.outputs)))
+    graph = read(source, name)
+    head, ends = plan(buffers_of(graph, kernels))[1], (graph.inputs, graph.outputs)
+    bare = tuple(sum(not graph.tensors[t].scales for t in end) for end in ends)
+    kept = tuple(t.nbytes for t in graph.tensors if t.kept)
+    needs = records_of(graph.ops, bits, kernels, len(graph.tensors), tuple(map(len, ends)), bare, kept)
     return FileFootprint(graph.file_bytes, head, *needs, graph.macs, kernels, bits)
