@@ -136,6 +136,12 @@ def test_an_open_batch_in_the_signature_changes_nothing(files):
     assert read(data).ops == read(files["gate"]).ops
     assert taken([data])[0][0] == footprint_of(data).ram_bytes
 
+    def any_size(model, schema):
+        model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].shapeSignature = np.array([-1, -1, 16, 3], np.int32)
+
+    with pytest.raises(DansError, match="shape that is only known when it runs"):
+        read(changed(data, any_size))
+
 
 def test_a_path_is_read_and_named(files, tmp_path):
     path = tmp_path / "model.tflite"

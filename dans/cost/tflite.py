@@ -152,12 +152,12 @@ def _kinds(model, size):
     return kinds
 
 # %% ../../nbs/2_cost/33_tflite.ipynb #9e6603e4
-def _tensor(number, t, buffers, types):
-    "Tensor `number` of the generated reader, checked."
+def _tensor(number, t, buffers, types, given=False):
+    "Tensor `number` of the generated reader, checked; of an input (`given`) only the batch may be open."
     shape, kind = _numbers(t.ShapeAsNumpy()), types[t.Type()]
     if kind not in _TYPE_BYTES:
         raise DansError(f"tensor {number} has the type {kind}, which is not known here", "quantise to int8")
-    if min(shape, default=1) < 1:
+    if min((*shape, *_numbers(t.ShapeSignatureAsNumpy())[1:]) if given else shape, default=1) < 1:
         raise DansError(
             f"tensor {number} has a shape that is only known when it runs",
             "convert the model with a fixed batch of 1 and fixed image sizes",
@@ -256,12 +256,13 @@ def read(
     try:
         model, graph, codes = _root(data)
         buffers = _entries(model, "Buffers", len(data))
-        tensors = tuple(_tensor(i, t, buffers, types) for i, t in enumerate(_entries(graph, "Tensors", len(data))))
+        raw, inputs = _entries(graph, "Tensors", len(data)), _numbers(graph.InputsAsNumpy())
+        tensors = tuple(_tensor(i, t, buffers, types, i in inputs) for i, t in enumerate(raw))
         ops = _entries(graph, "Operators", len(data))
         kinds = [codes[op.OpcodeIndex()] for op in ops]
         _check_types(kinds, ops, tensors)
         operators = tuple(_operator(i, kind, op, tensors) for i, (kind, op) in enumerate(zip(kinds, ops)))
-        found = Graph(tensors, operators, _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy()), len(data))
+        found = Graph(tensors, operators, inputs, _numbers(graph.OutputsAsNumpy()), len(data))
         _check_order(found)
         return found
     except DansError as error:  # of the helpers below and above, which do not know the name
