@@ -451,7 +451,7 @@ def test_the_command_takes_a_keras_model_and_measures_it(small, tmp_path, capsys
         assert main([*command, wrong]) == 2 and words in capsys.readouterr().err
     (tmp_path / "bad.keras").write_bytes(b"no")
     for wrong, words in (
-        ([str(tmp_path / "nowhere.tflite"), "x"], "no .tflite or .keras file"),
+        ([str(tmp_path / "nowhere.tflite"), "x"], "is not there"),
         ([str(tmp_path / "net.keras"), "x"], "--data"),
         ([str(tmp_path / "bad.keras"), "x", "--data", "wake_scenes"], "cannot be loaded|can be loaded safely"),
     ):

@@ -233,16 +233,19 @@ def _asked(model, folder, data, classes, calibration, device, kernels, options, 
     c_name(name, folder)
     if calibration < 1:
         raise DansError(f"{calibration} images cannot calibrate a model", "use some hundred")
-    if path.suffix not in (".tflite", ".keras") or not path.is_file():
-        raise DansError(f"{path} is no .tflite or .keras file", "give the path of one")
-    if path.suffix == ".tflite":
-        tflite = path.read_bytes()
+    if not path.is_file():
+        raise DansError(f"{path} is not there, or no file", "give the path of a .tflite or .keras file")
+    held = path.read_bytes()
+    if held[4:8] == b"TFL3" or path.suffix == ".tflite":  # the mark decides, whatever the name ends in
+        tflite = held
         found = outline(tflite, str(path))
         _check_names(found, classes)
         if data and (len(found.inputs), len(found.outputs)) != (1, 1):
             counts = f"{len(found.inputs)} inputs and {len(found.outputs)} outputs"
             raise DansError(f"{path} has {counts}, and accuracy needs one of each", "leave --data out")
         return path, board, None, tflite, found.inputs[0].shape
+    if path.suffix != ".keras":
+        raise DansError(f"{path} is no .tflite or .keras file", "give the path of one")
     net = loaded(path)
     if not data:
         raise DansError("a Keras model needs images for quantisation", "name them with --data")
