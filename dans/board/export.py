@@ -251,7 +251,7 @@ def _asked(model, folder, data, classes, calibration, device, kernels, options, 
         raise DansError("a Keras model needs images for quantisation", "name them with --data")
     return path, board, net, None, tuple(net.input_shape[1:])
 
-
+# %% ../../nbs/5_board/64_export.ipynb #ecf010c2
 def _right(tflite, found, made, test, names):
     "A report on the file's answers to images. Raises `DansError` where their classes are not the file's."
     start, end = found.inputs[0], found.outputs[0]

@@ -77,7 +77,7 @@ def measured(self: Device) -> str | None:
     names = {self.board, *self.measured_on} & {b for s in _known(self) for b in s.boards}
     return min(names, default=None)
 
-
+# %% ../../nbs/2_cost/35_boards.ipynb #deae2bb1
 @patch
 def scratch(
     self: Device,
@@ -287,6 +287,8 @@ _OTHER_CORES = {
         _Z + "boards/arm/mps3/mps3_corstone300_an547.dts (an FPGA: no flash, no clock of its own)",
         _Z + "boards/arm/mps3/mps3_corstone300_an547.dts"),
 }
+
+# %% ../../nbs/2_cost/35_boards.ipynb #8b46139b
 # fmt: on
 DEVICES = _M7_M4 | _OTHER_CORES
 

@@ -96,7 +96,7 @@ def cost(
     macs, outputs = self.cycles_per
     return Timed(**vars(found), cycles=math.ceil(macs * found.macs + outputs * _written(system, classes)))
 
-
+# %% ../../nbs/2_cost/32_limits.ipynb #299fe71a
 @patch
 def admits(
     self: Limits,

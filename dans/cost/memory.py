@@ -125,7 +125,7 @@ def _by_channel(op):
         return (sum(_columns(op, 16)) + op.weights,)
     return (4 * 124 * prod(op.kernel),) if _one_each(op) else ()
 
-
+# %% ../../nbs/2_cost/30_memory.ipynb #6e952ea1
 def _unrolled(op, of):
     """A transposed convolution's: of many channels it turns the filter round and convolves, else it adds up rows of
     int32."""

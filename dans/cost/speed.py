@@ -112,7 +112,7 @@ def _ends(errors):
     over, under = (worst, -worst) if len(errors) < FEW else (max(*errors, 0), min(*errors, 0))
     return 1 / (1 + over), 1 / max(1 + under, 0.1)
 
-
+# %% ../../nbs/2_cost/34_speed.ipynb #c7c61be5
 @dataclass(frozen=True)
 class Speed:
     "What a core does with a kernel library, and how well that is known."

@@ -296,7 +296,7 @@ _FLOAT |= {"MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "REDUCE_MAX", "AVERA
 _FLOAT |= {"TRANSPOSE", "GATHER", "L2_NORMALIZATION"}
 _FIRST = ("SPLIT", "TRANSPOSE_CONV")  # whose first input is an axis or a shape
 
-
+# %% ../../nbs/2_cost/33_tflite.ipynb #df109489
 def _fits(kind, op, tensors):
     "Whether an operator reads and writes types for which its memory is known."
     read = [(i, tensors[t]) for i, t in enumerate(_numbers(op.InputsAsNumpy())) if t >= 0]

@@ -270,7 +270,7 @@ def check_source(
     check_square(given.get("fit", "crop"), preparing.get("native", drawn_at), resolutions)
     return make, args, reading_with, preparing
 
-
+# %% ../../nbs/1_data/22_catalogue.ipynb #03503c78
 def open_source(
     spec,  # as for `source`
     resolutions,  # that will be asked for, pixels

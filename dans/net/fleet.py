@@ -99,7 +99,7 @@ def _one_data(systems):
         )
     return found[0]
 
-
+# %% ../../nbs/3_net/46a_fleet.ipynb #33334fa2
 class Fleet:
     "Systems of one data configuration that are trained on their own, at once."
 
@@ -303,7 +303,7 @@ def _keep(self: Fleet, member, found):
         state = State(weights, slots, member.step, member.history, member.average.state())
         state.save(file, self._settings(member.system))
 
-
+# %% ../../nbs/3_net/46a_fleet.ipynb #f5120f47
 @patch
 def train(
     self: Fleet,

@@ -223,7 +223,7 @@ def _flat(name, shape):
         return 9, shape[2]
     return (int(np.prod(shape[:-1])), shape[-1]) if len(shape) > 1 else shape
 
-
+# %% ../../nbs/3_net/43b_fused.ipynb #d7cdd506
 class Fused:
     "One system's network in float32, on the CPU: weights, statistics, and a step."
 
@@ -371,7 +371,7 @@ def _head_back(self: Fused, i, stage, mean, dlogits, add):
     x = rows(self.features[i + 1])
     unit_back(x, self.weights["last"], True, before, after, self.gradients["last"], rows(d))
 
-
+# %% ../../nbs/3_net/43b_fused.ipynb #1cd4ece6
 @patch
 def back(
     self: Fused,

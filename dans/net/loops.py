@@ -133,7 +133,7 @@ def line(
     slope = gamma / np.sqrt(moments[1] + EPSILON)
     return slope, beta - moments[0] * slope
 
-
+# %% ../../nbs/3_net/43a_loops.ipynb #70e39057
 @compiled
 def normalise(
     row,  # (n,): a channel

@@ -241,7 +241,7 @@ def fleets(
         found |= self.study.pieces(kind, {each: whats[each] for each in group}, compute, "trainings", "training")
     return {each: found.get(each) for each in wanted}
 
-
+# %% ../../nbs/6_paper/74_experiment.ipynb #987bc42a
 @patch
 def _there(self: Experiment, kind, what, known):
     "Is a piece known or kept?"
@@ -284,7 +284,7 @@ def key_of_sharing(
     "The key under which a supernet's scores are kept."
     return key_of(kind, self.sharing(piece))
 
-
+# %% ../../nbs/6_paper/74_experiment.ipynb #3c1cf452
 @patch
 def shared(
     self: Experiment,

@@ -136,7 +136,7 @@ def write_table(
             frame.to_parquet(made, index=False)
         write_json(path.with_suffix(".json"), dict(facts, sha256=sha256(path.with_suffix(".parquet").read_bytes())))
 
-
+# %% ../../nbs/6_paper/74a_judged.ipynb #efe34f89
 def known_rows(
     study: Study,  # where from
     name: str,  # of the table
