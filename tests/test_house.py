@@ -250,6 +250,14 @@ def test_most_rooms_need_no_backend():
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.stem)
+def test_exported_cells_are_read_in_one_glance(room):
+    cells = json.loads(room.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    exported = [source.splitlines() for source in sources if re.match(r"#\| *exporti?\b", source)]
+    assert [lines[1:3] for lines in exported if len(lines) > 45] == []
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.stem)
 def test_a_room_begins_as_agreed(room):
     cells = json.loads(room.read_text(encoding="utf-8"))["cells"]
     assert "".join(cells[0]["source"]).startswith("#| default_exp ")

@@ -214,6 +214,12 @@ _M7_M4 = {
     "stm32f412": _device("NUCLEO-F412ZG", "STM32F412ZG", "Cortex-M4", 100, 256, 256, 1024,
         _Z + "boards/st/nucleo_f412zg/doc/index.rst",
         _Z + "dts/arm/st/f4/stm32f412Xg.dtsi"),
+}
+# fmt: on
+
+# %% ../../nbs/2_cost/35_boards.ipynb #d09a7bb0
+# fmt: off
+_M7_M4 |= {
     "nrf52840": _device("nRF52840 DK", "nRF52840", "Cortex-M4", 64, 256, 256, 1024,
         "github.com/platformio/platformio-docs: boards/nordicnrf52/nrf52840_dk.rst",
         _Z + "dts/arm/nordic/nrf52840_qiaa.dtsi",
@@ -258,6 +264,12 @@ _OTHER_CORES = {
     "rp2040": _device("Raspberry Pi Pico", "RP2040", "Cortex-M0+", 133, 264, 264, 2048,
         _Z + "boards/raspberrypi/rpi_pico/doc/index.rst",
         _Z + "dts/arm/raspberrypi/rpi_pico/rp2040.dtsi", external_flash=True, also=("Raspberry Pi Pico W",)),
+}
+# fmt: on
+
+# %% ../../nbs/2_cost/35_boards.ipynb #16e839fd
+# fmt: off
+_OTHER_CORES |= {
     "esp32s3": _device("ESP32-S3-DevKitM", "ESP32-S3", "Xtensa LX7", 240, 512, 416, 8192,
         _Z + "boards/espressif/esp32s3_devkitm/doc/index.rst; flash: dts/xtensa/espressif/esp32s3/esp32s3_mini_n8.dtsi",
         _Z + "dts/xtensa/espressif/esp32s3/esp32s3_common.dtsi", external_flash=True),
@@ -287,6 +299,7 @@ _OTHER_CORES = {
         _Z + "boards/arm/mps3/mps3_corstone300_an547.dts (an FPGA: no flash, no clock of its own)",
         _Z + "boards/arm/mps3/mps3_corstone300_an547.dts"),
 }
+# fmt: on
 
 # %% ../../nbs/2_cost/35_boards.ipynb #8b46139b
 # fmt: on

@@ -9,6 +9,8 @@ __all__ = ['Latency', 'latency', 'Energy', 'energy', 'costs']
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastcore.basics import patch
+
 from .boards import Device, Fit, board_of, speed_of
 from .limits import written
 from .speed import KINDS, Speed, kind_of
@@ -56,12 +58,14 @@ class Latency:
             notes.append("a source states no clock: 480 MHz inferred")
         return "; ".join(notes)
 
-    def __str__(self):
-        note = f"; {self.caveat}" if self.caveat else ""
-        return (
-            f"{self.ms:.3g} ms, {self.low:.3g} to {self.high:.3g}, on {self.device.board} with {self.speed.kernels} "
-            f"({len(self.speed.errors)} networks, worst error {self.error:.0%}{note})"
-        )
+# %% ../../nbs/2_cost/36_latency.ipynb #f84afada
+@patch
+def __str__(self: Latency):
+    note = f"; {self.caveat}" if self.caveat else ""
+    return (
+        f"{self.ms:.3g} ms, {self.low:.3g} to {self.high:.3g}, on {self.device.board} with {self.speed.kernels} "
+        f"({len(self.speed.errors)} networks, worst error {self.error:.0%}{note})"
+    )
 
 # %% ../../nbs/2_cost/36_latency.ipynb #8739d819
 def latency(

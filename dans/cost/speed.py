@@ -12,6 +12,8 @@ from functools import lru_cache
 from math import prod
 from pathlib import Path
 
+from fastcore.basics import patch
+
 from ..house import DansError
 
 # %% ../../nbs/2_cost/34_speed.ipynb #b34a02dd
@@ -151,21 +153,25 @@ class Speed:
         ways = (1.0, alone) if outputs_per_mac is not None and not self.within(outputs_per_mac) else (1.0,)
         return low * min(span) * min(ways), high * max(span) * max(ways)
 
-    def within(
-        self,
-        outputs_per_mac: float,  # of a network
-    ) -> bool:
-        "Whether networks like this were measured, to a tenth."
-        return 0.9 * self.outputs_per_mac[0] <= outputs_per_mac <= 1.1 * self.outputs_per_mac[1]
+# %% ../../nbs/2_cost/34_speed.ipynb #1c282296
+@patch
+def within(
+    self: Speed,
+    outputs_per_mac: float,  # of a network
+) -> bool:
+    "Whether networks like this were measured, to a tenth."
+    return 0.9 * self.outputs_per_mac[0] <= outputs_per_mac <= 1.1 * self.outputs_per_mac[1]
 
-    def cycles(
-        self,
-        macs: int,  # of a network
-        outputs: int,  # elements that it writes, see `written`
-        board: str | None = None,  # where it runs, if that was measured
-    ) -> float:
-        "Cycles that a network takes."
-        return (self.cycles_per_mac * macs + self.cycles_per_output * outputs) * self.boards.get(board, 1.0)
+
+@patch
+def cycles(
+    self: Speed,
+    macs: int,  # of a network
+    outputs: int,  # elements that it writes, see `written`
+    board: str | None = None,  # where it runs, if that was measured
+) -> float:
+    "Cycles that a network takes."
+    return (self.cycles_per_mac * macs + self.cycles_per_output * outputs) * self.boards.get(board, 1.0)
 
 # %% ../../nbs/2_cost/34_speed.ipynb #d934d56a
 def _anchored(separable, wide):

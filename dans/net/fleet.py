@@ -49,41 +49,47 @@ class Member:
     def __repr__(self):
         return f"{type(self).__name__}({self.system}, step {self.step} of {self.total})"
 
-    def train(self, batches):
-        "Take the steps of `batches` that are not taken: (step, windows, labels)."
-        start = time.thread_time()
-        for t, windows, labels in batches:
-            if t < self.step or self.error:
-                continue
-            rate = self.recipe.rate_at(t, self.total)
-            loss = self.net.step(windows, labels, rate, self.recipe.deep, self.recipe.decay)
-            self.losses.append(loss)
-            if not np.isfinite(loss):
-                self.error = Diverged(f"{self.system}: the loss is {loss} at step {t}", "train with a lower rate")
-            self.average.add(t, self.net.vector)
-            self.step = t + 1
-        if not self.error and not np.isfinite(self.net.vector).all():  # which no loss has seen yet
-            why = f"weights are no numbers after step {self.step - 1}"
-            self.error = Diverged(f"{self.system}: {why}", "train with a lower rate")
-        if self.step == self.total and self.average.count:
-            self.net.vector[:] = self.average.mean
-        self.seconds += time.thread_time() - start
+# %% ../../nbs/3_net/46a_fleet.ipynb #b9c19b8b
+@patch
+def train(self: Member, batches):
+    "Take the steps of `batches` that are not taken: (step, windows, labels)."
+    start = time.thread_time()
+    for t, windows, labels in batches:
+        if t < self.step or self.error:
+            continue
+        rate = self.recipe.rate_at(t, self.total)
+        loss = self.net.step(windows, labels, rate, self.recipe.deep, self.recipe.decay)
+        self.losses.append(loss)
+        if not np.isfinite(loss):
+            self.error = Diverged(f"{self.system}: the loss is {loss} at step {t}", "train with a lower rate")
+        self.average.add(t, self.net.vector)
+        self.step = t + 1
+    if not self.error and not np.isfinite(self.net.vector).all():  # which no loss has seen yet
+        why = f"weights are no numbers after step {self.step - 1}"
+        self.error = Diverged(f"{self.system}: {why}", "train with a lower rate")
+    if self.step == self.total and self.average.count:
+        self.net.vector[:] = self.average.mean
+    self.seconds += time.thread_time() - start
 
-    def observe(self, batches):
-        "Estimate statistics from batches of windows."
-        found = {name: [] for name in self.net.moments}
-        for windows in batches:
-            self.net.forward(windows, learn=True)
-            for name, moments in self.net.moments.items():
-                found[name].append(moments.astype(np.float64))
+# %% ../../nbs/3_net/46a_fleet.ipynb #0258eae9
+@patch
+def observe(self: Member, batches):
+    "Estimate statistics from batches of windows."
+    found = {name: [] for name in self.net.moments}
+    for windows in batches:
+        self.net.forward(windows, learn=True)
         for name, moments in self.net.moments.items():
-            mean, variance = np.moveaxis(np.array(found[name]), -1, 0)
-            moments[:] = np.stack([mean.mean(0), variance.mean(0) + mean.var(0)], -1)
+            found[name].append(moments.astype(np.float64))
+    for name, moments in self.net.moments.items():
+        mean, variance = np.moveaxis(np.array(found[name]), -1, 0)
+        moments[:] = np.stack([mean.mean(0), variance.mean(0) + mean.var(0)], -1)
 
-    def answer(self, windows) -> np.ndarray:  # (n, classes)
-        "Logits of a batch, by the statistics that were estimated."
-        [(_, logits)] = self.net.forward(windows).values()
-        return logits.T.copy()
+
+@patch
+def answer(self: Member, windows) -> np.ndarray:  # (n, classes)
+    "Logits of a batch, by the statistics that were estimated."
+    [(_, logits)] = self.net.forward(windows).values()
+    return logits.T.copy()
 
 # %% ../../nbs/3_net/46a_fleet.ipynb #cd7f561b
 AHEAD = 16  # batches that each thread takes one system through
@@ -205,47 +211,53 @@ class _Round:
         self.made = {j: made for j, made in self.made.items() if j >= behind}
         return self.made[i]
 
-    def _next(self):
-        "The member that is furthest behind, the dearest of these; None where nothing is left."
-        with self.change:
-            while not self.failed:
-                free = [m for m in self.members if m not in self.busy and self.done[m] < len(self.parts)]
-                if free:
-                    member = min(free, key=self.done.get)
-                    self.busy.add(member)
-                    return member, self._batches(self.done[member])
-                if not self.busy:
-                    break
-                self.change.wait()
-        return None, None
+# %% ../../nbs/3_net/46a_fleet.ipynb #64c533da
+@patch
+def _next(self: _Round):
+    "The member that is furthest behind, the dearest of these; None where nothing is left."
+    with self.change:
+        while not self.failed:
+            free = [m for m in self.members if m not in self.busy and self.done[m] < len(self.parts)]
+            if free:
+                member = min(free, key=self.done.get)
+                self.busy.add(member)
+                return member, self._batches(self.done[member])
+            if not self.busy:
+                break
+            self.change.wait()
+    return None, None
 
-    def _work(self):
-        "Take members through parts until nothing is left."
-        while True:
-            member, batches = self._next()
-            if member is None:
-                return
-            first, last = self.parts[self.done[member]]
-            try:
-                member.train(batches.result())
-            except BaseException:
-                self.failed = True
-                raise
-            finally:
-                with self.change:
-                    self.busy.remove(member)
-                    self.done[member] += 1
-                    self.bar.update(last - first)
-                    self.change.notify_all()
 
-    def run(self):
-        "Return when all are through. Raises what a thread has raised."
+@patch
+def _work(self: _Round):
+    "Take members through parts until nothing is left."
+    while True:
+        member, batches = self._next()
+        if member is None:
+            return
+        first, last = self.parts[self.done[member]]
         try:
-            for worker in [self.pool.submit(self._work) for _ in range(self.fleet.threads)]:
-                worker.result()
+            member.train(batches.result())
         except BaseException:
             self.failed = True
             raise
+        finally:
+            with self.change:
+                self.busy.remove(member)
+                self.done[member] += 1
+                self.bar.update(last - first)
+                self.change.notify_all()
+
+# %% ../../nbs/3_net/46a_fleet.ipynb #73f7dbd1
+@patch
+def run(self: _Round):
+    "Return when all are through. Raises what a thread has raised."
+    try:
+        for worker in [self.pool.submit(self._work) for _ in range(self.fleet.threads)]:
+            worker.result()
+    except BaseException:
+        self.failed = True
+        raise
 
 # %% ../../nbs/3_net/46a_fleet.ipynb #0464a8cc
 @patch

@@ -157,6 +157,10 @@ RULES = {  # (name, type)
         (0, 2),
         above=0,
     ),
+}
+
+# %% ../../nbs/6_paper/70_parameters.ipynb #58fc332c
+RULES |= {
     ("width", "float"): Rule("a number above 0", 0.3, lambda v: _number(v, above=0)),
     ("memory_kib", "list"): _numbers("two numbers above 0, RAM and flash in KiB", [48, 256], (2,), above=0),
     ("million_macs", "list"): _some([0.2, 0.5]),
@@ -173,7 +177,9 @@ RULES = {  # (name, type)
     ("depths", "list"): _numbers("five whole numbers from 0 on", [2, 3, 2, 1, 0], (5,), least=0, whole=True),
     ("space", "str"): _one_of(tuple(SPACES)),
     ("ram", "str"): _one_of(("activations", "arena")),
-    ("board", "str"): Rule("the name of a board", "nrf52840", lambda v: not v or bool(board_named(v))),
+    ("board", "str"): Rule(
+        "the name of a board, or a file of one", "nrf52840", lambda v: not v or bool(board_named(v))
+    ),
     ("metric", "str"): Rule(f"one of {', '.join(METRICS)}", "accuracy", lambda v: bool(metric_named(v))),
     ("class_weights", "str"): _one_of(("", "balanced")),
 }
