@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 
+from dans.house import cores
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "nbs" / name for name in ("benchmarks.ipynb", "robustness.ipynb")]
 RESULTS = ROOT / "benchmarks" / "results.json"
@@ -88,7 +90,7 @@ def arguments():
     parser.add_argument(
         "--threads",
         type=int,
-        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        default=cores(),
         metavar="N",
         help="threads of TensorFlow (default: every core that this process may use)",
     )

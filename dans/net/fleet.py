@@ -7,7 +7,6 @@ __all__ = ['AHEAD', 'Member', 'Fleet', 'accuracy_of']
 
 # %% ../../nbs/3_net/46a_fleet.ipynb #ae1536ba
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from fastcore.basics import patch
 
 from ..cost.footprint import macs
 from ..data.prepared import Prepared
-from ..house import DansError, Diverged, progress_bar, stoppable
+from ..house import DansError, Diverged, cores, progress_bar, stoppable
 from .elastic import Calibrated, extract, initial_weights, keras, tensors
 from .fused import Fused, columns
 from .metrics import accuracy
@@ -129,8 +128,7 @@ class Fleet:
         self.steps = recipe.steps(prepared.sizes["train"])
         self.epoch, self.calibration = prepared.sizes["train"] // recipe.batch, calibration
         self.checkpoint = checkpoint or (lambda system: None)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self.threads = threads or cores
+        self.threads = threads or cores()
         self.members = {system: self._member(system) for system in sorted(systems)}
 
     def __repr__(self):

@@ -21,7 +21,7 @@ from fastcore.basics import patch
 
 from ..backend import settings
 from ..files import RESULT_VERSIONS, atomic, canonical, key_of, sha256, versions, writable, write_json
-from ..house import DansError, Diverged, check_known, progress_bar, stoppable, to_terminal
+from ..house import DansError, Diverged, check_known, cores, progress_bar, stoppable, to_terminal
 from .executor import executor as named_executor
 from .parameters import check_kernel
 from .store import Store
@@ -141,8 +141,7 @@ def processor() -> str:  # such as "Intel(R) Xeon(R) CPU @ 2.20GHz, 2 cores"
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{names[0] if names else platform.machine()}, {cores} cores"
+    return f"{names[0] if names else platform.machine()}, {cores()} cores"
 
 # %% ../../nbs/6_paper/73_study.ipynb #74952dba
 @patch
