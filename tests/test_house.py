@@ -119,6 +119,7 @@ def test_the_console_command_is_there():
 # What a subnet computes is Keras; so is what stands on it.
 KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", "score", "deploy", "kit", "export"} | {
     "fused",
+    "turns",
     "fleet",
     "judged",
     "scored",

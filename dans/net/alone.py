@@ -13,9 +13,10 @@ import numpy as np
 from ..data.prepared import Prepared
 from .elastic import Weights, calibrate, extract, initial_weights, keras, subnet_accuracy, tensors
 from .state import State
-from .step import Layout, trainer
+from .step import Layout
 from .supernet import Supernet
 from .train import Recipe, Records, TrainingJob, class_weights_of, fit
+from .turns import trainer_by
 from ..space import Architecture, System
 
 # %% ../../nbs/3_net/46_alone.ipynb #43abc7e5
@@ -48,7 +49,7 @@ def train_alone(
         return dict(val=subnet_accuracy(tensors(weights), system, images[:check_images], split))
 
     records = Records(checkpoint, each, check if check_images else None)
-    state = fit(trainer(Layout(largest, classes), recipe.precision), first, training, records)
+    state = fit(trainer_by(recipe.engine, Layout(largest, classes), recipe.precision), first, training, records)
     weights = tensors(state.weights)
     return extract(weights, system, calibrate(weights, system, images)), state
 
@@ -70,4 +71,4 @@ def fine_tuned(
     }
     recipe = replace(recipe, epochs=steps / max(1, prepared.sizes["train"] // recipe.batch), deep=0.0, distil=False)
     training = TrainingJob(f"fine-tuning {system}", prepared, recipe, lambda rng: [system])
-    return fit(trainer(layout, recipe.precision), State(weights), training).weights
+    return fit(trainer_by(recipe.engine, layout, recipe.precision), State(weights), training).weights

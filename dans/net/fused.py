@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['Unit', 'Planes', 'rows', 'unit_forward', 'block_forward', 'unit_back', 'depthwise_back', 'block_back', 'columns',
-           'pooled', 'unpooled', 'cross_entropy', 'Fused']
+           'pooled', 'unpooled', 'cross_entropy', 'Memory', 'Fused']
 
 # %% ../../nbs/3_net/43b_fused.ipynb #308479cc
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -223,6 +222,35 @@ def _flat(name, shape):
         return 9, shape[2]
     return (int(np.prod(shape[:-1])), shape[-1]) if len(shape) > 1 else shape
 
+# %% ../../nbs/3_net/43b_fused.ipynb #b31d07aa
+class Memory:
+    "Where a network keeps its arrays: a place of its own, or one that several networks share by taking turns."
+
+    def __init__(
+        self,
+        floats: int = 0,  # size of the shared place; what does not fit gets a place of its own
+    ):
+        self.place, self.frames, self.used = np.empty(floats, np.float32), {}, 0
+
+    def take(self, *shape):
+        "A float32 array: zeros, or in a shared place anything."
+        size = int(np.prod(shape))
+        start, self.used = self.used, self.used + -(-size // 16) * 16  # each begins a line of the cache
+        if self.used > len(self.place):
+            return np.zeros(shape, np.float32)
+        return self.place[start : start + size].reshape(shape)
+
+    def frame(self, side, before, images):
+        "An array with a frame of zeros, in which nobody writes: the same one for all planes of its kind."
+        kind = side, before, images
+        if kind not in self.frames:
+            self.frames[kind] = np.zeros((side + 2, side + 2, images), np.float32)
+        return self.frames[kind]
+
+    def rewind(self):
+        "Let the next network begin at the front."
+        self.used = 0
+
 # %% ../../nbs/3_net/43b_fused.ipynb #d7cdd506
 class Fused:
     "One system's network in float32, on the CPU: weights, statistics, and a step."
@@ -233,22 +261,23 @@ class Fused:
         classes: int,  # number of classes
         images: int,  # at once
         like: "Fused" = None,  # share the weights and statistics of this one
+        memory: Memory = None,  # where it keeps everything; default: a place of its own
     ):
         self.system, self.classes, self.images, self.net = system, classes, images, network(system.arch)
         self.shapes = weight_shapes(system.arch, classes)
         size = sum(int(np.prod(shape)) for shape in self.shapes.values())
-        zeros = partial(np.zeros, dtype=np.float32)
+        memory = memory or Memory()
         self.vector, self.gradient, self.first, self.second = (
-            (like.vector, like.gradient, like.first, like.second) if like else (zeros(size) for _ in range(4))
+            (like.vector, like.gradient, like.first, like.second) if like else (memory.take(size) for _ in range(4))
         )
         self.moments = (
             like.moments
             if like
-            else {name[:-6]: zeros((*s, 2)) for name, s in self.shapes.items() if name.endswith("/gamma")}
+            else {name[:-6]: memory.take(*s, 2) for name, s in self.shapes.items() if name.endswith("/gamma")}
         )
         self.steps = 0
         self.weights, self.gradients = (self._units(vector) for vector in (self.vector, self.gradient))
-        self._lay_out(zeros)
+        self._lay_out(memory)
 
     def __repr__(self):
         return f"{type(self).__name__}({self.system}, {self.classes} classes, {self.images} images)"
@@ -265,34 +294,24 @@ class Fused:
 
 # %% ../../nbs/3_net/43b_fused.ipynb #2d832c83
 @patch
-def _lay_out(self: Fused, zeros):
-    "Room for what a batch leaves behind; gradients get theirs at the first step."
+def _lay_out(self: Fused, memory):
+    "Room for what a batch leaves behind, and for gradients."
     n, side, net = self.images, -(-self.system.data.resolution // 2), self.net
-    self.stem, self.features, self.planes = zeros((net.stem, side * side * n)), [zeros((net.stem, side, side, n))], []
-    frames = {}
+    self.stem, self.features = memory.take(net.stem, side * side * n), [memory.take(net.stem, side, side, n)]
+    self.planes = []
     for block in net.blocks:
-        out = -(-side // block.stride)
-        shape = (block.c_mid, out, out, n)
-        expanded = zeros((block.c_mid, side, side, n)) if block.stage > 1 else self.features[-1]
-        for s in (side, out):
-            frames.setdefault((s, block.stride), zeros((s + 2, s + 2, n)))
-        dframe = frames.setdefault((out, "back"), zeros((out + 2, out + 2, n)))
-        planes = (zeros(shape), zeros(shape), zeros((block.c_out, out * out * n)), frames[side, block.stride], dframe)
-        self.planes.append(Planes(expanded, *planes))
-        self.features.append(zeros((block.c_out, out, out, n)))
+        out, before = -(-side // block.stride), 1 if block.stride == 1 else side % 2
+        expanded = memory.take(block.c_mid, side, side, n) if block.stage > 1 else self.features[-1]
+        slid, active = (memory.take(block.c_mid, out, out, n) for _ in range(2))
+        projected = memory.take(block.c_out, out * out * n)
+        frames = memory.frame(side, before, n), memory.frame(out, "back", n)
+        self.planes.append(Planes(expanded, slid, active, projected, *frames))
+        self.features.append(memory.take(block.c_out, out, out, n))
         side = out
-    self.last = [zeros((net.last, side * side * n)) for _ in range(2)] if net.last else []
-    self.spare = None
-
-
-@patch
-def _spare(self: Fused):
-    "Room for gradients."
-    if self.spare is None:
-        sizes = zip(*((p.projected.size, p.active.size, p.expanded.size) for p in self.planes))
-        self.spare = tuple(np.zeros(max(size), np.float32) for size in sizes)
-        self.dfeatures = [np.zeros_like(x) for x in self.features]
-    return self.spare
+    self.last = [memory.take(net.last, side * side * n) for _ in range(2)] if net.last else []
+    sizes = zip(*((p.projected.size, p.active.size, p.expanded.size) for p in self.planes))
+    self.spare = tuple(memory.take(max(size)) for size in sizes)
+    self.dfeatures = [memory.take(*x.shape) for x in self.features]
 
 
 @patch
@@ -382,7 +401,7 @@ def back(
     counts=ONE,  # what each image counts in the loss: a number, or (n,)
 ) -> float:  # loss
     "The gradient of the summed loss of all endings."
-    total, weight, spare = 0.0, 1.0, self._spare()
+    total, weight = 0.0, 1.0
     for i in reversed(range(len(self.planes))):
         block = self.net.blocks[i]
         if self._ends(i):
@@ -392,9 +411,8 @@ def back(
             total, weight = total + weight * loss, weight * deep
         units, gradients = self._three(self.weights, block), self._three(self.gradients, block)
         how = (block.stage > 1, block.stride, block.residual)
-        block_back(
-            self.features[i], units, gradients, self.planes[i], spare, *how, self.dfeatures[i + 1], self.dfeatures[i]
-        )
+        dx, dto = self.dfeatures[i : i + 2]
+        block_back(self.features[i], units, gradients, self.planes[i], self.spare, *how, dto, dx)
     self._stem_back(windows)
     return total
 

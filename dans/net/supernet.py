@@ -27,8 +27,9 @@ from dans.net.elastic import (
 )
 from .elastic import extract as extract_subnet
 from .state import State
-from .step import Layout, trainer, with_scale
+from .step import Layout, with_scale
 from .train import Recipe, Records, TrainingJob, batch_for, class_weights_of, fit, fit_parts
+from .turns import trainer_by
 from ..space import Architecture, DataConfig, SearchSpace, System, network
 
 # %% ../../nbs/3_net/45_supernet.ipynb #7fe3a82f
@@ -176,7 +177,7 @@ def _trainer(self: Supernet, recipe):
     if "stem/kernel" not in self.weights:
         raise DansError("a supernet that was split by resolution is trained to its end", "begin with a new `Supernet`")
     layout = Layout(self.largest.arch, self.classes, len(self.space.data_configs) if recipe.own_scale else 1)
-    return trainer(layout, recipe.precision)
+    return trainer_by(recipe.engine, layout, recipe.precision)
 
 
 @patch

@@ -52,6 +52,7 @@ class Recipe:
     drawn: int = later(2)  # networks that a sandwich has between its ends
     rank: float = later(0.0)  # weight of the rank loss at the last step; it grows from 0 in equal steps
     split_at: float = later(1.0)  # share of the steps from which on each resolution trains weights of its own
+    engine: str = later("keras")  # what computes a step: "keras", or "loops", for one processor and in less time
 
     def __post_init__(self):
         sound = self.drawn >= 0 and (self.drawn == 2 or self.networks == "sandwich")
@@ -59,6 +60,10 @@ class Recipe:
             raise DansError(
                 f"drawn={self.drawn} with networks={self.networks!r}, rank={self.rank}, split_at={self.split_at}",
                 "drawn is from 0 on, and for the sandwich only; rank from 0 on; split_at from 0 to 1",
+            )
+        if self.engine not in ("keras", "loops") or (self.engine == "loops" and self.precision != "float32"):
+            raise DansError(
+                f"engine={self.engine!r} with precision={self.precision!r}", "use 'keras', or 'loops' with 'float32'"
             )
 
     def steps(self, images: int) -> int:
