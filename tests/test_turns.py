@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
 from dans.house import DansError
-from dans.net.alone import train_alone
-from dans.net.elastic import initial_weights
+from dans.net.alone import fine_tuned, inherited, train_alone
+from dans.net.elastic import Calibrated, initial_weights
+from dans.net.fleet import Fleet
 from dans.net.fused import Fused, columns
 from dans.net.step import Layout, as_rgb, trainer
 from dans.net.supernet import Supernet, shared_recipe
@@ -140,3 +141,21 @@ def test_what_loops_cannot_do_is_refused():
     engine = trainer_by("loops", LAYOUT)
     with pytest.raises(DansError, match="another engine"):
         engine.load(initial_weights(LARGEST, 3, 1), trainer(LAYOUT).state()[1])
+
+
+def test_a_fleet_goes_on_from_a_supernet(prepared):
+    net = Supernet(SPACE, 2).train(prepared, replace(shared_recipe(128, epochs=1), engine="loops"), check_images=0)
+    systems = [System(DataConfig(16, "mono"), Architecture(d, w)) for d, w in (((2, 1, 0, 0, 0), 0.1), ((0,) * 5, 0.3))]
+    recipe = Recipe(epochs=0.5, batch=32, rate=1e-3, deep=0.0, seed=3)
+    fleet = Fleet(systems, prepared, recipe, start=lambda system: inherited(net, system, fresh_head=3)).train(None)
+    for system in systems:
+        own, other = fleet.members[system].net.state()[0], fine_tuned(net, system, prepared, recipe, steps=2)
+        for name, value in own.items():
+            assert_allclose(value, other[name][tuple(slice(n) for n in value.shape)], atol=2e-4)
+        found = fleet.statistics(system)
+        shifted = Calibrated({name: (mean + 1, variance) for name, (mean, variance) in found.found.items()})
+        before = fleet.outputs("val")[system]
+        fleet.normalise_by(system, shifted)
+        assert not np.array_equal(fleet.outputs("val")[system], before)
+        fleet.normalise_by(system, found)
+        assert np.array_equal(fleet.outputs("val")[system], before)

@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 import numpy as np
 from fastcore.basics import patch
 
 from ..cost.footprint import macs
 from ..data.prepared import Prepared
+from ..files import keyed
 from ..house import DansError, Diverged, cores, progress_bar, stoppable
 from .elastic import Calibrated, extract, initial_weights, keras, tensors
 from .fused import Fused, columns
@@ -116,6 +116,7 @@ class Fleet:
         checkpoint: Callable = None,  # system -> file to go on from and to write at each record; default: none
         calibration: int = 1024,  # training images for the statistics
         threads: int = None,  # that train at once; default: one for each core
+        start: Callable = None,  # system -> weights to begin with; default: fresh ones
     ):
         """Raises `DansError` for systems of several data configurations, for precisions other than float32, and for
         checkpoints of other trainings."""
@@ -128,7 +129,7 @@ class Fleet:
         self.steps = recipe.steps(prepared.sizes["train"])
         self.epoch, self.calibration = prepared.sizes["train"] // recipe.batch, calibration
         self.checkpoint = checkpoint or (lambda system: None)
-        self.threads = threads or cores()
+        self.threads, self.start = threads or cores(), start
         self.members = {system: self._member(system) for system in sorted(systems)}
 
     def __repr__(self):
@@ -136,13 +137,14 @@ class Fleet:
 
     def _settings(self, system):
         "What determines a member."
-        about = dict(recipe=asdict(self.recipe), data=self.prepared.key, system=system.to_dict(), fleet=1)
+        about = dict(recipe=keyed(self.recipe), data=self.prepared.key, system=system.to_dict(), fleet=1)
         return json.loads(json.dumps(about))
 
     def _member(self, system):
         "A system as it begins, or goes on."
         classes = len(self.prepared.classes)
-        first = State(initial_weights(system.arch, classes, self.recipe.seed))
+        fresh = initial_weights(system.arch, classes, self.recipe.seed)
+        first = State(self.start(system) if self.start else fresh)
         state = resumed(first, self.checkpoint(system), self._settings(system))
         return Member(system, classes, self.recipe, self.steps, state)
 
@@ -365,6 +367,17 @@ def statistics(
     "Batch-norm statistics that were estimated last."
     moments = self.members[system].net.moments
     return Calibrated({name: (found[:, 0].copy(), found[:, 1].copy()) for name, found in moments.items()})
+
+
+@patch
+def normalise_by(
+    self: Fleet,
+    system: System,  # one of its systems
+    statistics: Calibrated,  # as `statistics` gives them
+):
+    "Let a system answer by other statistics, until some are estimated again."
+    for name, moments in self.members[system].net.moments.items():
+        moments[:] = np.stack(statistics.found[name], -1)
 
 
 @patch
