@@ -24,6 +24,10 @@ BENCHMARKS = {  # name -> module, and what is measured
         "training",
         "images/s of one network's training step: the supernet's trace, and `fit` of a plain Keras model",
     ),
+    "supernet_steps": (
+        "training",
+        "seconds of a shared supernet's steps on several spaces: by loops, and by the supernet's trace",
+    ),
     "fleet": (
         "fleets",
         "seconds of small systems of one data configuration trained on the same images: a fleet, `fit` of plain Keras "
