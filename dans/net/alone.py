@@ -11,12 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.prepared import Prepared
+from ..families import Architecture
 from .elastic import Weights, calibrate, extract, initial_weights, keras, subnet_accuracy, tensors
 from .state import State
 from .step import Layout, trainer
 from .supernet import Supernet
 from .train import Recipe, Records, TrainingJob, class_weights_of, fit
-from ..space import Architecture, System
+from ..space import System
 
 # %% ../../nbs/3_net/46_alone.ipynb #43abc7e5
 TRACED = 1000  # steps from which a training is worth a trace of its own

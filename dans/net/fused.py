@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 
-from ..data.frontends import scaled
+from ..families import network
+from ..frontends import scaled
 from .elastic import Weights, block_name, weight_shapes
 from dans.net.loops import (
     ONE,
@@ -31,7 +32,7 @@ from dans.net.loops import (
     slide_back,
     slide_kernel_back,
 )
-from ..space import System, network
+from ..space import System
 
 # %% ../../nbs/3_net/43b_fused.ipynb #5d608e54
 class Unit(NamedTuple):
