@@ -31,7 +31,8 @@ class FrontEndCost(NamedTuple):
 class DataConfig(Json, ABC):
     "What a network sees of a recording: a frozen dataclass whose fields are the front end's choices."
 
-    choices: ClassVar[dict] = {}  # of the axes whose values are names, in their order: name of the axis -> values
+    choices: ClassVar[dict] = {}  # of each axis whose values are names: all of them, in their order
+    units: ClassVar[dict] = {}  # of each axis whose values are numbers, where they have one
     own_cost: ClassVar[FrontEndCost] = FrontEndCost()  # or a property
     how_made: ClassVar[str | None] = None  # or a property: what firmware does, in words; None: as told for images
 
@@ -39,11 +40,6 @@ class DataConfig(Json, ABC):
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:  # height, width and channels, 1 or 3
         "Shape of what the network sees."
-
-    @property
-    @abstractmethod
-    def part(self) -> str:  # such as "32px"
-        "The first axis' value, as the name of what is trained for it alone."
 
     @abstractmethod
     def see(self, recording) -> np.ndarray:  # uint8 of `shape`
@@ -63,6 +59,13 @@ class DataConfig(Json, ABC):
 def axes(cls: DataConfig) -> tuple:  # such as ("resolution", "color")
     "Names of the choices, in the order of the fields."
     return tuple(f.name for f in fields(cls))
+
+
+@patch(as_prop=True)
+def part(self: DataConfig) -> str:  # such as "32px"
+    "The value of the first axis, as a name: what a training that is split trains apart."
+    first = self.axes()[0]
+    return f"{getattr(self, first)}{self.units.get(first, '')}"
 
 
 @patch
@@ -98,7 +101,7 @@ def _check_image(resolution, color):
 class ImageConfig(DataConfig):
     "What the images look like at the network's input."
 
-    choices = {"color": COLORS}
+    choices, units = {"color": COLORS}, {"resolution": "px"}
 
     resolution: int  # width and height, pixels, at least 8
     color: str = "rgb"  # "rgb" (three channels) or "mono" (one channel)
@@ -116,11 +119,6 @@ class ImageConfig(DataConfig):
     def shape(self) -> tuple[int, int, int]:  # resolution, resolution, channels
         "Height, width and channels of an image."
         return self.resolution, self.resolution, self.channels
-
-    @property
-    def part(self) -> str:  # such as "32px"
-        "The resolution, with its unit."
-        return f"{self.resolution}px"
 
     def __str__(self):
         return f"{self.part}-{self.color}"

@@ -152,10 +152,17 @@ def preset(
 
 
 @patch
-def __str__(self: SearchSpace):
-    resolutions, widths = (", ".join(f"{v:g}" for v in axis) for axis in (self.resolutions, self.widths))
-    axes = f"{resolutions} px, {' and '.join(self.colors)}, widths {widths}, {len(self.depths)} depths"
-    return f"{len(self):,} systems ({axes})"
+def __str__(self: Space):
+    def shown(name, values):
+        named = name in self.front.choices
+        return " and ".join(values) if named else f"{_numbers(values)} {self.front.units.get(name, name)}"
+
+    axes = ", ".join(shown(name, values) for name, values in self.data_axes.items())
+    return f"{len(self):,} systems ({axes}, widths {_numbers(self.widths)}, {len(self.depths)} depths)"
+
+
+def _numbers(values):
+    return ", ".join(f"{v:g}" for v in values)
 
 # %% ../nbs/04_space.ipynb #6cb74c55
 @patch

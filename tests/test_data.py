@@ -380,9 +380,9 @@ def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     first = prepared.view("train", ImageConfig(16), n=12)
     (path,) = (prepared.folder / "views").iterdir()
     assert (prepared.view("train", ImageConfig(16)).images[:12] == first.images).all()
-    plain = dans.data.prepared.reduce
+    plain = dans.frontends.reduce
     calls = []
-    monkeypatch.setattr(dans.data.prepared, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    monkeypatch.setattr(dans.frontends, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
     prepared.view("train", ImageConfig(16), n=20)  # the whole view is there: its first rows
     prepared.view("train", ImageConfig(16), n=10**6)
     assert not calls
@@ -396,7 +396,7 @@ def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     def stops(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dans.data.prepared, "reduce", stops)
+    monkeypatch.setattr(dans.frontends, "reduce", stops)
     with pytest.raises(KeyboardInterrupt):
         prepared.view("val", ImageConfig(16))
     assert [p.name for p in (prepared.folder / "views").iterdir()] == [path.name]

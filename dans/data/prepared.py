@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -174,7 +173,7 @@ class Prepared:
     folder: Path  # where they are
     upscale: bool = False  # may a view be larger than the native size?
     meta: dict = field(default=None, repr=False, compare=False)  # contents of `meta.json`
-    front: ClassVar[type[DataConfig]] = ImageConfig  # front end whose recordings these are
+    front: type[DataConfig] = ImageConfig  # front end that makes what a network sees of them
 
     @property
     def classes(self) -> tuple:  # class names, in the order of the labels

@@ -283,7 +283,7 @@ def _calibrate_block(tree, node, xs, seen):
     expand, depthwise, project = layers.get("expand", ()), layers["depthwise"], layers["project"]
     sizes, pixels, found = [int(x.shape[0]) for x in xs], prod(strided(xs[0].shape[1:3], block.stride)), {}
     keep = 4 * sum(sizes) * pixels * depthwise[0].shape[2] <= tree.hold
-    first = compiled(_to_depthwise, block.stride, bool(expand))
+    first, seen = compiled(_to_depthwise, block.stride, bool(expand)), seen if expand else ()
     kept, parts = [], []
     for x in xs:
         y, moments, affine = first(x, depthwise, expand, seen)
