@@ -88,6 +88,11 @@ def data_axes(self: Space) -> dict:  # name, such as "resolution" -> values
     return {name: getattr(self, f"{name}s") for name in self.front.axes()}
 
 
+@patch
+def __len__(self: Space):
+    return len(self.data_configs) * len(self.architectures)
+
+
 def _tuple(values):
     "One value or several, as a tuple."
     try:
@@ -165,11 +170,6 @@ def _numbers(values):
     return ", ".join(f"{v:g}" for v in values)
 
 # %% ../nbs/04_space.ipynb #6cb74c55
-@patch
-def __len__(self: Space):
-    return len(self.data_configs) * len(self.architectures)
-
-
 @patch
 def __getitem__(
     self: Space,

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dans.board.deploy import Deployed
+from dans.board.export import export
 from dans.board.quantise import quantise
 from dans.cost.footprint import footprint, macs
 from dans.cost.memory import operators
@@ -169,6 +171,17 @@ def test_memory_and_macs_of_oblong_inputs_are_those_of_the_file(arch):
     assert 0.9 < (found.flash_bytes - own.flash_bytes) / len(tflite) < 1.1  # untrained, so that some parts are equal
     for kernels in ("cmsis-nn", "cmsis-nn-mve"):
         assert footprint(system, 3, kernels).ram_bytes == found.ram_bytes < found.arena_bytes
+
+
+def test_an_export_says_what_the_front_end_does(tmp_path):
+    system = System(Strip(24), Chain((0, 0), 0.5))
+    images = np.random.default_rng(0).integers(0, 256, (8, *system.data.shape), dtype=np.uint8)
+    tflite = quantise(keras_model(system, 2), images)
+    known = Deployed(system, 2, footprint(system, 2), None, len(tflite), 0.5, 0.5, 8, "", None)
+    export(tmp_path, tflite, (images[0].astype(int) - 128).astype(np.int8), known)
+    said = (tmp_path / "model_card.md").read_text()
+    assert f"How the values are made: {Strip.how_made}" in said and not (tmp_path / "preprocess.h").exists()
+    assert "length" in (tmp_path / "model_card.json").read_text()
 
 
 # Weights
