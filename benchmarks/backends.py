@@ -12,7 +12,8 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.harness import Sizes, check_equal, noise, seconds_of, subnets
-from dans.space import DataConfig, SearchSpace
+from dans.frontends import ImageConfig
+from dans.space import SearchSpace
 
 
 def first_and_again(run, repeats):
@@ -46,7 +47,7 @@ def measured(sizes: Sizes) -> tuple[list[dict], np.ndarray]:
                 **first_and_again(lambda: train.step([(system, images, 0)], labels, 1e-3), sizes.repeats),
             )
         )
-    data, width = DataConfig(sizes.resolution), sizes.widths[0]
+    data, width = ImageConfig(sizes.resolution), sizes.widths[0]
     space = SearchSpace(data.resolution, data.color, width, sizes.max_depths)
     net, calibration, images = random_supernet(space), noise(sizes.calibration, data, 1), noise(sizes.images, data, 2)
     wanted = {system.arch.depths for system in subnets(space, data, width)}

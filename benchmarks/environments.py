@@ -26,13 +26,15 @@ import sys
 import keras, matplotlib, numpy as np, pandas as pd
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
-from dans.space import Architecture, DataConfig, System
+from dans.families import Architecture
+from dans.frontends import ImageConfig
+from dans.space import System
 from dans.paper.study import Study
 from dans.net.alone import train_alone
 from dans.net.train import Recipe
 study = Study(preset, out_dir)
 prepared = prepare(wake_scenes(n_train=32, n_val=16, n_test=16, seed=seed, native=16), [16], study.cache)
-system = System(DataConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), 0.1))
+system = System(ImageConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), 0.1))
 model, state = train_alone(system, prepared, Recipe(epochs=1, batch=16))
 rows = {name: float(np.abs(value).sum()) for name, value in state.weights.items()}
 rows |= dict(floatx=keras.config.floatx(), format=keras.config.image_data_format(), backend=keras.config.backend(),

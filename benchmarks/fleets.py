@@ -14,8 +14,8 @@ from benchmarks.harness import Sizes, contest, noise, seconds_of
 from benchmarks.scoring import plain_model
 from dans.cost.footprint import macs
 from dans.data.catalogue import wake_scenes
-from dans.data.frontends import scaled
 from dans.data.prepared import Prepared, prepare
+from dans.frontends import scaled
 from dans.house import DansError
 from dans.net.elastic import initial_weights
 from dans.net.fleet import Fleet

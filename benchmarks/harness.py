@@ -12,10 +12,12 @@ import numpy as np
 
 from dans.cost.footprint import macs
 from dans.cost.memory import operators
+from dans.families import FULL_DEPTHS
 from dans.files import versions
+from dans.frontends import DataConfig, ImageConfig
 from dans.house import DansError
 from dans.paper.study import commit, processor
-from dans.space import FULL_DEPTHS, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +39,7 @@ class Sizes:
     batch: int = 128  # images in a training step
     pass_seconds: float = 3.0  # about how long one contestant trains for one measurement
     fleet_space: SearchSpace = SearchSpace.preset("bench")  # some of whose systems train as a fleet
-    fleet_data: DataConfig = DataConfig(32, "rgb")  # of these
+    fleet_data: DataConfig = ImageConfig(32, "rgb")  # of these
     fleet_systems: int = 8  # evenly over their order of MACs
     fleet_images: int = 1024  # for training
     fleet_steps: int = 32  # of each of them, in each run
@@ -97,7 +99,7 @@ QUICK = Sizes(
     batch=8,
     pass_seconds=0.05,
     fleet_space=SearchSpace((16,), "rgb", (0.1, 0.2), (0, 0, 0, 0, 0)),
-    fleet_data=DataConfig(16, "rgb"),
+    fleet_data=ImageConfig(16, "rgb"),
     fleet_systems=2,
     fleet_images=64,
     fleet_steps=3,

@@ -21,14 +21,16 @@ from dans.cost.limits import Limits
 from dans.data.catalogue import wake_scenes
 from dans.data.folders import folder as class_folders
 from dans.data.prepared import prepare
+from dans.families import Architecture
 from dans.files import canonical, keyed, sha256
+from dans.frontends import ImageConfig
 from dans.paper.store import Store
 from dans.paper.study import Study
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 0, 0, 0, 0))  # of the stages with a backend
 SEARCHED = SearchSpace((12, 16, 24), ("rgb", "mono"), (0.1, 0.2, 0.3), (2, 2, 1, 0, 0))
-SMALL = System(DataConfig(16), Architecture((1, 0, 0, 0, 0), 0.1))  # trained by itself, and exported
+SMALL = System(ImageConfig(16), Architecture((1, 0, 0, 0, 0), 0.1))  # trained by itself, and exported
 
 
 def digests(folder: Path) -> dict:  # path below `folder` -> SHA-256
@@ -80,9 +82,9 @@ def given(name, folder):
 def _prepared(source, folder):
     "All that preparation and two views leave on disk."
     prepared = prepare(source, [12, 16], folder / "cache")
-    for data in (DataConfig(16), DataConfig(12, "mono")):
+    for data in (ImageConfig(16), ImageConfig(12, "mono")):
         prepared.view("train", data)
-    prepared.view("val", DataConfig(16), 3)
+    prepared.view("val", ImageConfig(16), 3)
     return dict(key=prepared.key, meta=prepared.meta, files=digests(folder / "cache"))
 
 

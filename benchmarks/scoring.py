@@ -10,14 +10,14 @@ from scipy.optimize import nnls
 from benchmarks.harness import Sizes, check_equal, contest, noise, one_in, seconds_of, subnets, work_of
 from benchmarks.traced_list import TracedList
 from dans.data.catalogue import wake_scenes
-from dans.data.frontends import scaled
 from dans.data.prepared import prepare
+from dans.frontends import ImageConfig, scaled
 from dans.net.elastic import Calibrated, extract, weight_shapes
 from dans.net.score import score_subnets
 from dans.net.supernet import Supernet
 from dans.net.tree import tree_logits
 from dans.paper.study import Study
-from dans.space import DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 CHUNK = 256  # images in one pass, for the tree and for the list
 
@@ -47,7 +47,7 @@ def plain_model(weights, system: System, classes=2) -> keras.Model:
 def _contest_of_the_tree(sizes: Sizes, widths, every, within, opponent):
     """For each width: the tree, and `opponent(net, calibration, images)(system)` for a sample of its subnets; logits
     agree `within`."""
-    data = DataConfig(sizes.resolution)
+    data = ImageConfig(sizes.resolution)
     space = SearchSpace(data.resolution, data.color, (*widths, 1.0), sizes.max_depths)
     net = random_supernet(space)
     calibration, images = noise(sizes.calibration, data, 1), noise(sizes.images, data, 2)
@@ -157,7 +157,7 @@ def paper_space(sizes: Sizes):
     rows = []
     for resolution in sizes.paper_resolutions:
         for width in sizes.paper_widths:
-            data, wanted = DataConfig(resolution), set(space.depths)
+            data, wanted = ImageConfig(resolution), set(space.depths)
             images = int(np.clip(sizes.paper_macs / work(data, width, 1)[0], 64, total)) // 2
             calibration, asked = noise(images, data, 1), noise(images, data, 2)
             if not rows:
@@ -166,7 +166,7 @@ def paper_space(sizes: Sizes):
             rows.append(dict(resolution=resolution, color=data.color, width=width, images=2 * images, seconds=took))
             yield dict(rows=rows), f"{resolution} px, width {width}, {2 * images} images: {took:.1f} s"
     measured, seconds = (
-        np.array([work(DataConfig(r["resolution"]), r["width"], r["images"]) for r in rows]),
+        np.array([work(ImageConfig(r["resolution"]), r["width"], r["images"]) for r in rows]),
         np.array([r["seconds"] for r in rows]),
     )
     for i, row in enumerate(rows):

@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.harness import seconds_of
-from dans.data.frontends import scaled
+from dans.families import Architecture, network
+from dans.frontends import scaled
 from dans.net.elastic import EPSILON, block_name, tensors, weight_shapes
-from dans.space import Architecture, System, network
+from dans.space import System
 
 
 def _mean(parts):

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.harness import Sizes, contest, noise, seconds_of
 from benchmarks.scoring import plain_model
-from dans.data.frontends import scaled
+from dans.frontends import scaled
 from dans.house import DansError
 from dans.net.elastic import initial_weights
 from dans.net.step import Layout, as_rgb, trainer

@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 _HOMES = {  # the room that defines each name
     "SearchSpace":        "dans.space",             # what can be searched
     "System":             "dans.space",             # one image shape with one network
-    "DataConfig":         "dans.space",             # resolution and colour of an image
+    "DataConfig":         "dans.frontends",         # what a network sees of a recording
+    "ImageConfig":        "dans.frontends",         # resolution and colour of an image
     "source":             "dans.data.catalogue",    # images by name: a folder, parquet files, drawn scenes
     "prepare":            "dans.data.prepared",     # a source as arrays on the disk
     "footprint":          "dans.cost.footprint",    # RAM, flash and MACs of a system

@@ -12,6 +12,8 @@ import numpy as np
 
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
+from dans.families import Architecture
+from dans.frontends import ImageConfig
 from dans.net.alone import train_alone
 from dans.net.elastic import calibrate, subnet_logits, tensors
 from dans.net.score import score_subnets
@@ -20,13 +22,13 @@ from dans.net.step import Layout, as_rgb, trainer
 from dans.net.supernet import Supernet
 from dans.net.train import Recipe
 from dans.net.tree import tree_logits
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 SPACE = SearchSpace(resolutions=(16,), widths=(0.1, 0.2), max_depths=(2, 1, 0, 0, 0))
 RECIPE = Recipe(epochs=4, batch=16)
 DRAWS = 8
 SYSTEMS = [
-    System(DataConfig(16, color), Architecture((*depths, 0, 0, 0), width))
+    System(ImageConfig(16, color), Architecture((*depths, 0, 0, 0), width))
     for color, depths, width in (
         ("rgb", (2, 1), 0.2),
         ("mono", (0, 0), 0.1),

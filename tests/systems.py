@@ -2,11 +2,13 @@
 
 from hypothesis import strategies as st
 
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.families import Architecture
+from dans.frontends import ImageConfig
+from dans.space import SearchSpace, System
 
 
 def system(resolution, depths, width, color="rgb", rounding="even"):
-    return System(DataConfig(resolution, color), Architecture(depths, width, rounding))
+    return System(ImageConfig(resolution, color), Architecture(depths, width, rounding))
 
 
 depths = st.sampled_from(SearchSpace.preset("paper").depths)

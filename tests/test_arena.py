@@ -9,7 +9,7 @@ from systems import system, systems
 
 from dans.cost.footprint import footprint, macs
 from dans.cost.memory import KERNELS, Buffer, buffers, layers, operators, placed, plan, records_of, whole_arena
-from dans.space import network
+from dans.families import network
 
 
 def live_bytes(live, alignment=16):

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from dans.choose.bands import ARENA_KIB, BAND_SYSTEMS, arena_class, arena_words, banded, bands, costed, resolutions_in
 from dans.cost.footprint import footprint
 from dans.cost.limits import Limits
+from dans.families import Architecture
+from dans.frontends import ImageConfig
 from dans.house import DansError
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 ROOT = Path(__file__).parent.parent
 BENCH = SearchSpace.preset("bench")
@@ -47,7 +49,7 @@ def test_the_order_of_systems_decides_nothing():
 
 
 def test_a_resolution_counts_in_a_band_from_four_systems_on():
-    band = [System(DataConfig(24), Architecture((0,) * 5, w / 10)) for w in range(1, 5)]
+    band = [System(ImageConfig(24), Architecture((0,) * 5, w / 10)) for w in range(1, 5)]
     assert resolutions_in(band) == (24,) and resolutions_in(band[1:]) == ()
 
 
@@ -101,7 +103,7 @@ def test_bands_of_equal_arena_hold_one_class():
 
 
 def test_parameters_are_those_of_the_keras_model():
-    s = System(DataConfig(48, "rgb"), Architecture("31230", 0.2))  # 56,014 by Keras, in results/truth
+    s = System(ImageConfig(48, "rgb"), Architecture("31230", 0.2))  # 56,014 by Keras, in results/truth
     truth = pd.read_csv(ROOT / "results/truth/accuracy.csv", dtype={"depths": str}).drop_duplicates("parameters")
     from dans.choose.bands import _parameters
 

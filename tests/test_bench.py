@@ -14,7 +14,8 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.harness import contest, one_in, subnets, work_of
 from benchmarks.scaling import finish
 from dans.cost.footprint import macs
-from dans.space import DataConfig, SearchSpace
+from dans.frontends import ImageConfig
+from dans.space import SearchSpace
 
 ROOT = Path(__file__).parent.parent
 SPACE = SearchSpace(resolutions=(16,), colors=("rgb",), widths=(0.2,))
@@ -126,7 +127,7 @@ def test_a_contest_takes_turns():
 
 
 def test_a_sample_stands_for_all():
-    systems = subnets(SPACE, DataConfig(16), 0.2)
+    systems = subnets(SPACE, ImageConfig(16), 0.2)
     assert len(systems) == 268 and one_in(1, systems)[1] == 1
     part, scale = one_in(8, systems)
     assert len(set(part)) in (33, 34)
@@ -137,7 +138,7 @@ def test_a_sample_stands_for_all():
 def test_work_is_counted_as_scoring_counts_it():
     from dans.net.tree import list_macs, tree_macs
 
-    systems = subnets(SPACE, DataConfig(16), 0.2)
+    systems = subnets(SPACE, ImageConfig(16), 0.2)
     for some in (systems, systems[::7]):
         work = work_of(some)
         assert work["list_macs"] == list_macs(some, 2) and work["tree_macs"] == tree_macs(some, 2)

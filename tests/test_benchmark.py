@@ -29,12 +29,14 @@ from dans.choose.rank import systems_of
 from dans.choose.search import evolution, random_search
 from dans.choose.task import Budget, check_score
 from dans.cost.limits import Limits
+from dans.families import Architecture
+from dans.frontends import ImageConfig
 from dans.house import DansError
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 ROOT = Path(__file__).parent.parent
-LARGE = System(DataConfig(64, "rgb"), Architecture((2, 1, 1, 1, 1), 0.5))  # beyond 2 million MACs
-ELSEWHERE = System(DataConfig(96, "rgb"), Architecture((2, 1, 1, 1, 1), 0.1))
+LARGE = System(ImageConfig(64, "rgb"), Architecture((2, 1, 1, 1, 1), 0.5))  # beyond 2 million MACs
+ELSEWHERE = System(ImageConfig(96, "rgb"), Architecture((2, 1, 1, 1, 1), 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +148,7 @@ def test_a_question_is_answered_by_a_row_of_the_file(table, folder):
 
 
 def test_axes_may_be_written_as_a_search_has_them(table):
-    system = System(DataConfig(48, "mono"), Architecture((1, 1, 0, 0, 0), 0.3))
+    system = System(ImageConfig(48, "mono"), Architecture((1, 1, 0, 0, 0), 0.3))
     axes = dict(resolution=np.int64(48), color="mono", width=0.1 * 3)
     keys = {table.query({**axes, "depths": d})["key"] for d in ("11000", 11000, (1, 1, 0, 0, 0), [1, 1, 0, 0, 0])}
     assert keys == {table.query(system)["key"]} and {**axes, "depths": "11000"} in table

@@ -9,8 +9,10 @@ from dans.cost.boards import DEVICES, Fit, board_file, board_named, board_of, ho
 from dans.cost.latency import latency
 from dans.cost.limits import Limits
 from dans.cost.memory import operators
+from dans.families import Architecture
+from dans.frontends import ImageConfig
 from dans.house import DansError
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 
 def test_boards_state_their_numbers_and_sources():
@@ -154,7 +156,7 @@ def test_your_own_measurements_make_an_estimate(tmp_path):
     board = board_of("XIAO ESP32S3 Sense", table)  # no time was published for this one
     assert board.kernels == ("measured",) and board.measured == board.board
     assert board.speed.cycles_per_mac == pytest.approx(3) and board.speed.error < 1e-9
-    ops = operators(System(DataConfig(48), Architecture((1, 2, 0, 0, 0), 0.3)), 2)
+    ops = operators(System(ImageConfig(48), Architecture((1, 2, 0, 0, 0), 0.3)), 2)
     time = latency(ops, board)
     assert time.device is board and "another board" not in str(time)
     table.write_text(said + f"m0,{works[0][0]},{works[0][1]},100\nm1,{works[1][0]},{works[1][1]},390\n")

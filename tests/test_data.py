@@ -22,13 +22,12 @@ import dans.data.catalogue
 import dans.data.prepared
 from dans.data.catalogue import collage, source, wake_scenes
 from dans.data.folders import folder
-from dans.data.frontends import crops, draw_boxes, reduce
 from dans.data.images import decode
 from dans.data.parquet import parquet
 from dans.data.prepared import ImageFile, Prepared, prepare
 from dans.files import mine
+from dans.frontends import ImageConfig, crops, draw_boxes, reduce
 from dans.house import DansError
-from dans.space import DataConfig
 
 
 def nothing_left(cache):
@@ -77,19 +76,19 @@ def test_a_crop_of_everything_is_what_evaluation_sees():
     whole, still = np.tile([0.0, 0.0, 48.0, 48.0], (6, 1)), np.zeros(6, bool)
     for color in ("rgb", "mono"):
         for r in (8, 31, 48, 64):
-            found = crops(images, whole, still, r, color)
+            found = crops(images, whole, still, ImageConfig(r, color))
             assert found.dtype == np.uint8
             assert all((a == reduce(b, r, color)).all() for a, b in zip(found, images))
-            assert (crops(images, whole, ~still, r, color) == found[:, :, ::-1]).all()
+            assert (crops(images, whole, ~still, ImageConfig(r, color)) == found[:, :, ::-1]).all()
 
 
 def test_a_crop_shows_its_box():
     image = np.zeros((1, 64, 64, 3), np.uint8)
     image[0, 16:48, 32:64, 0] = 200
-    assert (crops(image, [[32, 16, 64, 48]], [False], 16)[0, 1:-1, 1:-1, 0] == 200).all()
-    assert crops(image, [[0, 0, 30, 64]], [False], 16).max() == 0
+    assert (crops(image, [[32, 16, 64, 48]], [False], ImageConfig(16))[0, 1:-1, 1:-1, 0] == 200).all()
+    assert crops(image, [[0, 0, 30, 64]], [False], ImageConfig(16)).max() == 0
     with pytest.raises(ValueError):
-        crops(image, [[0, 0, 30, 64]] * 2, [False] * 2, 16)
+        crops(image, [[0, 0, 30, 64]] * 2, [False] * 2, ImageConfig(16))
 
 
 def test_boxes_stay_inside_and_keep_area_and_aspect():
@@ -135,7 +134,7 @@ def test_attributes_stay_with_their_images(tmp_path):
     assert (
         prepared.images("train")[i] == reduce(decode(encoded(int(rows.filename[i][:5]))), 32, box=(4, 0, 36, 32))
     ).all()
-    some = prepared.view("train", DataConfig(16), n=7)
+    some = prepared.view("train", ImageConfig(16), n=7)
     assert len(some) == len(some.attributes) == len(some.images) == 7
     assert some.attributes.equals(rows[:7]) and (some.labels == prepared.labels("train")[:7]).all()
 
@@ -363,7 +362,7 @@ def test_a_cache_folder_that_cannot_be(tmp_path):
 
 def test_views_are_reduced_native_images(tmp_path):
     prepared = prepare(drawn(), [16, 24], tmp_path)
-    for data in (DataConfig(16), DataConfig(24, "mono"), DataConfig(32, "mono"), DataConfig(32)):
+    for data in (ImageConfig(16), ImageConfig(24, "mono"), ImageConfig(32, "mono"), ImageConfig(32)):
         view = prepared.view("val", data)
         assert (
             view.images.shape == (10, data.resolution, data.resolution, data.channels) and view.images.dtype == np.uint8
@@ -378,37 +377,37 @@ def test_views_are_reduced_native_images(tmp_path):
 
 def test_views_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
     prepared = prepare(drawn(), [16], tmp_path)
-    first = prepared.view("train", DataConfig(16), n=12)
+    first = prepared.view("train", ImageConfig(16), n=12)
     (path,) = (prepared.folder / "views").iterdir()
-    assert (prepared.view("train", DataConfig(16)).images[:12] == first.images).all()
-    plain = dans.data.prepared.reduce
+    assert (prepared.view("train", ImageConfig(16)).images[:12] == first.images).all()
+    plain = dans.frontends.reduce
     calls = []
-    monkeypatch.setattr(dans.data.prepared, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
-    prepared.view("train", DataConfig(16), n=20)  # the whole view is there: its first rows
-    prepared.view("train", DataConfig(16), n=10**6)
+    monkeypatch.setattr(dans.frontends, "reduce", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    prepared.view("train", ImageConfig(16), n=20)  # the whole view is there: its first rows
+    prepared.view("train", ImageConfig(16), n=10**6)
     assert not calls
     (prepared.folder / "views" / "train-16px-rgb-40.npy").unlink()
     path.write_bytes(path.read_bytes()[:100])  # torn
     assert (
-        prepared.view("train", DataConfig(16), n=12).images == [plain(x, 16) for x in prepared.images("train")[:12]]
+        prepared.view("train", ImageConfig(16), n=12).images == [plain(x, 16) for x in prepared.images("train")[:12]]
     ).all()
     assert len(calls) == 12
 
     def stops(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dans.data.prepared, "reduce", stops)
+    monkeypatch.setattr(dans.frontends, "reduce", stops)
     with pytest.raises(KeyboardInterrupt):
-        prepared.view("val", DataConfig(16))
+        prepared.view("val", ImageConfig(16))
     assert [p.name for p in (prepared.folder / "views").iterdir()] == [path.name]
 
 
 def test_views_do_not_enlarge_unless_asked(tmp_path):
     prepared = prepare(drawn(), [16], tmp_path)
-    refused(lambda: prepared.view("val", DataConfig(48)), "48px-rgb is larger than the prepared images, 32 px", "48")
-    refused(lambda: prepared.view("dev", DataConfig(16)), "no split 'dev'", "train, val, test")
-    refused(lambda: prepared.view("val", DataConfig(16), 0), "0 images of a split", "None for all")
-    assert prepare(drawn(), [16], tmp_path, upscale=True).view("val", DataConfig(48)).images.shape[1] == 48
+    refused(lambda: prepared.view("val", ImageConfig(48)), "48px-rgb is larger than the prepared images, 32 px", "48")
+    refused(lambda: prepared.view("dev", ImageConfig(16)), "no split 'dev'", "train, val, test")
+    refused(lambda: prepared.view("val", ImageConfig(16), 0), "0 images of a split", "None for all")
+    assert prepare(drawn(), [16], tmp_path, upscale=True).view("val", ImageConfig(48)).images.shape[1] == 48
 
 
 # --- the way back
@@ -623,7 +622,7 @@ def test_photographs_are_prepared(tmp_path):
     for split in found.sizes:
         for image, label in zip(prepared.images(split), prepared.labels(split)):
             assert wanted[image.tobytes()] == (split, label)
-    assert prepared.view("test", DataConfig(16, "mono")).images.std() > 30
+    assert prepared.view("test", ImageConfig(16, "mono")).images.std() > 30
 
 
 def test_collage_alone_takes_the_photographs_of_the_environment(tmp_path, monkeypatch):

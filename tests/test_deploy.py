@@ -24,11 +24,11 @@ from dans.board.runtime import (
 )
 from dans.cost.footprint import footprint
 from dans.cost.tflite import Port, ports, slim
-from dans.data.frontends import scaled
+from dans.frontends import ImageConfig, scaled
 from dans.house import DansError
 from dans.net.elastic import keras_model
 from dans.net.metrics import report
-from dans.space import DataConfig, System
+from dans.space import System
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +212,6 @@ def test_images_that_do_not_fit_are_refused(small):
         accuracy(tflite, images, np.zeros(3), progress=False)
     with pytest.raises(DansError, match="interpreter 'fast' is unknown"):
         predict(tflite, images, "fast")
-    other = System(DataConfig(64, "rgb"), system.arch)
+    other = System(ImageConfig(64, "rgb"), system.arch)
     with pytest.raises(DansError, match=r"\(n, 64, 64, 3\)"):
         deploy(other, model, images, images, np.zeros(len(images)))

@@ -15,6 +15,7 @@ from dans.cost.limits import Limits
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import Prepared, prepare
 from dans.data.survey import Source
+from dans.frontends import ImageConfig
 from dans.house import DansError
 from dans.net.alone import train_alone
 from dans.net.few import FEW, candidates, enough, few_images, folds, judges_of, pool, pooled_scores
@@ -22,11 +23,11 @@ from dans.net.metrics import METRICS
 from dans.net.score import Scorer, score_subnets, subnet_outputs
 from dans.net.supernet import Supernet
 from dans.net.train import Recipe, batch_at
-from dans.space import DataConfig, SearchSpace
+from dans.space import SearchSpace
 
 SPACE = SearchSpace((12, 16), "rgb", (0.1, 0.2), (1, 1, 0, 0, 0))
 SHORT = Recipe(epochs=2, batch=16)
-MONO = DataConfig(12, "mono")
+MONO = ImageConfig(12, "mono")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dans.data.catalogue import wake_scenes
+from dans.families import Architecture
 from dans.files import (
     RESTS_ON,
     RESULT_VERSIONS,
@@ -29,9 +30,10 @@ from dans.files import (
     versions_of,
     write_json,
 )
+from dans.frontends import DataConfig, ImageConfig
 from dans.house import DansError
 from dans.net.train import Recipe
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 LATER = {"drawn", "rank", "split_at"}  # fields that are newer than kept rows, at their defaults here
 
@@ -46,7 +48,7 @@ values = st.recursive(
 
 SPACE, RECIPE = SearchSpace.preset("cpu"), Recipe(epochs=2.5, batch=32, zero_last=True, seed=3)
 SYSTEM, LARGEST = (
-    System(DataConfig(48, "mono"), Architecture((3, 3, 2, 0, 0), 0.3)),
+    System(ImageConfig(48, "mono"), Architecture((3, 3, 2, 0, 0), 0.3)),
     Architecture((3, 4, 3, 3, 1), 0.5, "eight"),
 )
 TEXTS = [
@@ -185,9 +187,9 @@ def test_objects_with_to_dict_leave_later_fields_out_too():
         def to_dict(self):
             return self.data.to_dict() | self.part.to_dict()
 
-    whole = Whole(DataConfig(64), Part(0.5))
+    whole = Whole(ImageConfig(64), Part(0.5))
     assert canonical(whole) == '{"color":"rgb","resolution":64,"width":0.5}'
-    assert canonical(Whole(DataConfig(64), Part(0.5, 2))) == '{"color":"rgb","groups":2,"resolution":64,"width":0.5}'
+    assert canonical(Whole(ImageConfig(64), Part(0.5, 2))) == '{"color":"rgb","groups":2,"resolution":64,"width":0.5}'
     assert whole.to_dict()["groups"] == 1
 
 
@@ -207,7 +209,7 @@ def test_different_descriptions_have_different_keys(a, b):
 
 def test_numpy_and_objects_with_to_dict_have_canonical_forms():
     assert canonical({"n": np.int32(3), "a": np.arange(2)}) == canonical({"a": [0, 1], "n": 3})
-    assert canonical(DataConfig(64, "rgb")) == canonical(DataConfig(64, "rgb").to_dict())
+    assert canonical(ImageConfig(64, "rgb")) == canonical(ImageConfig(64, "rgb").to_dict())
     assert canonical(Architecture((3, 3, 2, 0, 0), 0.3)) == canonical(Architecture((3, 3, 2, 0, 0), 0.3).to_dict())
 
 

@@ -9,14 +9,16 @@ from numpy.testing import assert_allclose
 
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
+from dans.families import Architecture
+from dans.frontends import ImageConfig
 from dans.house import Diverged
 from dans.net.elastic import initial_weights
 from dans.net.fleet import Fleet
 from dans.net.fused import Fused, columns
 from dans.net.train import Recipe, batch_at
-from dans.space import Architecture, DataConfig, System
+from dans.space import System
 
-DATA = DataConfig(16, "mono")
+DATA = ImageConfig(16, "mono")
 SYSTEMS = [
     System(DATA, Architecture(d, w)) for d, w in (((0,) * 5, 0.1), ((1, 1, 0, 0, 0), 0.1), ((2, 0, 0, 0, 0), 0.2))
 ]
@@ -127,7 +129,7 @@ def test_a_rate_without_measure_diverges(prepared):
 
 
 def test_what_is_no_fleet_is_refused(prepared):
-    other = System(DataConfig(16, "rgb"), SYSTEMS[0].arch)
+    other = System(ImageConfig(16, "rgb"), SYSTEMS[0].arch)
     refused(lambda: Fleet([SYSTEMS[0], other], prepared), "2 systems", "2 inputs", "one data configuration")
     refused(lambda: Fleet([SYSTEMS[0]] * 2, prepared), "1 of them different")
     refused(lambda: Fleet([], prepared), "0 systems")

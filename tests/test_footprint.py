@@ -5,7 +5,8 @@ from systems import system
 
 from dans.cost.footprint import footprint, macs, show_bytes, show_macs
 from dans.cost.memory import operators
-from dans.space import SearchSpace, network
+from dans.families import network
+from dans.space import SearchSpace
 
 
 def test_macs_and_weights_of_a_network_by_hand():

@@ -11,8 +11,8 @@ import pytest
 
 from dans.board.ends import End
 from dans.board.frames import Preprocessing, feed, guess, is_image, preprocess_header, run_header, steps, tables, told
-from dans.data.frontends import reduce, square
 from dans.data.scenes import draw
+from dans.frontends import reduce, square
 from dans.house import DansError
 
 COMPILERS = [c for c in ("gcc", "g++", "cc", "c++", "clang") if shutil.which(c)]

@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
-from dans.data.frontends import scaled
+from dans.families import Architecture
+from dans.frontends import ImageConfig, scaled
 from dans.net import fused, loops
 from dans.net.elastic import Calibrated, initial_weights, subnet_logits, tensors
 from dans.net.fused import Fused, columns
 from dans.net.step import Layout, Trainer, as_rgb
-from dans.space import Architecture, DataConfig, System
+from dans.space import System
 
 EVEN, ODD = Architecture((2, 1, 1, 1, 1), 0.2), Architecture((2, 1, 0, 0, 0), 0.1, "expansion")
 RNG = np.random.default_rng(0)
@@ -37,7 +38,7 @@ def theirs():
 
 
 def photographs(side, color, n=6):
-    return RNG.integers(0, 256, (n, side, side, DataConfig(side, color).channels), np.uint8)
+    return RNG.integers(0, 256, (n, side, side, ImageConfig(side, color).channels), np.uint8)
 
 
 def some_weights(arch, largest):
@@ -67,8 +68,8 @@ def test_loss_and_gradients_are_those_of_tensorflow(theirs, side, color, depths,
     counts = np.array([0.5, 2.0, 1.0], np.float32)[labels] if weighted else None
     own, shared = some_weights(arch, largest)
     net, system, trainer = (
-        Fused(System(DataConfig(side, color), arch), 3, 6),
-        System(DataConfig(side, color), arch),
+        Fused(System(ImageConfig(side, color), arch), 3, 6),
+        System(ImageConfig(side, color), arch),
         theirs[largest],
     )
     net.load(own)
@@ -92,7 +93,7 @@ def test_odd_channels_are_among_the_cases():
 
 @pytest.mark.parametrize("side, color, arch", [(17, "rgb", EVEN), (24, "mono", ODD)])
 def test_logits_are_those_of_tensorflow_by_given_statistics(side, color, arch):
-    system, images = System(DataConfig(side, color), arch), photographs(side, color)
+    system, images = System(ImageConfig(side, color), arch), photographs(side, color)
     weights, _ = some_weights(arch, arch)
     net = Fused(system, 3, 6)
     net.load(weights)
@@ -109,7 +110,7 @@ def test_logits_are_those_of_tensorflow_by_given_statistics(side, color, arch):
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_adam_is_that_of_keras(theirs, decay):
     weights, trainer = initial_weights(ODD, 3, 0), theirs[ODD]
-    net = Fused(System(DataConfig(16, "mono"), ODD), 3, 2)
+    net = Fused(System(ImageConfig(16, "mono"), ODD), 3, 2)
     net.load(weights)
     trainer.load(weights)
     gradients = [normal(net.vector.size) * 10.0**-t for t in range(5)]

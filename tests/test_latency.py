@@ -10,10 +10,12 @@ from dans.cost.latency import energy, latency
 from dans.cost.limits import MOST_WRITTEN
 from dans.cost.memory import operators
 from dans.cost.speed import KINDS, ROWS, calibration, speed_from, speeds, unseen
+from dans.families import Architecture
+from dans.frontends import ImageConfig
 from dans.house import DansError
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
-SYSTEM = System(DataConfig(48, "rgb"), Architecture((1, 2, 0, 0, 0), 0.3))
+SYSTEM = System(ImageConfig(48, "rgb"), Architecture((1, 2, 0, 0, 0), 0.3))
 OPS = operators(SYSTEM, 2)
 
 

@@ -19,7 +19,8 @@ from dans.data.prepared import Prepared, prepare, read_meta; from dans.data.surv
 from dans.data.prepared import Prepared, prepare, read_meta
 from dans.data.survey import Source
 from dans.net.score import Scorer
-from dans.space import DataConfig, SearchSpace
+from dans.frontends import ImageConfig
+from dans.space import SearchSpace
 from dans.net.supernet import Supernet
 from dans.net.train import Recipe, batch_at
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -39,7 +40,7 @@ except MemoryError:
 for t in range(3):
     networks, labels = batch_at(prepared, Recipe(batch=32), t, lambda rng: [small, large])
 print("batch", [images.shape for _, images in networks], len(labels))
-print("view", prepared.view("val", DataConfig(16)).images.shape)
+print("view", prepared.view("val", ImageConfig(16)).images.shape)
 print("score", *Scorer(net, prepared, calibration=64)([small, large]))
 
 def rows():

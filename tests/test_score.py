@@ -13,6 +13,8 @@ import dans.net.score
 from dans.cost.footprint import macs
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
+from dans.families import Architecture, parent
+from dans.frontends import ImageConfig
 from dans.house import DansError, progress_bar
 from dans.net.alone import train_alone
 from dans.net.elastic import calibrate, subnet_accuracy, subnet_logits, tensors
@@ -20,8 +22,8 @@ from dans.net.metrics import METRICS
 from dans.net.score import Scorer, StandAlone, score_subnets, subnet_outputs
 from dans.net.supernet import Supernet
 from dans.net.train import Recipe
-from dans.net.tree import ROOT, branches, children, list_macs, parent, peak_bytes, tree_logits, tree_macs
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.net.tree import branches, children, list_macs, peak_bytes, tree_logits, tree_macs
+from dans.space import SearchSpace, System
 
 SPACE = SearchSpace(resolutions=(16, 48), widths=(0.1, 0.2))
 SOME = {(0, 0, 0, 0, 0), (1, 2, 0, 0, 0), (3, 4, 1, 0, 0), (2, 1, 1, 1, 1), (3, 4, 3, 3, 1)}
@@ -53,14 +55,14 @@ def gap(a, b):
 def test_the_tree_holds_every_depth_tuple_once():
     needed = branches(SPACE.depths)
     assert len(needed) == len(SPACE.depths) + 3  # the stem and two blocks that end no subnet
-    reached, frontier = set(), [ROOT]
+    reached, frontier = set(), [Architecture.root()]
     while frontier:
         node = frontier.pop()
         assert node not in reached
         reached.add(node)
         frontier += children(node, needed)
     assert reached == needed
-    assert all(sum(n) - 1 == sum(parent(n)) for n in needed - {ROOT})
+    assert all(sum(n) - 1 == sum(parent(n)) for n in needed - {Architecture.root()})
 
 
 def test_only_the_branches_that_are_asked_for():
@@ -68,14 +70,14 @@ def test_only_the_branches_that_are_asked_for():
 
 
 def test_macs_of_a_tree():
-    data = DataConfig(64, "rgb")
+    data = ImageConfig(64, "rgb")
     one = System(data, Architecture((0, 0, 0, 0, 0), 0.5))
     assert tree_macs([one], 2) == list_macs([one], 2) == macs(one, 2)
     longer = System(data, Architecture((1, 0, 0, 0, 0), 0.5))
     head = 12 * 2
     assert tree_macs([one, longer], 2) == macs(longer, 2) + head
     assert tree_macs([one, one], 2) == macs(one, 2)
-    other = System(DataConfig(32, "rgb"), longer.arch)
+    other = System(ImageConfig(32, "rgb"), longer.arch)
     assert tree_macs([longer, other], 2) == macs(longer, 2) + macs(other, 2)
     systems = [System(data, Architecture(depths, 0.5)) for depths in SPACE.depths]
     assert 8 < list_macs(systems, 2) / tree_macs(systems, 2) < 9
@@ -86,7 +88,7 @@ def test_macs_of_a_tree():
 
 @pytest.mark.parametrize("color", ["rgb", "mono"])
 def test_tree_equals_list(net, prepared, color):
-    data = DataConfig(48, color)
+    data = ImageConfig(48, color)
     found = logits(net, prepared, data, chunk=40)
     calibration, val = (prepared.view(split, data).images for split in ("train", "val"))
     weights = tensors(net.weights)
@@ -118,14 +120,14 @@ def test_other_roundings(prepared, rounding):
 
 
 def test_chunks_change_rounding_only(net, prepared):
-    data = DataConfig(48, "rgb")
+    data = ImageConfig(48, "rgb")
     whole = logits(net, prepared, data)
     for chunk in (7, 50, 96):
         assert gap(whole, logits(net, prepared, data, chunk=chunk)) < 1e-4
 
 
 def test_a_second_pass_changes_no_bit(net, prepared):
-    data = DataConfig(48, "rgb")
+    data = ImageConfig(48, "rgb")
     assert gap(logits(net, prepared, data, chunk=50), logits(net, prepared, data, chunk=50, hold=0)) == 0
 
 
@@ -142,7 +144,7 @@ def test_scores_do_not_depend_on_order_or_company(net, prepared):
 
 
 def test_logits_do_not_depend_on_company(net, prepared):
-    data = DataConfig(16, "mono")
+    data = ImageConfig(16, "mono")
     together = logits(net, prepared, data, SPACE.depths)
     for depths in SOME:
         assert (logits(net, prepared, data, {depths})[depths] == together[depths]).all()
@@ -151,7 +153,7 @@ def test_logits_do_not_depend_on_company(net, prepared):
 def test_the_same_after_save_and_load(net, prepared, tmp_path):
     net.save(tmp_path / "net.npz")
     again = Supernet.load(tmp_path / "net.npz")
-    data = DataConfig(48, "mono")
+    data = ImageConfig(48, "mono")
     assert gap(logits(net, prepared, data), logits(again, prepared, data)) == 0
 
 
@@ -181,7 +183,7 @@ def test_only_validation_images_score_and_only_training_images_calibrate(net, pr
 
 
 def test_statistics_of_one_data_configuration_never_reach_another(net, prepared, monkeypatch):
-    poisoned, clean = DataConfig(16, "rgb"), DataConfig(48, "rgb")
+    poisoned, clean = ImageConfig(16, "rgb"), ImageConfig(48, "rgb")
     arch = Architecture((2, 1, 1, 0, 0), 0.2)
     systems = [System(poisoned, arch), System(clean, arch), System(poisoned, arch)]
     before = subnet_outputs(net, systems, prepared, calibration=64).argmax(-1)
@@ -271,10 +273,12 @@ PEAK = """
 import sys
 import numpy as np
 from dans.net.tree import tree_logits
-from dans.space import Architecture, DataConfig, SearchSpace
+from dans.families import Architecture
+from dans.frontends import ImageConfig
+from dans.space import SearchSpace
 from dans.net.supernet import Supernet
 resolution, width, calibration, chunk, hold = map(float, sys.argv[1:])
-data, chunk = DataConfig(int(resolution)), int(chunk)
+data, chunk = ImageConfig(int(resolution)), int(chunk)
 net = Supernet(SearchSpace((int(resolution),), ("rgb",), (width,)), 2)
 shape = int(calibration), data.resolution, data.resolution, 3
 images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -303,12 +307,12 @@ def test_peak_memory(resolution, calibration, chunk, hold):
     command = [sys.executable, "-c", PEAK, *args]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     arch = Architecture((3, 2, 1, 1, 1), 0.5)
-    formula = peak_bytes(arch, DataConfig(resolution), calibration, chunk, hold)
+    formula = peak_bytes(arch, ImageConfig(resolution), calibration, chunk, hold)
     assert 0.75 < int(run.stdout) / formula < 1.3
 
 
 def test_peak_of_the_papers_largest_configuration():
-    arch, data = Architecture((3, 4, 3, 3, 1), 1.0), DataConfig(224, "rgb")
+    arch, data = Architecture((3, 4, 3, 3, 1), 1.0), ImageConfig(224, "rgb")
     assert peak_bytes(arch, data, 1024, 64) < peak_bytes(arch, data, 1024, 256) < 4 * 2**30
     assert peak_bytes(arch, data, 1024, 64, hold=0) <= peak_bytes(arch, data, 1024, 64)
     expanded = 4 * 1024 * 112**2 * 96  # of all calibration images: more than everything held
@@ -346,7 +350,7 @@ def test_the_progress_bar_ends_full(net, prepared, capsys, monkeypatch):
 
 def test_bad_input_is_refused_before_any_work(net, prepared, monkeypatch):
     monkeypatch.setattr("dans.net.score.tree_logits", lambda *a, **k: pytest.fail("worked"))
-    foreign = System(DataConfig(32, "rgb"), Architecture((0,) * 5, 0.1))
+    foreign = System(ImageConfig(32, "rgb"), Architecture((0,) * 5, 0.1))
     with pytest.raises(DansError, match="not in the supernet's space"):
         score_subnets(net, [SPACE[0], foreign], prepared)
     with pytest.raises(DansError, match="start 96 of 96 validation images"):

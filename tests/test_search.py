@@ -13,10 +13,11 @@ from dans.choose.search import Kept, Log, Proposal, evolution, random_search, wi
 from dans.choose.task import Budget, Lookup, Plain, Score, Spent, Task, check_score
 from dans.cost.footprint import footprint
 from dans.cost.limits import Limits
+from dans.frontends import ImageConfig
 from dans.house import DansError
 from dans.net.score import Scorer
 from dans.paper.store import Store
-from dans.space import DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 SEARCHES = [random_search, evolution]
 SPACE = SearchSpace.preset("quick")
@@ -401,7 +402,7 @@ def test_evolution_beats_random_search():
 
 @both
 def test_a_fixed_data_configuration_stays_fixed(search):
-    data = DataConfig(48, "mono")
+    data = ImageConfig(48, "mono")
     log = search(task(SPACE.fix(data), Smooth(), Limits(macs=2_000_000)), Budget(evaluations=50))
     assert len(log) == 50 and {s.data for s in systems(log)} == {data}
 

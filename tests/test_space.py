@@ -10,28 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dans.families import FULL_DEPTHS, ROUNDINGS, STAGES, Architecture, depth_tuples, network, round_channels
+from dans.frontends import COLORS, ImageConfig
 from dans.house import DansError
-from dans.space import (
-    COLORS,
-    FULL_DEPTHS,
-    ROUNDINGS,
-    SPACES,
-    STAGES,
-    Architecture,
-    DataConfig,
-    SearchSpace,
-    System,
-    depth_tuples,
-    network,
-    round_channels,
-)
+from dans.space import SPACES, SearchSpace, System
 
 settings.register_profile("dans", deadline=None)  # a busy machine is not a failure
 settings.load_profile("dans")
 
 widths = st.integers(1, 10).map(lambda i: i / 10)
-depths = st.sampled_from(depth_tuples())
-datas = st.builds(DataConfig, st.integers(8, 512), st.sampled_from(COLORS))
+depths = st.sampled_from(depth_tuples(FULL_DEPTHS))
+datas = st.builds(ImageConfig, st.integers(8, 512), st.sampled_from(COLORS))
 archs = st.builds(Architecture, depths, widths, st.sampled_from(ROUNDINGS))
 systems = st.builds(System, datas, archs)
 spaces = st.builds(
@@ -174,8 +163,8 @@ def test_immutable(s):
 
 def test_numpy_and_lists_are_normalised():
     arch = Architecture(np.array([1, 0, 0, 0, 0]), np.float64(0.1) * 3)
-    s = System(DataConfig(np.int64(32)), arch)
-    assert s == System(DataConfig(32), Architecture((1, 0, 0, 0, 0), 0.3))
+    s = System(ImageConfig(np.int64(32)), arch)
+    assert s == System(ImageConfig(32), Architecture((1, 0, 0, 0, 0), 0.3))
     assert System.from_json(s.to_json()) == s
     assert SearchSpace([64, 32, 32], "mono", 0.2) == SearchSpace((32, 64), ("mono",), (0.2,))
 
@@ -183,17 +172,17 @@ def test_numpy_and_lists_are_normalised():
 @pytest.mark.parametrize(
     "make,says",
     [
-        (lambda: DataConfig(7), "at least 8"),
-        (lambda: DataConfig(32.5), "whole number"),
-        (lambda: DataConfig(True), "whole number"),
-        (lambda: DataConfig("32"), "whole number"),
-        (lambda: DataConfig(32, "grey"), "rgb, mono"),
+        (lambda: ImageConfig(7), "at least 8"),
+        (lambda: ImageConfig(32.5), "whole number"),
+        (lambda: ImageConfig(True), "whole number"),
+        (lambda: ImageConfig("32"), "whole number"),
+        (lambda: ImageConfig(32, "grey"), "rgb, mono"),
         (lambda: Architecture((4, 0, 0, 0, 0), 0.1), "up to (3, 4, 3, 3, 1)"),
         (lambda: Architecture((1, 0, 1, 0, 0), 0.1), "only zeros after the first zero"),
-        (lambda: Architecture((1, 0), 0.1), "five numbers"),
-        (lambda: Architecture((1.5, 0, 0, 0, 0), 0.1), "five numbers"),
-        (lambda: Architecture((-1, 0, 0, 0, 0), 0.1), "five numbers"),
-        (lambda: Architecture(None, 0.1), "five numbers"),
+        (lambda: Architecture((1, 0), 0.1), "5 numbers"),
+        (lambda: Architecture((1.5, 0, 0, 0, 0), 0.1), "5 numbers"),
+        (lambda: Architecture((-1, 0, 0, 0, 0), 0.1), "5 numbers"),
+        (lambda: Architecture(None, 0.1), "5 numbers"),
         (lambda: Architecture((1, 0, 0, 0, 0), 0), "above 0"),
         (lambda: Architecture((1, 0, 0, 0, 0), float("nan")), "above 0"),
         (lambda: Architecture((1, 0, 0, 0, 0), 35), "at most 2"),
@@ -209,12 +198,12 @@ def test_numpy_and_lists_are_normalised():
         (lambda: SearchSpace(32, max_depths=(9, 4, 3, 3, 1)), "up to"),
         (lambda: SearchSpace.preset("papr"), "paper, cpu, quick, own, smoke"),
         (lambda: SearchSpace(32).index(SearchSpace(64)[0]), "choose from"),
-        (lambda: SearchSpace(32).fix(DataConfig(64)), "32px-rgb, 32px-mono"),
+        (lambda: SearchSpace(32).fix(ImageConfig(64)), "32px-rgb, 32px-mono"),
         (lambda: SearchSpace(32).sample(None, by="stage"), '"ending" or "tuple"'),
         (lambda: System.from_json("{"), "not JSON"),
         (lambda: System.from_json("[]"), "'resolution'"),
         (lambda: System.from_json('{"resolution": 32}'), "'color'"),
-        (lambda: DataConfig.from_json("3"), "'resolution'"),
+        (lambda: ImageConfig.from_json("3"), "'resolution'"),
     ],
 )
 def test_bad_input_is_one_line_with_a_remedy(make, says):
@@ -310,7 +299,7 @@ def test_crossover_mixes():
 
 def test_mutation_odds():
     space, rng = SearchSpace.preset("paper"), np.random.default_rng(1)
-    s = System(DataConfig(96), Architecture((2, 2, 1, 0, 0), 0.5))
+    s = System(ImageConfig(96), Architecture((2, 2, 1, 0, 0), 0.5))
 
     def shares(space, s, odds=(0.4, 0.4, 0.2), n=4_000):
         mutants = (space.mutate(s, rng, odds) for _ in range(n))

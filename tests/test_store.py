@@ -17,10 +17,10 @@ from make_data import drawn, refused
 
 from dans.data.prepared import prepare
 from dans.files import RESULT_VERSIONS, key_of, versions_of
+from dans.frontends import ImageConfig
 from dans.house import DansError
 from dans.paper.store import Store
 from dans.paper.study import Study
-from dans.space import DataConfig
 
 
 def script(code, *args, before=()):
@@ -409,7 +409,7 @@ def test_files_are_judged_by_content_and_not_by_their_times(checkout):
     study = Study("cpu", root=checkout)
     study.store.record("supernet", {}, dict(n=1), files=dict(w=b"12345"))
     prepared = prepare(drawn(), [16], study.cache)
-    view = prepared.view("val", DataConfig(16)).images.copy()
+    view = prepared.view("val", ImageConfig(16)).images.copy()
     path = study.write("a/b", pd.DataFrame(dict(x=[1])))
     study.rows("a/b")
     for when in (1, time.time() + 1e9):
@@ -421,7 +421,7 @@ def test_files_are_judged_by_content_and_not_by_their_times(checkout):
         )
         stamps = {p: p.stat().st_mtime for p in prepared.folder.rglob("*")}
         again = prepare(drawn(), [16], study.cache)
-        assert again == prepared and (again.view("val", DataConfig(16)).images == view).all()
+        assert again == prepared and (again.view("val", ImageConfig(16)).images == view).all()
         assert {p: p.stat().st_mtime for p in prepared.folder.rglob("*")} == stamps  # nothing is made anew
         assert study.stamp == ""
     path.write_text("x\n2\n")

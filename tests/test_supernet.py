@@ -10,6 +10,8 @@ import pytest
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
 from dans.data.survey import Source
+from dans.families import Architecture
+from dans.frontends import ImageConfig
 from dans.house import DansError, Diverged
 from dans.net.alone import fine_tuned, train_alone
 from dans.net.elastic import (
@@ -32,7 +34,7 @@ from dans.net.state import Average, State
 from dans.net.step import Layout, Trainer, trainer, with_scale
 from dans.net.supernet import Supernet
 from dans.net.train import Recipe, batch_at
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3))
@@ -84,8 +86,8 @@ def test_extract_computes_what_the_subnet_computes(weights, system):
 
 
 def test_mono_stem_equals_three_equal_channels(weights):
-    mono = System(DataConfig(17, "mono"), Architecture((1, 0, 0, 0, 0), 0.2))
-    rgb = System(DataConfig(17, "rgb"), mono.arch)
+    mono = System(ImageConfig(17, "mono"), Architecture((1, 0, 0, 0, 0), 0.2))
+    rgb = System(ImageConfig(17, "rgb"), mono.arch)
     shared, images = tensors(weights), images_for(mono.data)
     norm = calibrate(shared, mono, images)
     pixels = images / np.float32(127.5) - 1
@@ -112,7 +114,7 @@ def test_one_trace_serves_all_subnets(weights):
 
 @pytest.mark.parametrize("depths", [(0, 0, 0, 0, 0), (2, 1, 0, 0, 0), (3, 4, 3, 3, 1)], ids=str)
 def test_gradients_are_those_of_the_cut_out_model(weights, depths):
-    system = System(DataConfig(64, "rgb"), Architecture(depths, 0.2))  # enough positions for stable batch statistics
+    system = System(ImageConfig(64, "rgb"), Architecture(depths, 0.2))  # enough positions for stable batch statistics
     images, labels = images_for(system.data, 64), np.arange(64) % 3
     train = trainer(Layout(LARGEST, 3))
     train.load(weights)
@@ -186,7 +188,7 @@ def test_a_training_step_is_that_of_the_cut_out_model(weights):
     "One Adam step from fresh optimizer variables moves both models alike, wherever the gradient is not rounding noise."
     import tensorflow as tf
 
-    system = System(DataConfig(16, "rgb"), Architecture((1, 1, 0, 0, 0), 0.3))
+    system = System(ImageConfig(16, "rgb"), Architecture((1, 1, 0, 0, 0), 0.3))
     images, labels = images_for(system.data, 64), np.arange(64) % 3
     train = trainer(Layout(LARGEST, 3))
     train.load(weights)
@@ -281,7 +283,7 @@ def test_an_epoch_sees_every_image_once(prepared):
 
 def test_a_trace_of_its_own_gives_the_same_weights(prepared, monkeypatch):
     system, recipe = (
-        System(DataConfig(24, "rgb"), Architecture((1, 1, 0, 0, 0), 0.2)),
+        System(ImageConfig(24, "rgb"), Architecture((1, 1, 0, 0, 0), 0.2)),
         Recipe(epochs=2, batch=32, average=0.5, seed=3),
     )
     _, shared = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
@@ -293,7 +295,7 @@ def test_a_trace_of_its_own_gives_the_same_weights(prepared, monkeypatch):
 
 
 def test_stand_alone_training_learns(prepared):
-    system = System(DataConfig(24, "rgb"), Architecture((1, 0, 0, 0, 0), 0.2))
+    system = System(ImageConfig(24, "rgb"), Architecture((1, 0, 0, 0, 0), 0.2))
     model, state = train_alone(
         system, prepared, Recipe(epochs=6, batch=32, seed=3), largest=SPACE.architectures[-1], check_images=0
     )
@@ -303,7 +305,7 @@ def test_stand_alone_training_learns(prepared):
 
 @pytest.mark.parametrize("deep", [0.0, 1.0])
 def test_earlier_endings_train_along_where_they_weigh_something(prepared, deep):
-    system = System(DataConfig(16, "mono"), Architecture((1, 1, 0, 0, 0), 0.1))
+    system = System(ImageConfig(16, "mono"), Architecture((1, 1, 0, 0, 0), 0.1))
     recipe = Recipe(epochs=0.5, batch=32, deep=deep)
     model, state = train_alone(system, prepared, recipe, largest=SPACE.architectures[-1], check_images=0)
     first = initial_weights(system.arch, 2, recipe.seed, SPACE.architectures[-1])
@@ -467,7 +469,7 @@ def test_a_torn_checkpoint_is_named(tmp_path):
 
 
 def test_keras_model_has_the_weights_of_its_name():
-    system = System(DataConfig(32, "mono"), Architecture((1, 1, 0, 0, 0), 0.3))
+    system = System(ImageConfig(32, "mono"), Architecture((1, 1, 0, 0, 0), 0.3))
     model = keras_model(system, 3)
     shapes = {_shared_name(v): tuple(v.shape) for v in model.trainable_variables}
     own = weight_shapes(system.arch, 3)
@@ -477,7 +479,7 @@ def test_keras_model_has_the_weights_of_its_name():
 
 def test_fine_tuning_changes_a_copy(prepared, plain):
     net, before = plain, {name: np.array(value) for name, value in plain.weights.items()}
-    system = System(DataConfig(16, "mono"), Architecture((1, 1, 0, 0, 0), 0.2))
+    system = System(ImageConfig(16, "mono"), Architecture((1, 1, 0, 0, 0), 0.2))
     tuned = fine_tuned(net, system, prepared, Recipe(batch=32), steps=5)
     for name, value in before.items():
         np.testing.assert_array_equal(net.weights[name], value)
@@ -492,7 +494,7 @@ def test_fine_tuning_changes_a_copy(prepared, plain):
 
 
 def test_moving_statistics_mix_old_and_new(weights):
-    wide, narrow = (System(DataConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), w)) for w in (0.3, 0.1))
+    wide, narrow = (System(ImageConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), w)) for w in (0.3, 0.1))
     shared, images = tensors(weights), images_for(wide.data)
     start, own = calibrate(shared, wide, images), calibrate(shared, narrow, images)
     for steps, share in ((0, 1.0), (100, 0.99**100)):
@@ -540,7 +542,7 @@ def recalls(weights, system, prepared):
 
 
 def test_balanced_weights_find_more_of_the_rare_class(unequal):
-    system, recipe = System(DataConfig(16), Architecture((0, 0, 0, 0, 0), 0.2)), Recipe(epochs=12, batch=40, seed=1)
+    system, recipe = System(ImageConfig(16), Architecture((0, 0, 0, 0, 0), 0.2)), Recipe(epochs=12, batch=40, seed=1)
     plain, weighted = (
         train_alone(system, unequal, recipe, check_images=0, class_weights=w)[1] for w in (None, "balanced")
     )
@@ -560,9 +562,9 @@ def test_class_weights_reach_subnets_through_the_network_that_learns_from_labels
 
 
 def test_what_images_count_weighs_the_loss_on_labels_and_no_other(weights):
-    train, images, labels = trainer(Layout(LARGEST, 3)), images_for(DataConfig(16), 16), np.arange(16) % 3
+    train, images, labels = trainer(Layout(LARGEST, 3)), images_for(ImageConfig(16), 16), np.arange(16) % 3
     train.load(weights)
-    system, targets = System(DataConfig(16), LARGEST), np.eye(3, dtype=np.float32)[labels]
+    system, targets = System(ImageConfig(16), LARGEST), np.eye(3, dtype=np.float32)[labels]
     plain, logits, gradient = train.gradients(system, images, targets, 0.0)
     ones, _, same = train.gradients(system, images, targets, 0.0, counts=np.ones(16, np.float32))
     assert float(plain) == float(ones) and (np.asarray(gradient) == np.asarray(same)).all()

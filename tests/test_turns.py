@@ -8,6 +8,8 @@ from numpy.testing import assert_allclose
 
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
+from dans.families import Architecture
+from dans.frontends import ImageConfig
 from dans.house import DansError
 from dans.net.alone import fine_tuned, inherited, train_alone
 from dans.net.elastic import Calibrated, initial_weights
@@ -17,7 +19,7 @@ from dans.net.step import Layout, as_rgb, trainer
 from dans.net.supernet import Supernet, shared_recipe
 from dans.net.train import Recipe
 from dans.net.turns import Seat, TurnTrainer, slices, trainer_by
-from dans.space import Architecture, DataConfig, SearchSpace, System
+from dans.space import SearchSpace, System
 
 LARGEST = Architecture((2, 1, 1, 0, 0), 0.3)
 LAYOUT = Layout(LARGEST, 3, scales=4)
@@ -30,10 +32,10 @@ def networks():
     seen = {r: rng.integers(0, 256, (16, r, r, 3), dtype=np.uint8) for r in (16, 24)}
     mono = as_rgb(seen[16][..., :1])
     return [
-        (System(DataConfig(24, "rgb"), LARGEST), seen[24], 3),
-        (System(DataConfig(16, "mono"), Architecture((0,) * 5, 0.1)), mono, 0),
-        (System(DataConfig(24, "rgb"), Architecture((1, 1, 0, 0, 0), 0.2)), seen[24], 3),
-        (System(DataConfig(16, "mono"), Architecture((1, 0, 0, 0, 0), 0.3)), mono, 0),
+        (System(ImageConfig(24, "rgb"), LARGEST), seen[24], 3),
+        (System(ImageConfig(16, "mono"), Architecture((0,) * 5, 0.1)), mono, 0),
+        (System(ImageConfig(24, "rgb"), Architecture((1, 1, 0, 0, 0), 0.2)), seen[24], 3),
+        (System(ImageConfig(16, "mono"), Architecture((1, 0, 0, 0, 0), 0.3)), mono, 0),
     ]
 
 
@@ -128,7 +130,7 @@ def test_a_supernet_trains_stops_and_goes_on_by_loops(prepared, tmp_path):
 
 def test_one_system_alone_by_loops(prepared):
     recipe = Recipe(epochs=1, batch=32, engine="loops", deep=0.5)
-    system = System(DataConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), 0.2))
+    system = System(ImageConfig(16, "rgb"), Architecture((1, 0, 0, 0, 0), 0.2))
     _, state = train_alone(system, prepared, recipe, check_images=0)
     _, other = train_alone(system, prepared, replace(recipe, engine="keras"), check_images=0)
     assert state.history[-1]["loss"] == pytest.approx(other.history[-1]["loss"], rel=1e-3)
@@ -145,7 +147,9 @@ def test_what_loops_cannot_do_is_refused():
 
 def test_a_fleet_goes_on_from_a_supernet(prepared):
     net = Supernet(SPACE, 2).train(prepared, replace(shared_recipe(128, epochs=1), engine="loops"), check_images=0)
-    systems = [System(DataConfig(16, "mono"), Architecture(d, w)) for d, w in (((2, 1, 0, 0, 0), 0.1), ((0,) * 5, 0.3))]
+    systems = [
+        System(ImageConfig(16, "mono"), Architecture(d, w)) for d, w in (((2, 1, 0, 0, 0), 0.1), ((0,) * 5, 0.3))
+    ]
     recipe = Recipe(epochs=0.5, batch=32, rate=1e-3, deep=0.0, seed=3)
     fleet = Fleet(systems, prepared, recipe, start=lambda system: inherited(net, system, fresh_head=3)).train(None)
     for system in systems:

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 
-from dans.data.frontends import scaled
+from dans.families import Architecture
+from dans.frontends import ImageConfig, scaled
 from dans.net.elastic import keras_model
-from dans.space import Architecture, DataConfig, System
+from dans.space import System
 
 SYSTEMS = [  # both colours, every ending stage, odd sizes, all roundings, several numbers of classes
     ("8px-mono", "00000", 0.3, "even", 2),
@@ -22,7 +23,7 @@ SYSTEMS = [  # both colours, every ending stage, odd sizes, all roundings, sever
 def build(data, depths, width, rounding, classes, seed=0):
     "A system, a network of it whose outputs vary, and images. (An untrained network gives one output for all images.)"
     resolution, color = data.split("px-")
-    system = System(DataConfig(int(resolution), color), Architecture(depths, width, rounding))
+    system = System(ImageConfig(int(resolution), color), Architecture(depths, width, rounding))
     rng = np.random.default_rng(seed)
     model = keras_model(system, classes)
     noise = rng.integers(0, 256, (120, 4, 4, system.data.channels)).repeat(-(-system.data.resolution // 4), 1)

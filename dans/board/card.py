@@ -23,9 +23,9 @@ from ..cost.latency import Energy, Latency, energy, latency
 from ..cost.memory import KERNELS, MARGIN
 from ..cost.tflite import Graph, footprint_of, read
 from ..files import versions
+from ..frontends import DataConfig, ImageConfig
 from ..house import DansError
 from ..net.metrics import report_line, report_table
-from ..space import DataConfig
 
 # %% ../../nbs/5_board/63_card.ipynb #95a15dbd
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def data_config_of(
     "The data configuration that a model takes. Raises `DansError` for what is no square image of 1 or 3 channels."
     if len(shape) != 3 or None in shape or shape[0] != shape[1] or shape[2] not in (1, 3):
         raise DansError(f"{name} takes inputs of shape {tuple(shape)}", "images must be square with 1 or 3 channels")
-    return DataConfig(int(shape[0]), "rgb" if shape[2] == 3 else "mono")
+    return ImageConfig(int(shape[0]), "rgb" if shape[2] == 3 else "mono")
 
 # %% ../../nbs/5_board/63_card.ipynb #c9b21be9
 _PASSES_ON = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE")

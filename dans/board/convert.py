@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .quantise import check_images, quantise
+from ..frontends import PIXEL_RANGE
 from ..house import DansError
 
 # %% ../../nbs/5_board/62e_convert.ipynb #93753b68
@@ -70,7 +71,7 @@ def ending(
     return {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(op.type, "values")
 
 # %% ../../nbs/5_board/62e_convert.ipynb #fec1f771
-RANGES = ((127.5, -1.0), (255.0, 0.0), (1.0, 0.0))  # divisor and offset of -1 to 1, 0 to 1, and pixels
+RANGES = (PIXEL_RANGE, (255.0, 0.0), (1.0, 0.0))  # divisor and offset of -1 to 1, 0 to 1, and pixels
 CLEARLY = 0.1  # share of the images by which another range must be better than -1 to 1
 
 

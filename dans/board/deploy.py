@@ -75,8 +75,7 @@ def deploy(
     names=(),  # of the classes; default: their numbers
 ) -> tuple[bytes, Deployed]:  # the `.tflite` file, and what is known of it
     "Quantise `model` and measure it. Raises `DansError` as `quantise`, `arena` and `predict` do."
-    side = system.data.resolution
-    check_images(images, (side, side, system.data.channels), labels)
+    check_images(images, system.data.shape, labels)
     tflite, classes = quantise(model, calibration), int(model.output_shape[-1])
     found = measure(tflite, images, labels, names or range(classes), progress=progress)
     return tflite, Deployed(

@@ -30,9 +30,10 @@ from .runtime import measure
 from ..cost.boards import Device, board_of, speed_of
 from ..data.catalogue import open_source
 from ..files import atomic
+from ..frontends import PIXEL_RANGE
 from ..house import DansError, run_command, stoppable
 from ..net.metrics import report
-from ..space import DataConfig, System
+from ..space import System
 
 # %% ../../nbs/5_board/64_export.ipynb #26e9ac57
 def _check_names(found, classes):
@@ -164,6 +165,12 @@ def _made(found, fit=None, preprocessing=None, pixels=None, noted=None, kept=Non
     return made, ("; ".join(words) if words and not (made and made.known_from == Path(preprocessing).name) else None)
 
 
+def _said(measured):
+    "What the front end of a model of ours says of its inputs, None of images, whose shape and range say it all."
+    system = getattr(measured, "system", None)
+    return system.data.how_made if system else None
+
+
 def export(
     folder,  # where to write; made if it is not there
     tflite: bytes,  # a `.tflite` file, from `deploy`, `quantise` or anywhere
@@ -185,7 +192,8 @@ def export(
     _check_names(found, classes)
     _check_board(device, kernels)
     c_name(name, folder)
-    made, how = _made(found, fit, preprocessing, kept=kept)
+    said = None if preprocessing else _said(measured)
+    made, how = (None, said) if said else _made(found, fit, preprocessing, kept=kept)
     _examples(found, made, image)
     held = must_fit(tflite, device, kernels) if device and known(tflite)[0] else None
     wish = _Wish(image, measured, tuple(classes), device, held, kernels, npu, name, made, how)
@@ -256,7 +264,7 @@ def _right(tflite, found, made, test, names):
     "A report on the file's answers to images. Raises `DansError` where their classes are not the file's."
     start, end = found.inputs[0], found.outputs[0]
     _check_names(found, names)
-    usual = (start.type, end.type, made.divisor, made.offset) == ("int8", "int8", (127.5,), (-1.0,))
+    usual = (start.type, end.type, made.divisor + made.offset) == ("int8", "int8", PIXEL_RANGE)
     if usual and made.channels != "bgr" and len(end.shape) == 1 and end.size > 1 and known(tflite)[0]:
         return measure(tflite, test.images, test.labels, names)
     rows = []

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from .ends import End
+from ..frontends import PIXEL_RANGE
 from ..house import DansError
 
 # %% ../../nbs/5_board/62c_frames.ipynb #5f958cc7
 RANGES = {  # real values of an input: what pixels are divided by, and what is added then
-    (-1.0, 1.0): (127.5, -1.0),
+    (-1.0, 1.0): PIXEL_RANGE,
     (0.0, 1.0): (255.0, 0.0),
     (0.0, 255.0): (1.0, 0.0),
     (-128.0, 127.0): (1.0, -128.0),

@@ -12,18 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from .quantise import quantise
+from ..families import Architecture
 from ..files import atomic
+from ..frontends import ImageConfig
 from ..house import run_command
 from ..net.elastic import keras_model
-from ..space import Architecture, DataConfig, System
+from ..space import System
 
 # %% ../../nbs/5_board/63a_kit.ipynb #a204fcd2
 KIT = {  # name of the file: system
-    "wide-32px": System(DataConfig(32, "rgb"), Architecture((2, 2, 1, 0, 0), 1.0)),
-    "middle-32px": System(DataConfig(32, "rgb"), Architecture((1, 1, 1, 0, 0), 0.75)),
-    "narrow-48px": System(DataConfig(48, "rgb"), Architecture((2, 2, 2, 1, 0), 0.3)),
-    "shallow-64px": System(DataConfig(64, "rgb"), Architecture((1, 1, 0, 0, 0), 0.2)),
-    "large-96px": System(DataConfig(96, "rgb"), Architecture((2, 2, 2, 1, 0), 0.3)),
+    "wide-32px": System(ImageConfig(32, "rgb"), Architecture((2, 2, 1, 0, 0), 1.0)),
+    "middle-32px": System(ImageConfig(32, "rgb"), Architecture((1, 1, 1, 0, 0), 0.75)),
+    "narrow-48px": System(ImageConfig(48, "rgb"), Architecture((2, 2, 2, 1, 0), 0.3)),
+    "shallow-64px": System(ImageConfig(64, "rgb"), Architecture((1, 1, 0, 0, 0), 0.2)),
+    "large-96px": System(ImageConfig(96, "rgb"), Architecture((2, 2, 2, 1, 0), 0.3)),
 }
 
 
@@ -36,8 +38,7 @@ def kit_model(
 
     keras.utils.set_random_seed(seed)
     system = KIT[name]
-    shape = (20, system.data.resolution, system.data.resolution, system.data.channels)
-    images = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    images = np.random.default_rng(seed).integers(0, 256, (20, *system.data.shape), dtype=np.uint8)
     return quantise(keras_model(system, 2), images)
 
 # %% ../../nbs/5_board/63a_kit.ipynb #2e16eaea

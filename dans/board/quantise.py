@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..cost.tflite import Port, slim
-from ..data.frontends import scaled
+from ..frontends import scaled
 from ..house import DansError
 
 # %% ../../nbs/5_board/60_quantise.ipynb #4c061d41

@@ -25,7 +25,7 @@ import numpy as np
 
 from .quantise import check_images, pixel_table
 from ..cost.tflite import ports, read
-from ..data.frontends import scaled
+from ..frontends import scaled
 from ..house import DansError, progress_bar
 from ..net.metrics import report
 

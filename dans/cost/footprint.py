@@ -8,6 +8,7 @@ __all__ = ['FILE_BYTES', 'CHANNEL_BYTES', 'OPERATOR_BYTES', 'UNITS', 'Footprint'
 # %% ../../nbs/2_cost/31_footprint.ipynb #1ae41aff
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 from .memory import buffers, operators, plan, records_of, whole_arena
 from ..space import System
@@ -28,7 +29,7 @@ class Footprint:
 
     ram_bytes: int  # activations: head of the arena with reference kernels, the paper's measure
     flash_bytes: int  # model file; the runtime's code is not in it
-    macs: int  # multiply-accumulates for one image, those on padding included
+    macs: int  # multiply-accumulates for one recording, those on padding included
     arena_bytes: int  # RAM to reserve on a 32-bit board: head, tail, scratch memory, and a margin
 
 
@@ -39,20 +40,21 @@ def footprint(
     kernels: str = "reference",  # library of `KERNELS` whose scratch memory the arena must hold
 ) -> Footprint:
     """Activations (exact), flash (predicted), MACs (exact) and arena (predicted) of `system`, from its architecture
-    alone. Raises `DansError` for unknown kernels."""
-    ops, data = operators(system, classes), system.data
-    head = plan(buffers(ops, data.resolution**2 * data.channels, kernels))[1]
-    ram = head if kernels == "reference" else footprint(system, classes).ram_bytes
-    arena = whole_arena(head, records_of(ops, kernels=kernels))
-    return Footprint(ram, _file_bytes(ops), sum(op.macs for op in ops), arena)
+    alone, and what its front end takes besides. Raises `DansError` for unknown kernels."""
+    ops, own = operators(system, classes), system.data.own_cost
+    head = plan(buffers(ops, prod(system.data.shape), kernels))[1]
+    ram = head if kernels == "reference" else footprint(system, classes).ram_bytes - own.ram_bytes
+    arena = whole_arena(head, records_of(ops, kernels=kernels)) + own.ram_bytes
+    spent = sum(op.macs for op in ops) + own.macs
+    return Footprint(ram + own.ram_bytes, _file_bytes(ops) + own.flash_bytes, spent, arena)
 
 
 def macs(
     system: System,  # any system
     classes: int,  # outputs of the model
 ) -> int:  # multiply-accumulates for one image
-    "MACs of convolutions and dense layer, those on padding included."
-    return footprint(system, classes).macs
+    "MACs of convolutions and dense layer, those on padding included, without the front end's."
+    return footprint(system, classes).macs - system.data.own_cost.macs
 
 # %% ../../nbs/2_cost/31_footprint.ipynb #a7520fcc
 UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "k": 10**3, "M": 10**6, "G": 10**9}

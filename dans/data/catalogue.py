@@ -31,8 +31,8 @@ from .survey import Source, typed
 from .tfds import built, wake_vision
 from .tiny_imagenet import root_of, tiny_imagenet
 from ..files import data_key
+from ..frontends import ImageConfig
 from ..house import DansError
-from ..space import DataConfig
 
 # %% ../../nbs/1_data/22_catalogue.ipynb #b0224e55
 def reader(
@@ -281,7 +281,7 @@ def open_source(
 ) -> tuple:  # Source, Prepared
     """The images that `spec` names, ready for `resolutions`. Raises `DansError` as `check_source`, the reader and
     `prepare` do, for all bad images in one."""
-    resolutions = [DataConfig(r).resolution for r in resolutions]
+    resolutions = [ImageConfig(r).resolution for r in resolutions]
     make, args, reading_with, preparing = check_source(spec, options, resolutions, **defaults)
     needed = max(resolutions + [preparing.get("native") or 0])
     if "min_side" in _options_of(make, args) and make is not collage and not preparing.get("upscale"):

@@ -22,12 +22,11 @@ import pandas as pd
 import PIL
 from fastcore.basics import patch
 
-from .frontends import reduce, square
 from .images import BadImage, BadImages, bad, bad_images, decode, option
 from .survey import Source
 from ..files import atomic, data_key, remove
+from ..frontends import DataConfig, ImageConfig, reduce, square
 from ..house import DansError, progress_bar, stoppable, to_terminal
-from ..space import DataConfig
 
 # %% ../../nbs/1_data/21_prepared.ipynb #36b8405e
 OTHER_CACHE = "choose another cache folder: the environment variable DANS_CACHE, or the argument for it in Python"
@@ -174,6 +173,7 @@ class Prepared:
     folder: Path  # where they are
     upscale: bool = False  # may a view be larger than the native size?
     meta: dict = field(default=None, repr=False, compare=False)  # contents of `meta.json`
+    front: type[DataConfig] = ImageConfig  # front end that makes what a network sees of them
 
     @property
     def classes(self) -> tuple:  # class names, in the order of the labels
@@ -253,7 +253,7 @@ def prepare(
     """The images of `source` as arrays on disk, in a folder of `cache_dir` named after a hash of all that
     made them. The source's notes are printed. Raises `DansError` for a resolution above the images' size, a full
     disk, and unreadable images; then nothing is left behind but a list of these, `faults-NAME.txt`."""
-    resolutions = [DataConfig(r).resolution for r in resolutions]
+    resolutions = [ImageConfig(r).resolution for r in resolutions]
     if not resolutions:
         raise DansError("0 resolutions are not possible", "use at least one resolution")
     check_square(fit, native, resolutions)
@@ -383,17 +383,17 @@ def view(
     split: str,  # "train", "val" or "test"
     data: DataConfig,  # resolution and colour
     n: int = None,  # at most the first n rows, a random sample; default: all
-) -> Split:  # images uint8 (n, resolution, resolution, 3 or 1), mapped from disk
+) -> Split:  # images uint8 (n, *data.shape), mapped from disk
     "A split as a network sees it. Raises `DansError` for a resolution above the native size."
-    native, total = self.images(split), self.sizes[split]
-    if data.resolution > self.native and not self.upscale:
+    native, total, longest = self.images(split), self.sizes[split], max(data.shape[:2])
+    if longest > self.native and not self.upscale:
         raise DansError(
             f"{data} is larger than the prepared images, {self.native} px",
-            f"prepare with {data.resolution} among the resolutions",
+            f"prepare with {longest} among the resolutions",
         )
     n = first_rows(n, total)
     paths = [self.folder / "views" / f"{split}-{data}-{rows}.npy" for rows in (total, n)]
-    if data == DataConfig(self.native):
+    if data == ImageConfig(self.native):
         images = native
     else:
         images = next((v for v in map(_read_view, paths) if v is not None), None)
@@ -412,9 +412,9 @@ def _read_view(path):
 
 def _write_view(path, native, data):
     "`native` images at `data`, written to `path` and mapped."
-    shape = (len(native), data.resolution, data.resolution, data.channels)
+    shape = (len(native), *data.shape)
     need_space(path.parent, math.prod(shape))
     with atomic(path, OTHER_CACHE) as temp, ImageFile(temp, shape) as out:
         for i, image in enumerate(progress_bar(native, desc=path.stem, unit="image")):
-            out[i] = reduce(image, data.resolution, data.color)
+            out[i] = data.see(image)
     return np.load(path, mmap_mode="r")

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.prepared import Prepared
+from ..families import Architecture
 from dans.net.elastic import (
     Weights,
     calibrate,
@@ -26,7 +27,7 @@ from .step import Layout
 from .supernet import Supernet
 from .train import Recipe, Records, TrainingJob, class_weights_of, fit
 from .turns import trainer_by
-from ..space import Architecture, System
+from ..space import System
 
 # %% ../../nbs/3_net/46_alone.ipynb #43abc7e5
 TRACED = 1000  # steps from which a training is worth a trace of its own

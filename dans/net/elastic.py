@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..backend import check_keras
-from ..data.frontends import scaled
 from ..data.prepared import Split
+from ..families import Block, Family, network
+from ..frontends import scaled
 from ..house import quietly
-from ..space import Architecture, Block, DataConfig, System, network
+from ..space import System
 
 # %% ../../nbs/3_net/41_elastic.ipynb #53e92f7b
 check_keras()
@@ -37,17 +38,17 @@ def _normed(x, conv, name, active):
 
 
 def _keras_block(x, block: Block):
-    "One inverted residual: expand, depthwise, project, and the addition where the shapes allow it."
+    "One block: expand, depthwise, project, and the addition, what there is of them."
     name, y = block_name(block), x
 
     def conv(part, channels):
         return keras.layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_{part}")
 
-    if block.stage > 1:
+    if block.expands:
         y = _normed(y, conv("expand", block.c_mid), f"{name}_expand", active=True)
     depthwise = keras.layers.DepthwiseConv2D(3, block.stride, "same", use_bias=False, name=f"{name}_depthwise")
     y = _normed(y, depthwise, f"{name}_depthwise", active=True)
-    y = _normed(y, conv("project", block.c_out), f"{name}_project", active=False)
+    y = _normed(y, conv("project", block.c_out), f"{name}_project", active=block.active)
     return keras.layers.Add(name=f"{name}_add")([x, y]) if block.residual else y
 
 # %% ../../nbs/3_net/41_elastic.ipynb #87da1ba1
@@ -61,11 +62,9 @@ def block_name(
 def keras_model(
     system: System,  # what to build
     classes: int,  # number of classes
-) -> keras.Model:  # float32 images (n, r, r, c) in [-1, 1] -> logits (n, classes)
-    "A Keras model of `system` with fresh weights: MobileNetV2 (arXiv 1801.04381), cut after its ending stage."
-    net, r = network(system.arch), system.data.resolution
-    channels = 3 if system.data.color == "rgb" else 1
-    images = keras.Input((r, r, channels), name="image")
+) -> keras.Model:  # float32 images (n, h, w, c) in [-1, 1] -> logits (n, classes)
+    "A Keras model of `system` with fresh weights, cut after its ending stage."
+    net, images = network(system.arch), keras.Input(system.data.shape, name="image")
     x = _normed(images, keras.layers.Conv2D(net.stem, 3, 2, "same", use_bias=False, name="stem"), "stem", active=True)
     for block in net.blocks:
         x = _keras_block(x, block)
@@ -80,7 +79,7 @@ Weights = dict[str, np.ndarray]  # name of a layer and its part -> array, or ten
 
 
 def weight_shapes(
-    largest: Architecture,  # the largest architecture of the space
+    largest: Family,  # the largest architecture of the space
     classes: int,  # number of classes
 ) -> dict[str, tuple]:  # name -> shape, in the order of the layers
     "Shapes of the shared weights: a kernel, gamma and beta for each convolution, a kernel and bias for each head."
@@ -92,23 +91,23 @@ def weight_shapes(
     add("stem", 3, 3, 3, net.stem, channels=net.stem)
     for block in net.blocks:
         name = block_name(block)
-        if block.stage > 1:
+        if block.expands:
             add(f"{name}_expand", 1, 1, block.c_in, block.c_mid, channels=block.c_mid)
         add(f"{name}_depthwise", 3, 3, block.c_mid, 1, channels=block.c_mid)
         add(f"{name}_project", 1, 1, block.c_mid, block.c_out, channels=block.c_out)
     if net.last:
         add("last", 1, 1, net.blocks[-1].c_out, net.last, channels=net.last)
-    for ending in range(2, largest.ending + 1):
-        features = net.last if ending == 7 else next(b.c_out for b in net.blocks if b.stage == ending)
-        shapes.update({f"head{ending}/kernel": (features, classes), f"head{ending}/bias": (classes,)})
+    features = {block.stage: block.c_out for block in net.blocks} | {largest.ending: net.features}
+    for ending in largest.endings:
+        shapes.update({f"head{ending}/kernel": (features[ending], classes), f"head{ending}/bias": (classes,)})
     return shapes
 
 # %% ../../nbs/3_net/41_elastic.ipynb #981a2a7c
 def initial_weights(
-    arch: Architecture,  # what will be trained: a supernet's largest architecture, or one architecture on its own
+    arch: Family,  # what will be trained: a supernet's largest architecture, or one architecture on its own
     classes: int,  # number of classes
     seed: int,  # of the draw
-    largest: Architecture = None,  # arrays of this size, zero outside `arch`; default: `arch`
+    largest: Family = None,  # arrays of this size, zero outside `arch`; default: `arch`
 ) -> Weights:  # float32 arrays
     """Glorot-uniform kernels as in Keras, gamma 1, beta and bias 0, each layer drawn from its own stream. (A normalised
     layer does not see the scale of its kernel, but a larger kernel turns more slowly under steps of the same size.)"""
@@ -275,29 +274,31 @@ def block_of(
     block: Block,  # which block, and its channel counts (integers or integer tensors)
     norm,  # how to normalise
 ):  # features (n, h', w', block.c_out)
-    "One inverted residual, on the first channels of its weights."
+    "One block, on the first channels of its weights."
     name, y = block_name(block), x
     c_in, c_mid, c_out = block.c_in, block.c_mid, block.c_out
-    if block.stage > 1:
+    if block.expands:
         y = conv2d(y, weights[f"{name}_expand/kernel"][:, :, :c_in, :c_mid])
         y = ops.relu6(_norm(weights, f"{name}_expand", y, c_mid, norm))
     y = depthwise_conv2d(y, weights[f"{name}_depthwise/kernel"][:, :, :c_mid], block.stride)
     y = ops.relu6(_norm(weights, f"{name}_depthwise", y, c_mid, norm))
     y = conv2d(y, weights[f"{name}_project/kernel"][:, :, :c_mid, :c_out])
     y = _norm(weights, f"{name}_project", y, c_out, norm)
+    y = ops.relu6(y) if block.active else y
     return x + y if block.residual else y
 
 
 def head_of(
     weights: Weights,  # shared weights
     x,  # features (n, h, w, channels) after the last block of stage `ending`
-    ending: int,  # ending stage, 2 to 7
+    ending: int,  # ending stage
     channels,  # channels of x
-    last,  # output channels of the last 1x1 convolution (used after stage 7 only)
+    last,  # output channels of the last 1x1 convolution (used after the last stage only)
     norm,  # how to normalise
 ):  # logits (n, classes)
-    "The head of an ending stage: after stage 7 the last 1x1 convolution; then average pooling and a dense layer."
-    if ending == 7:
+    """The head of an ending stage: after the last that `weights` are of, the last 1x1 convolution where there is one;
+    then average pooling and a dense layer."""
+    if "last/kernel" in weights and f"head{ending + 1}/kernel" not in weights:
         x = conv2d(x, weights["last/kernel"][:, :, :channels, :last])
         x, channels = ops.relu6(_norm(weights, "last", x, last, norm)), last
     pooled = ops.mean(ops.cast(x, "float32"), (1, 2))
@@ -405,7 +406,7 @@ def extract(
             )
         elif f"{name}/kernel" in value:
             kernel = value[f"{name}/kernel"]
-            if name == "stem" and system.data.color == "mono":
+            if name == "stem" and system.data.shape[2] == 1:
                 kernel = ops.convert_to_numpy(ops.sum(weights["stem/kernel"], 2, keepdims=True))
             layer.set_weights([kernel[tuple(slice(n) for n in sizes[0])]])
     return model

@@ -17,9 +17,10 @@ from fastcore.basics import patch
 from ..cost.limits import Limits, check_limits
 from ..data.prepared import Prepared, Split, first_rows
 from ..files import data_key
+from ..frontends import DataConfig
 from ..house import DansError
 from .metrics import METRICS, metric_named
-from ..space import DataConfig, SearchSpace
+from ..space import SearchSpace
 
 # %% ../../nbs/3_net/49_few.ipynb #cd8f84c0
 def enough(
@@ -84,6 +85,7 @@ class Fold:
 
     classes = property(lambda self: self.prepared.classes, doc="As for `Prepared`.")
     native = property(lambda self: self.prepared.native, doc="As for `Prepared`.")
+    front = property(lambda self: self.prepared.front, doc="As for `Prepared`.")
     upscale = property(lambda self: self.prepared.upscale, doc="As for `Prepared`.")
     meta = property(lambda self: self.prepared.meta, doc="As for `Prepared`.")
     folder = property(lambda self: self.prepared.folder, doc="As for `Prepared`.")

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 
-from ..data.frontends import scaled
+from ..families import Architecture, network
+from ..frontends import scaled
+from ..house import DansError
 from .elastic import Weights, block_name, weight_shapes
 from dans.net.loops import (
     ONE,
@@ -30,7 +32,7 @@ from dans.net.loops import (
     slide_back,
     slide_kernel_back,
 )
-from ..space import System, network
+from ..space import System
 
 # %% ../../nbs/3_net/43b_fused.ipynb #5d608e54
 class Unit(NamedTuple):
@@ -263,6 +265,8 @@ class Fused:
         like: "Fused" = None,  # share the weights and statistics of this one
         memory: Memory = None,  # where it keeps everything; default: a place of its own
     ):
+        if not isinstance(system.arch, Architecture):
+            raise DansError(f"{system} is no MobileNetV2, which is all that the loops know", "train it by Keras")
         self.system, self.classes, self.images, self.net = system, classes, images, network(system.arch)
         self.shapes = weight_shapes(system.arch, classes)
         size = sum(int(np.prod(shape)) for shape in self.shapes.values())

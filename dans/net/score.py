@@ -14,6 +14,7 @@ from fastcore.basics import patch
 
 from ..cost.footprint import macs
 from ..data.prepared import Prepared
+from ..families import Architecture
 from ..files import keyed
 from ..house import DansError, Diverged, progress_bar
 from .alone import fine_tuned, train_alone
@@ -27,7 +28,7 @@ from .metrics import METRICS, metric_named
 from .supernet import Supernet
 from .train import Recipe
 from .tree import branches, tree_logits, tree_macs, trees_of
-from ..space import Architecture, System
+from ..space import System
 
 # %% ../../nbs/3_net/48_score.ipynb #a6a9bb82
 def _check(net, systems, prepared, start, images, **counts):
@@ -62,7 +63,7 @@ def subnet_outputs(
     end = min(start + (images or prepared.sizes["val"]), prepared.sizes["val"])
     passes = 1 - (start - end) // chunk
     trees, found = trees_of(systems), {}
-    total = passes * sum(len(branches(wanted)) - 1 for wanted in trees.values())
+    total = passes * sum(len(branches(wanted, type(shallow))) - 1 for (_, shallow), wanted in trees.items())
     with progress_bar(total=total, desc="scoring", unit="block", disable=not progress, mininterval=1) as bar:
         for (data, shallow), wanted in trees.items():
             trained = prepared.view("train", data, calibration).images

@@ -14,13 +14,14 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..cost.footprint import macs
+from ..families import Block, Family, network
 from ..house import DansError
 from .elastic import Weights, batch_norm, block_of, head_of, keras, ops, stem_of, weight_shapes
-from ..space import Architecture, Block, System, network
+from ..space import System
 
 # %% ../../nbs/3_net/43_step.ipynb #30f9a019
 def channels_of(
-    largest: Architecture,  # the architecture whose blocks are meant
+    largest: Family,  # the architecture whose blocks are meant
     width: float,  # of the subnet
 ) -> tuple[int, ...]:  # stem, last convolution, then (c_in, c_mid, c_out) of each block: 2 + 3 blocks
     "Channel counts of a subnet of `largest`."
@@ -77,9 +78,9 @@ def loss_at_endings(
     images,  # uint8 (n, r, r, 3)
     targets,  # class probabilities (n, classes)
     counts,  # what each image counts in the loss (n,)
-    largest: Architecture,  # the architecture that `weights` are of
+    largest: Family,  # the architecture that `weights` are of
     channels,  # of the subnet, as `channels_of` gives them
-    depths,  # of its stages 3 to 7
+    depths,  # of its stages that may be missing
     deep,  # weight of the ending before the last, squared for the one before that, and so on
     precision="float32",  # of the activations
 ):  # loss, logits (n, classes) of its own ending
@@ -90,10 +91,11 @@ def loss_at_endings(
         stages.setdefault(block.stage, []).append(sized)
     net = Supervised(weights, targets, counts, channels[1], deep)
     x = stem_of(weights, images, channels[0], batch_norm, precision)
-    for block in stages[1] + stages[2]:  # every network has them
+    kept, *others = largest.endings
+    for block in [block for stage in range(1, kept + 1) for block in stages[stage]]:  # every network has them
         x = net.block(x, block)
-    loss, logits = net.head(x, stages[2][0])
-    for ending, depth in zip(range(3, max(stages) + 1), depths):
+    loss, logits = net.head(x, stages[kept][0])
+    for ending, depth in zip(others, depths):
         x, loss, logits = either(depth > 0, net.stage, net.skip, stages[ending], depth, x, loss, logits)
     return loss, logits
 
@@ -102,7 +104,7 @@ def loss_at_endings(
 class Layout:
     "How the weights of a supernet lie in one vector."
 
-    largest: Architecture  # largest architecture
+    largest: Family  # largest architecture
     classes: int  # number of classes
     scales: int = 1  # rows of gamma and beta: 1, or one for each data configuration
 
@@ -300,7 +302,7 @@ def _gradients_tensorflow(layout: Layout, precision: str):
         images=tf.TensorSpec((None, None, None, 3), tf.uint8),
         targets=tf.TensorSpec((None, layout.classes)),
         channels=tf.TensorSpec((None,), tf.int32),
-        depths=tf.TensorSpec((5,), tf.int32),
+        depths=tf.TensorSpec((len(layout.largest.depths),), tf.int32),
         deep=tf.TensorSpec(()),
         row=tf.TensorSpec((), tf.int32),
         counts=tf.TensorSpec((None,)),

@@ -8,12 +8,15 @@ __all__ = ['extremes', 'shared_recipe', 'Supernet']
 # %% ../../nbs/3_net/45_supernet.ipynb #69bccf7b
 import functools
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from math import prod
 
 import numpy as np
 from fastcore.basics import patch
 
 from ..data.prepared import Prepared
+from ..families import network
+from ..frontends import DataConfig
 from ..house import DansError
 from dans.net.elastic import (
     Weights,
@@ -30,23 +33,16 @@ from .state import State
 from .step import Layout, with_scale
 from .train import Recipe, Records, TrainingJob, batch_for, class_weights_of, fit, fit_parts
 from .turns import trainer_by
-from ..space import Architecture, DataConfig, SearchSpace, System, network
+from ..space import SearchSpace, Space, System
 
 # %% ../../nbs/3_net/45_supernet.ipynb #7fe3a82f
 def extremes(
-    space: SearchSpace,  # a space
+    space: Space,  # a space
 ) -> tuple[System, System]:  # largest, smallest
-    "The two ends of the sandwich: most pixels, blocks and channels, and fewest."
-    colors = sorted(space.colors, key="rgb".__eq__)
-    return (
-        System(
-            DataConfig(max(space.resolutions), colors[-1]),
-            Architecture(space.max_depths, max(space.widths), space.rounding),
-        ),
-        System(
-            DataConfig(min(space.resolutions), colors[0]), Architecture((0,) * 5, min(space.widths), space.rounding)
-        ),
-    )
+    "The two ends of the sandwich: most values at the input, blocks and channels, and fewest."
+    data = sorted(space.data_configs, key=lambda config: prod(config.shape))
+    narrow, wide = (space.arch(space.max_depths, width) for width in (min(space.widths), max(space.widths)))
+    return System(data[-1], wide), System(data[0], narrow.shallowest)
 
 # %% ../../nbs/3_net/45_supernet.ipynb #ba3f7418
 def shared_recipe(
@@ -63,7 +59,7 @@ class Supernet:
 
     def __init__(
         self,
-        space: SearchSpace,  # the systems it holds
+        space: Space,  # the systems it holds
         classes: int,  # number of classes
         seed: int = 0,  # of the first weights
     ):
@@ -90,14 +86,14 @@ class Supernet:
 
     def weights_for(self, data: DataConfig) -> Weights:
         "The shared weights as subnets at `data` use them: name -> float32 array."
-        part = f"{data.resolution}px/"
+        part = f"{data.part}/"
         own = {name.removeprefix(part): value for name, value in self.weights.items() if name.startswith(part)}
         return with_scale(own or self.weights, self.row(data))
 
     @property
-    def parts(self) -> dict:  # name -> `SearchSpace`
-        "What a training with `split_at` splits the space into: a part for each resolution."
-        return {f"{r}px": replace(self.space, resolutions=(r,)) for r in self.space.resolutions}
+    def parts(self) -> dict:  # name -> `Space`
+        "What a training with `split_at` splits the space into: of images, a part for each resolution."
+        return self.space.parts
 
 # %% ../../nbs/3_net/45_supernet.ipynb #9ec586eb
 @patch
@@ -105,7 +101,7 @@ def draw(
     self: Supernet,
     rng: np.random.Generator,  # of the step
     recipe: Recipe = Recipe(),  # says which networks, across which data configurations
-    among: SearchSpace = None,  # which systems; default: all of the space
+    among: Space = None,  # which systems; default: all of the space
 ) -> list[System]:  # the first learns from the labels
     "The systems of one training step."
     space = among or self.space
@@ -216,10 +212,11 @@ def save(self: Supernet, path):
 
 
 @patch(cls_method=True)
-def load(cls: Supernet, path) -> "Supernet":
-    "The supernet that `save` wrote, or a checkpoint of `train`. Raises `DansError` where the file is not one."
+def load(cls: Supernet, path, kind: type[Space] = SearchSpace) -> "Supernet":
+    """The supernet of a space of that `kind` that `save` wrote, or a checkpoint of `train`. Raises `DansError` where
+    the file is not one."""
     state, settings = State.load(path)
-    space = SearchSpace(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["space"].items()})
+    space = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["space"].items()})
     net = cls(space, settings["classes"], settings["first_weights"])
     net.state = state
     return net

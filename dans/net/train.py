@@ -18,7 +18,6 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..cost.footprint import macs
-from ..data.frontends import crops, draw_boxes
 from ..data.prepared import Prepared
 from ..files import keyed, later
 from ..house import DansError, Diverged, progress_bar, stoppable
@@ -115,11 +114,11 @@ def batch_at(
     epoch, i = divmod(t, n // size)
     index = np.sort(_order(recipe.seed, epoch, n)[i * size : (i + 1) * size])
     rng = np.random.default_rng([recipe.seed, 1, t])
-    boxes, flips = draw_boxes(rng, size, prepared.native, area=(recipe.area, 1.0))
+    drawn = prepared.front.draw(rng, size, prepared.native, area=(recipe.area, 1.0))
     images, seen, networks = prepared.images("train")[index], {}, []
     for system in draw(rng):
         if system.data not in seen:
-            seen[system.data] = as_rgb(crops(images, boxes, flips, system.data.resolution, system.data.color))
+            seen[system.data] = as_rgb(system.data.see_drawn(images, *drawn))
         networks.append((system, seen[system.data]))
     return networks, prepared.labels("train")[index]
 

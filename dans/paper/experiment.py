@@ -19,6 +19,7 @@ from ..choose.rank import proxy
 from ..cost.footprint import macs
 from ..data.catalogue import open_source, source
 from ..data.prepared import Prepared, prepare
+from ..families import Architecture
 from ..files import key_of, keyed
 from ..net.alone import train_alone
 from ..net.fleet import Fleet
@@ -26,7 +27,7 @@ from ..net.score import score_subnets, subnet_outputs
 from ..net.supernet import Supernet, extremes
 from ..net.train import Recipe
 from .study import Study, whole
-from ..space import Architecture, SearchSpace, System
+from ..space import SearchSpace, System
 
 # %% ../../nbs/6_paper/74_experiment.ipynb #14b5b05d
 class Experiment:

@@ -23,9 +23,10 @@ from ..data.images import exists
 from ..data.parquet import parquet
 from ..data.prepared import prepare
 from ..data.tiny_imagenet import tiny_imagenet
+from ..frontends import MIN_RESOLUTION
 from ..house import DansError, check_known
 from ..net.metrics import METRICS, metric_named
-from ..space import MIN_RESOLUTION, SPACES
+from ..space import SPACES
 
 # %% ../../nbs/6_paper/70_parameters.ipynb #f8fc4ef7
 GIVEN = ("preset", "out_dir", "seed")  # parameters that every notebook takes
