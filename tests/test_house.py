@@ -122,6 +122,7 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "fleet",
     "judged",
     "scored",
+    "find",
 }
 
 
