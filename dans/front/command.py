@@ -72,7 +72,7 @@ firmware must reserve on a 32-bit board, the whole arena
 
 """
 
-
+# %% ../../nbs/7_front/94_command.ipynb #16b89224
 def _parser():
     about = docments(wish_of, full=True)
     parser = argparse.ArgumentParser(
@@ -109,7 +109,7 @@ def _parser():
     parser.add_argument("--json", action="store_true", help="print one JSON object to stdout, all else to stderr")
     return parser
 
-# %% ../../nbs/7_front/94_command.ipynb #f4b7c3c1
+# %% ../../nbs/7_front/94_command.ipynb #580185ad
 def search(
     flight: Preflight,  # what was found before
 ) -> dict:  # as `dans.front.find.Found.to_dict`

@@ -107,7 +107,7 @@ class Stage:
         "The same with fewer passes, or more; at least one."
         return replace(self, epochs=max(1, math.floor(self.epochs * share)))
 
-
+# %% ../../nbs/7_front/91_preflight.ipynb #acd757ea
 @dataclass(frozen=True)
 class Plan:
     "How a search trains."
@@ -122,7 +122,7 @@ class Plan:
         "Of one core, for all."
         return (self.supernet.seconds + self.alone.seconds + self.other) / 60
 
-# %% ../../nbs/7_front/91_preflight.ipynb #acd757ea
+# %% ../../nbs/7_front/91_preflight.ipynb #b5951434
 @dataclass(frozen=True)
 class Preflight:
     "What a search would do, found before any training."
@@ -154,7 +154,7 @@ class Preflight:
             return few_images(labels, names)
         return few_images(labels, names, f"training and validation images, which judge in {FOLDS} folds", math.inf)
 
-# %% ../../nbs/7_front/91_preflight.ipynb #791a90b5
+# %% ../../nbs/7_front/91_preflight.ipynb #6847c2fa
 def _batch(images):
     "As `dans.net.train.batch_for`, which needs a backend."
     return 64 if images >= 20_000 else 32
@@ -200,7 +200,7 @@ def _within(plan, budget):
         )
     return scaled
 
-# %% ../../nbs/7_front/91_preflight.ipynb #6b652d39
+# %% ../../nbs/7_front/91_preflight.ipynb #4b208bac
 def check_machine():
     "Raises `DansError` for a package that a search needs and that is not installed."
     need("supernet", "score", "standalone", "deploy", "tflite-micro")
@@ -218,7 +218,7 @@ def preflight(
     metric_named(wish.metric, classes=len(source.classes))
     return Preflight(wish, source, space, fits(space, wish, len(source.classes)), note)
 
-# %% ../../nbs/7_front/91_preflight.ipynb #9fb8f0ad
+# %% ../../nbs/7_front/91_preflight.ipynb #29be4834
 def human(
     minutes: float,  # a time
 ) -> str:
@@ -253,7 +253,7 @@ def __str__(self: Preflight):
     lines.append(("folder", str(wish.out)))
     return "\n".join(f"{head:9} {text}" for head, text in lines)
 
-# %% ../../nbs/7_front/91_preflight.ipynb #34d5753d
+# %% ../../nbs/7_front/91_preflight.ipynb #9d3c1e34
 @patch
 def to_dict(self: Preflight) -> dict:
     "The same for a program: plain numbers, text, lists and dictionaries."

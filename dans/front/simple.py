@@ -38,7 +38,7 @@ class Linear:
 def _with_one(values):
     return np.hstack([values, np.ones((len(values), 1), values.dtype)])
 
-
+# %% ../../nbs/7_front/92_simple.ipynb #9c56c5f4
 def logistic(
     values: np.ndarray,  # (n, ...), such as images
     labels: np.ndarray,  # class numbers (n,)
@@ -62,7 +62,7 @@ def logistic(
         weights, ahead = following, following + i / (i + 3) * (following - weights)
     return Linear(mean, scale, weights)
 
-# %% ../../nbs/7_front/92_simple.ipynb #7530e92e
+# %% ../../nbs/7_front/92_simple.ipynb #98e5f880
 SIDE = 16  # pixels of the images that it sees
 MOST = 4000  # training images that it learns from
 
