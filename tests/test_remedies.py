@@ -149,7 +149,7 @@ def missing(text):
     lost += [c for c in re.findall(r"\bdans-[a-z]+\b", text) if not re.search(rf"\b{c} *=", settings)]
     lost += [
         f"dans[{e}]"
-        for e in re.findall(r"dans\[([a-z]+)\]", text)
+        for e in re.findall(r"dans\[([a-z-]+)\]", text)
         if not re.search(rf"^{e}_requirements", settings, re.M)
     ]
     lost += [b for b in re.findall(r"`([A-Za-z_]\w*)`", text) if b not in names | keywords]

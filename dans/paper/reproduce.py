@@ -151,7 +151,7 @@ def check_needs(
     "Raises `DansError` where an item that will be run needs what is not here."
     for item, action, _ in self.plan(items, force, redraw):
         if action == "run":
-            need(*item.versions, *item.programs, name=kernel_backend())
+            need("notebooks", *item.versions, *item.programs, name=kernel_backend())
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #5669269d
 @patch
