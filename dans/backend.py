@@ -117,7 +117,7 @@ NEEDS = {
     "notebooks": Need((), {name: name for name in ("ipykernel", "matplotlib", "papermill")}, "paper"),
 }
 
-
+# %% ../nbs/02_backend.ipynb #5c1d70ae
 def need(
     *steps,  # of `NEEDS`
     name: str = None,  # of the backend; default: `backend()`

@@ -93,12 +93,13 @@ def variables():
 
 @cache
 def options():
-    "Options of both commands, and of papermill."
+    "Options of all commands, and of papermill."
     import papermill.cli
 
     import dans.board.export
+    import dans.front.command
 
-    ours = {o for a in _parser()._actions for o in a.option_strings}
+    ours = {o for each in (_parser(), dans.front.command._parser()) for a in each._actions for o in a.option_strings}
     theirs = {o for p in papermill.cli.papermill.params for o in (*p.opts, *p.secondary_opts)}
     return (
         ours | theirs | set(re.findall(r"""["'](--[a-z][a-z-]*)["']""", inspect.getsource(dans.board.export))) | FOREIGN

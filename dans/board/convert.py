@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .quantise import check_images, quantise
-from ..house import DansError
+from ..house import DansError, quietly
 
 # %% ../../nbs/5_board/62e_convert.ipynb #93753b68
 def _in_float32(model):
@@ -64,7 +64,8 @@ def ending(
     def traced(x):
         return model(x, training=False)
 
-    op = constants.convert_variables_to_constants_v2(traced.get_concrete_function()).outputs[0].op
+    with quietly():
+        op = constants.convert_variables_to_constants_v2(traced.get_concrete_function()).outputs[0].op
     while op.type in _PASSES_ON:
         op = op.inputs[0].op
     return {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(op.type, "values")
