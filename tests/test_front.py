@@ -174,4 +174,3 @@ def test_a_search_that_is_stopped_goes_on_and_ends_in_a_folder(photos, tmp_path,
     assert {"model.tflite", "model.keras", "model_data.cc", "preprocess.h", "model_card.md", "example"} <= names
     kept = json.loads((tmp_path / "out/found.json").read_text())
     assert kept["accuracy"] == found["accuracy"] == found["test"]["accuracy"]
-    assert main([*words, "--quiet"]) == 0 and capfd.readouterr().err == ""
