@@ -14,7 +14,7 @@ from dans.front.preflight import _batch, preflight, sizes_for
 from dans.front.simple import logistic
 from dans.front.wish import both, limits_for, minutes_of
 
-TINY = ["--widths", "0.1", "--depths", "10000", "--resolutions", "16", "--budget", "45 s"]
+TINY = ["--widths", "0.1", "--depths", "10000", "--resolutions", "16", "--colors", "mono", "--budget", "42 s"]
 LIMITS = ["--limits", "RAM 32 KiB, flash 64 KiB"]
 
 
