@@ -67,9 +67,7 @@ def check_backend(
     if find_spec(name) is None:
         raise DansError(
             f"Keras is to run on {name}, which is not installed ({where})",
-            "pip install 'dans[jax]', or set KERAS_BACKEND=tensorflow"
-            if name == "jax"
-            else "install the versions of constraints.txt" + ", or set KERAS_BACKEND=jax" * bool(find_spec("jax")),
+            f"pip install 'dans[{name}]', or set KERAS_BACKEND={'tensorflow' if name == 'jax' else 'jax'}",
         )
 
 # %% ../nbs/02_backend.ipynb #59cd70ea
@@ -104,6 +102,7 @@ class Need:
 
     backends: tuple = ()  # one of these; none: the step computes nothing with Keras
     packages: dict = field(default_factory=dict)  # module -> how it is called where it is installed
+    extra: str = "deploy"  # of dans, that installs the packages
 
 
 _TRAINS = Need(BACKENDS)
@@ -113,11 +112,12 @@ NEEDS = {
     "supernet": _TRAINS,
     "score": _TRAINS,
     "standalone": _TRAINS,
-    "deploy": Need(("tensorflow",)),
+    "deploy": Need(("tensorflow",), {"ai_edge_litert": "ai-edge-litert"}),
     "tflite-micro": Need(packages={"tflite_micro": "tflite-micro"}),
+    "notebooks": Need((), {name: name for name in ("ipykernel", "matplotlib", "papermill")}, "paper"),
 }
 
-
+# %% ../nbs/02_backend.ipynb #5c1d70ae
 def need(
     *steps,  # of `NEEDS`
     name: str = None,  # of the backend; default: `backend()`
@@ -136,8 +136,11 @@ def need(
             )
         for module, package in wanted.packages.items():
             if find_spec(module) is None:
+                linux = (
+                    " (on Linux or in WSL: there are no wheels for macOS and Windows), "
+                    "or choose runs without it, such as run_truth"
+                )
                 raise DansError(
                     f"{package} is not installed, and this needs it",
-                    f"pip install {package} (on Linux or in WSL: there are no wheels for macOS and Windows), "
-                    "or choose runs without it, such as run_truth",
+                    f"pip install 'dans[{wanted.extra}]'" + linux * (package == "tflite-micro"),
                 )

@@ -196,8 +196,11 @@ def test_a_backend_that_is_not_installed_is_named(no_keras, monkeypatch):
     with pytest.raises(DansError, match=r"jax, which is not installed \(KERAS_BACKEND\).*dans\[jax\]"):
         need("supernet")
     monkeypatch.delenv("KERAS_BACKEND")
-    with pytest.raises(DansError, match="tensorflow, which is not installed"):
+    with pytest.raises(DansError, match=r"tensorflow, which is not installed.*dans\[tensorflow\]"):
         need("supernet")
+    with pytest.raises(DansError, match=r"papermill is not installed.*dans\[paper\]"):
+        monkeypatch.setattr(backend_room, "find_spec", lambda name: name != "papermill" or None)
+        need("notebooks")
 
 
 def test_by_hand_the_first_import_says_it(tmp_path):
@@ -252,7 +255,7 @@ def test_without_tflite_micro_what_needs_it_does_not_begin(checkout, monkeypatch
     found = backend_room.find_spec
     monkeypatch.setattr(backend_room, "find_spec", lambda name: None if name == "tflite_micro" else found(name))
     monkeypatch.setattr(Reproduction, "execute", lambda *_: pytest.fail("a kernel was started"))
-    with pytest.raises(DansError, match="tflite-micro is not installed.*pip install tflite-micro"):
+    with pytest.raises(DansError, match=r"tflite-micro is not installed.*dans\[deploy\]"):
         reproduce()
 
 

@@ -438,6 +438,10 @@ def test_the_command_takes_a_keras_model_and_measures_it(small, tmp_path, capsys
         main([str(folder / "model.tflite"), str(tmp_path / "again")]) == 0 and "written to" in capsys.readouterr().out
     )
     again = json.loads((tmp_path / "again" / "model_card.json").read_text())
+    assert main([str(folder / "model.tflite"), str(tmp_path / "again"), "--json", "--quiet"]) == 0
+    told, err = capsys.readouterr()
+    told = json.loads(told)
+    assert err == "" and told["card"] == again and "model_data.cc" in told["files"]
     # the card beside the file says it
     assert again["sha256"] == card["sha256"] and again["accuracy"] == card["accuracy"]
     command = [str(tmp_path / "net.keras"), str(tmp_path / "asked"), "--data", str(tmp_path / "photos"), "-p"]
@@ -476,4 +480,6 @@ def test_each_option_is_explained_once(capsys):
     said = " ".join(capsys.readouterr().out.split())
     about = docments(export_model)
     assert all(words in said for name, words in about.items() if name != "return")
-    assert "(default 300)" in said and "dans-export model.tflite firmware/model" in said
+    assert (
+        "exit codes: 0 done" in said and "(default 300)" in said and "dans-export model.tflite firmware/model" in said
+    )

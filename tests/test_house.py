@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -85,13 +86,58 @@ def test_environment_yml_agrees_with_the_lock():
     } <= set(pins)
 
 
-@pytest.mark.parametrize("name", ["requirements", "dev_requirements", "jax_requirements", "ray_requirements"])
+EXTRAS = [name for name in settings() if name.endswith("_requirements")]
+
+
+@pytest.mark.parametrize("name", ["requirements", *EXTRAS])
 def test_every_requirement_is_locked(name):
     linux = {"sys_platform": "linux", "platform_machine": "x86_64", "python_version": "3.11"}
     for requirement in requirements(name):
         if not requirement.marker or requirement.marker.evaluate(linux):
             assert canonicalize_name(requirement.name) in lock(), f"{requirement} is not in constraints.txt"
             assert not requirement.specifier, f"{requirement}: versions stand in constraints.txt"
+
+
+def told_to_pip(monkeypatch):
+    "What setup.py hands to pip."
+    import setuptools
+
+    told = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **options: told.update(options))
+    runpy.run_path(str(ROOT / "setup.py"))
+    return told
+
+
+def test_the_base_is_small_and_dev_brings_everything(monkeypatch):
+    told = told_to_pip(monkeypatch)
+    names = {extra: {Requirement(line).name for line in lines} for extra, lines in told["extras_require"].items()}
+    assert set(names) == {"tensorflow", "jax", "deploy", "wake-vision", "ray", "paper", "docs", "dev"}
+    assert set.union(*names.values()) == names["dev"]
+    base = {Requirement(line).name for line in told["install_requires"]}
+    assert len(base) <= 8 and not base & {"keras", "tensorflow", "jax", "papermill", "matplotlib", "numba"}
+    code = "import sys, dans.front.command, dans.choose.search, dans.choose.exhaustive, dans.data, dans.board.card\n"
+    code += "print(*{m.partition('.')[0] for m in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    ours = {line.partition(";")[0].strip() for extra in told["extras_require"].values() for line in extra}
+    assert not {*loaded} & (ours - base), "what the base loads, it must bring"
+
+
+def test_the_version_stands_in_one_place(monkeypatch):
+    told, version_ = told_to_pip(monkeypatch), settings()["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    record = json.loads((ROOT / ".zenodo.json").read_text())
+    assert told["version"] == version_ == citation["version"] and "version" not in record
+    assert record["title"] == citation["title"] and record["license"] == citation["license"]
+    assert [one["name"] for one in record["creators"]] == [one["name"] for one in citation["authors"]]
+    assert record["related_identifiers"][0]["identifier"] == citation["preferred-citation"]["doi"]
+    assert "](nbs/" not in told["long_description"] and "](https://" in told["long_description"]
+
+
+def test_the_image_is_made_from_the_lock():
+    lines_ = (ROOT / "Dockerfile").read_text().splitlines()
+    steps = [line for line in lines_ if line and not line.startswith("#")]
+    assert len(steps) == 6 and steps[0] == "FROM python:3.11-slim" and any("make install" in line for line in steps)
+    assert {".venv", "runs"} <= set((ROOT / ".dockerignore").read_text().split())
 
 
 def test_this_environment_is_the_lock():
@@ -123,6 +169,7 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "fleet",
     "judged",
     "scored",
+    "find",
 }
 
 

@@ -93,12 +93,13 @@ def variables():
 
 @cache
 def options():
-    "Options of both commands, and of papermill."
+    "Options of all commands, and of papermill."
     import papermill.cli
 
     import dans.board.export
+    import dans.front.command
 
-    ours = {o for a in _parser()._actions for o in a.option_strings}
+    ours = {o for each in (_parser(), dans.front.command._parser()) for a in each._actions for o in a.option_strings}
     theirs = {o for p in papermill.cli.papermill.params for o in (*p.opts, *p.secondary_opts)}
     return (
         ours | theirs | set(re.findall(r"""["'](--[a-z][a-z-]*)["']""", inspect.getsource(dans.board.export))) | FOREIGN
@@ -149,7 +150,7 @@ def missing(text):
     lost += [c for c in re.findall(r"\bdans-[a-z]+\b", text) if not re.search(rf"\b{c} *=", settings)]
     lost += [
         f"dans[{e}]"
-        for e in re.findall(r"dans\[([a-z]+)\]", text)
+        for e in re.findall(r"dans\[([a-z-]+)\]", text)
         if not re.search(rf"^{e}_requirements", settings, re.M)
     ]
     lost += [b for b in re.findall(r"`([A-Za-z_]\w*)`", text) if b not in names | keywords]

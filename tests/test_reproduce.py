@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 import dans.paper.reproduce as room
 from dans.files import RESULT_VERSIONS
 from dans.house import DansError
-from dans.paper.reproduce import reproduce
+from dans.paper.reproduce import main, reproduce
 from dans.paper.reproduction import Reproduction
 
 GIVEN = 'preset:str = "quick"\nout_dir:str = "runs/quick"\nseed:int = 0\n'
@@ -261,6 +261,21 @@ def test_dry_run_changes_nothing(checkout, capsys):
     said = capsys.readouterr().out
     assert "run_toy          to do" in said and "after run_toy" in said and "5 s expected" in said
     assert not Path("runs").exists()
+
+
+def test_a_program_can_read_what_would_be_done(checkout, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dans-reproduce", "--list", "--json", "--quiet"])
+    assert main() == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [item["action"] for item in told["items"]] == ["run"] * len(told["items"]) and told["preset"] == "quick"
+    monkeypatch.setattr(sys, "argv", ["dans-reproduce", "run_toy", "--parameters", "--json"])
+    assert main() == 0
+    out, err = capsys.readouterr()
+    assert set(json.loads(out)["parameters"]["run_toy"]["steps"]) == {"kind", "value", "help"} and "steps" in err
+    monkeypatch.setattr(sys, "argv", ["dans-reproduce", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "exit codes:" in capsys.readouterr().out
 
 
 def command(*words):

@@ -3,13 +3,14 @@ greetings of libraries."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from dans.house import progress_bar, quietly
+from dans.house import EXITS, DansError, progress_bar, quietly, run_command
 
 RUN = """
 import json, sys
@@ -120,6 +121,28 @@ def program(work):
 def test_a_console_program_ends_as_all_do(work, status, says):
     done = subprocess.run(program(work), capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", says)
+
+
+def test_a_program_is_quiet_or_speaks_json_where_asked(capsys):
+    def work(ends=None):
+        print("for people")
+        print("a bar", file=sys.stderr)
+        if ends:
+            raise ends
+        return dict(images=3, status=1)
+
+    assert run_command("toy", work) == 1 and capsys.readouterr() == ("for people\n", "a bar\n")
+    assert run_command("toy", work, quiet=True) == 1 and capsys.readouterr() == ("", "")
+    assert run_command("toy", work, as_json=True) == 1
+    assert capsys.readouterr() == ('{"images": 3, "status": 1}\n', "for people\na bar\n")
+    assert run_command("toy", lambda: work(DansError("no images", "add some")), quiet=True, as_json=True) == 2
+    out, err = capsys.readouterr()
+    assert (
+        json.loads(out) == dict(status=2, error="no images", remedy="add some") and err == "toy: no images: add some\n"
+    )
+    assert run_command("toy", lambda: work(KeyboardInterrupt()), quiet=True, as_json=True) == 130
+    assert capsys.readouterr() == ('{"status": 130}\n', "")
+    assert all(re.search(rf"^  {status} ", EXITS, re.M) for status in (0, 1, 2, 130, 141))
 
 
 def test_a_reader_who_leaves_early_ends_a_program_without_a_word():

@@ -37,6 +37,7 @@ WINGS = {  # in reading order; the ground floor has no name
     "choose": "Choice: who proposes, and whether its scores can be believed",
     "board": "The board: an int8 file, checked and handed over",
     "paper": "The paper: what is computed, kept, drawn and claimed",
+    "front": "The front: your own images, in one command",
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .quantise import check_images, quantise
 from ..frontends import PIXEL_RANGE
-from ..house import DansError
+from ..house import DansError, quietly
 
 # %% ../../nbs/5_board/62e_convert.ipynb #93753b68
 def _in_float32(model):
@@ -65,7 +65,8 @@ def ending(
     def traced(x):
         return model(x, training=False)
 
-    op = constants.convert_variables_to_constants_v2(traced.get_concrete_function()).outputs[0].op
+    with quietly():
+        op = constants.convert_variables_to_constants_v2(traced.get_concrete_function()).outputs[0].op
     while op.type in _PASSES_ON:
         op = op.inputs[0].op
     return {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(op.type, "values")

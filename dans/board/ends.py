@@ -235,7 +235,7 @@ def trial(
 ) -> Trial:
     "Run the file once. Raises `DansError` where the runtime cannot, and where `tflite-micro` is missing."
     if find_spec("tflite_micro") is None:
-        raise DansError("tflite-micro is not installed", "run `pip install tflite-micro` (there are wheels for Linux)")
+        raise DansError("tflite-micro is not installed", "pip install 'dans[deploy]' (there are wheels for Linux)")
     ends = outline(tflite)
     shaped = [
         np.asarray(values, end.type).reshape(1, *end.batch, *end.shape)

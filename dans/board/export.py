@@ -7,7 +7,6 @@ __all__ = ['export', 'export_model', 'main']
 
 # %% ../../nbs/5_board/64_export.ipynb #d87f251e
 import argparse
-import ast
 import hashlib
 import json
 import tempfile
@@ -28,10 +27,10 @@ from .kit import WriteKit
 from .quantise import check_images
 from .runtime import measure
 from ..cost.boards import Device, board_of, speed_of
-from ..data.catalogue import open_source
+from ..data.catalogue import open_source, options_told
 from ..files import atomic
 from ..frontends import PIXEL_RANGE
-from ..house import DansError, run_command, stoppable
+from ..house import EXITS, DansError, run_command, stoppable
 from ..net.metrics import report
 from ..space import System
 
@@ -348,24 +347,10 @@ _HELP = """examples:
   dans-export model.tflite firmware/model --device "Raspberry Pi Pico"
   dans-export keywords.tflite firmware/keywords --preprocessing "MFCC of 40 ms windows, a step of 20 ms"
   dans-export model.keras firmware/model --data photos/ --device stm32h743 --kernels tflm+cmsis-nn
+
+sizes are in bytes, times in milliseconds, clocks in MHz, and so are those of the card
+
 """
-
-
-def _options(pairs):
-    """`source.NAME=VALUE` texts as a dictionary; a value that is no Python literal is text. Raises `DansError` for
-    another form."""
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.startswith("source."):
-            raise DansError(
-                f"-p {pair} is not an option of the images", "write -p source.NAME=VALUE, such as -p source.image=img"
-            )
-        try:
-            found[name.removeprefix("source.")] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name.removeprefix("source.")] = value
-    return found
 
 # %% ../../nbs/5_board/64_export.ipynb #0fa57016
 def _parser():
@@ -374,7 +359,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         "dans-export",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_HELP,
+        epilog=_HELP + EXITS,
         description="Write a model as files that firmware can use, checked in TensorFlow Lite Micro.",
     )
 
@@ -396,22 +381,25 @@ def _parser():
     add("--npu")
     add("--name")
     add("--preprocessing", metavar="WORDS|FILE")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--json", action="store_true", help="print folder, files and card as JSON, all else to stderr")
     return parser
 
 # %% ../../nbs/5_board/64_export.ipynb #bd3ad13f
 def main(argv=None):
     "The command `dans-export`. Returns an exit status, as `run_command` does."
     asked = vars(_parser().parse_args(argv))
-    folder, given = asked["folder"], asked.pop("parameter")
+    folder, given, quiet, as_json = (asked.pop(name) for name in ("folder", "parameter", "quiet", "json"))
 
     def work():
         with stoppable(lambda: f"each file that stands in {folder} is whole; the same command writes all of them"):
-            written = export_model(**asked, options=_options(given))
+            written = export_model(folder=folder, **asked, options=options_told(given))
             card = json.loads((written / "model_card.json").read_text(encoding="utf-8"))
             print(f"written to {written}/" + (f"; {Held(**card['board'])}" if card["board"] else ""))
             if card["ram"]["measured"]:
                 print(card["ram"]["note"])
             if not card["image"] and not card["how_made"]:
                 print("how its inputs are made is not in the file: --preprocessing WORDS puts it on the card")
+            return dict(folder=str(written), files=sorted(p.name for p in written.iterdir()), card=card)
 
-    return run_command("dans-export", work)
+    return run_command("dans-export", work, quiet, as_json)

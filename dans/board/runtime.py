@@ -166,7 +166,7 @@ class Arena:
 
 def _need_micro():
     if find_spec("tflite_micro") is None:
-        raise DansError("tflite-micro is not installed", "run `pip install tflite-micro` (there are wheels for Linux)")
+        raise DansError("tflite-micro is not installed", "pip install 'dans[deploy]' (there are wheels for Linux)")
 
 # %% ../../nbs/5_board/61_runtime.ipynb #d31f18f3
 def arena(
@@ -330,7 +330,7 @@ def npu_estimate(
     """Time and memory of the file on an Ethos-U by Arm's Vela. Raises `DansError` for a file that `read` refuses, and
     where Vela is missing, fails or is late."""
     if find_spec("ethosu") is None:
-        raise DansError("Vela is not installed", "run `pip install ethos-u-vela`")
+        raise DansError("Vela is not installed", "pip install 'dans[deploy]'")
     steps, family = len(read(tflite).ops), accelerator.rpartition("-")[0]
     if not (system and memory) and family not in NPU_SYSTEMS:
         raise DansError(

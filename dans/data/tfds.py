@@ -7,6 +7,7 @@ __all__ = ['built', 'wake_vision']
 
 # %% ../../nbs/1_data/16_tfds.ipynb #8a356252
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 from .columns import PERSON
@@ -36,12 +37,16 @@ def _check_features(path):
 
 # %% ../../nbs/1_data/16_tfds.ipynb #76f122bc
 def built(data_dir):
-    "Where Wake Vision is in a data folder. Raises `DansError` where it has not been built."
+    "Where Wake Vision is in a data folder. Raises `DansError` where it has not been built, or cannot be read here."
     path = Path(data_dir) / "wake_vision" / "1.0.0"
     if not exists(path / "dataset_info.json"):
         raise DansError(
             f"{data_dir} holds no wake_vision/1.0.0",
             f"build it (239 GiB): tfds build wake_vision --data_dir={data_dir}, or use its parquet files",
+        )
+    if find_spec("tensorflow_datasets") is None:
+        raise DansError(
+            "TensorFlow Datasets are not installed", "pip install 'dans[wake-vision]', or use parquet files"
         )
     return path
 

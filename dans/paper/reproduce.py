@@ -22,7 +22,7 @@ from fastcore.basics import patch
 
 from ..backend import need
 from ..files import cannot_write, unfinished, write_json
-from ..house import DansError, check_known, run_command
+from ..house import EXITS, DansError, check_known, run_command
 from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
 from .manifest import Item
 from .parameters import described, image_options
@@ -151,7 +151,7 @@ def check_needs(
     "Raises `DansError` where an item that will be run needs what is not here."
     for item, action, _ in self.plan(items, force, redraw):
         if action == "run":
-            need(*item.versions, *item.programs, name=kernel_backend())
+            need("notebooks", *item.versions, *item.programs, name=kernel_backend())
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #5669269d
 @patch
@@ -196,8 +196,8 @@ def run_all(
     return done
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #5858a366
-def _compute(study, items, ids, forced, redraw):
-    "Check what `items` need, then compute and draw them; the command's exit status."
+def _compute(study, items, ids, forced, redraw, record):
+    "Check what `items` need, then compute and draw them; the command's exit status. `record` takes what was done."
     _check_images(study, study.plan(items, forced, redraw))
     study.check_room()
     study.check_needs(items, forced, redraw)
@@ -214,6 +214,7 @@ def _compute(study, items, ids, forced, redraw):
             flush=True,
         )
         return 130
+    record |= done
     drawn = [i for i in done["run"] + done["skip"] if study.items[i].kind != "run"]
     if "tab_systems" in drawn:
         print("\n".join(_across(study.figures / "tab_systems.md")))
@@ -233,14 +234,17 @@ def reproduce(
     parameters: bool = False,  # list those of `ids`
     proving: bool = False,  # sign the rows of rewritten runs again
     before: str = "",  # the commit to prove them by, as for `prove`
+    record: dict = None,  # takes what was planned or done
 ) -> int:  # the command's exit status
     "What the command does. Raises `DansError` for bad input before any work, and for what fails."
     study = Reproduction(preset, Path(out).resolve() if out else None, changes=changes, executor=executor)
+    record = {} if record is None else record
+    record |= dict(preset=preset, out=str(study.out), figures=str(study.figures))
     if parameters:
         check_known(ids, study.items, "id")
         items = [study.items[id] for id in ids] or study.chosen()
         study.check(items)
-        _show_parameters(study, items)
+        record["parameters"] = _show_parameters(study, items)
         return 0
     if proving:
         runs = [item for item in study.chosen(ids) if item.kind == "run" and (not ids or item.id in ids)]
@@ -250,9 +254,9 @@ def reproduce(
     study.check(items)
     forced = (ids or [i.id for i in items]) if force else ()
     if dry_run:
-        _show_plan(study, study.plan(items, forced, redraw))
+        record["items"] = _show_plan(study, study.plan(items, forced, redraw))
         return 0
-    return _compute(study, items, ids, forced, redraw)
+    return _compute(study, items, ids, forced, redraw, record)
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #b73ead73
 def _check_images(study, steps):
@@ -290,6 +294,7 @@ def _across(path, wide=100):
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #142747f3
 def _show_plan(study, steps):
+    "Print what would be done; the same as records."
     words = {"run": "to do", "skip": "current", "stale": "STALE", "blocked": "no rows"}
     for item, action, why in steps:
         title = item.title + "".join(f" [{claim}]" for claim in item.claim)
@@ -297,12 +302,16 @@ def _show_plan(study, steps):
         print(f"{item.id:16} {words[action]:8} {about:>16}  {title}" + (f"; {why}" if action != "skip" else ""))
     total = sum(item.seconds.get(study.preset) or 0 for item, action, _ in steps if action == "run")
     print(f"preset {study.preset}, into {study.show(study.out)}: {_human(total)} expected")
+    return [dict(id=i.id, title=i.title, action=a, why=w, seconds=i.seconds.get(study.preset)) for i, a, w in steps]
 
 
 def _show_parameters(study, items):
+    "Print what can be changed; the same as a dictionary: item, parameter, and its value and meaning."
+    shown = {}
     for item in items:
         known, values = described(study.root / item.notebook), study.parameters(item)
         rows = [(OPTIONS.get(name, name), p.kind, repr(values[name]), p.help) for name, p in known.items()]
+        shown[item.id] = {name: dict(kind=k, value=values[n], help=h) for n, (name, k, _, h) in zip(known, rows)}
         names, texts = (max(len(row[i]) for row in rows) for i in (0, 2))
         print(f"{item.id} at preset {study.preset}: {item.title}")
         print(
@@ -313,6 +322,7 @@ def _show_parameters(study, items):
         "change one: -p NAME=VALUE"
         + f"; one entry of source_options: -p source.KEY=VALUE, KEY one of {', '.join(image_options())}" * images
     )
+    return shown
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #78041e7f
 _HELP = """examples:
@@ -324,6 +334,9 @@ _HELP = """examples:
   dans-reproduce run_search -p seed=1 --out tries/1
   dans-reproduce --preset own -p data=photos.parquet -p source.image=img
   dans-reproduce run_truth --executor ray     its pieces on a Ray cluster
+
+images of your own and a board: dans-search --help; expected times are seconds of an idle machine with 2 cores
+
 """
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #880de6de
@@ -331,12 +344,13 @@ def _parser():
     parser = argparse.ArgumentParser(
         "dans-reproduce",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_HELP,
+        epilog=_HELP + EXITS,
         description="Compute what is missing of paper.yml, draw what has changed, skip the rest.",
     )
     add = parser.add_argument
     add("ids", nargs="*", help="runs, figures and tables; default: all")
-    add("--preset", default="quick", help="; ".join(map(": ".join, PRESETS.items())))
+    presets = "; ".join(map(": ".join, PRESETS.items()))
+    add("--preset", default="quick", metavar="NAME", help=f"{presets} (default quick)")
     add("--out", metavar="DIR", help="folder for results/ and figures/; default: runs/PRESET, for cpu the checkout")
     add(
         "-p",
@@ -357,7 +371,7 @@ def _parser():
         "--executor",
         default="",
         metavar="WHERE",
-        help="where pieces are computed: local, ray, or ray:cpus=2,gpus=1 for what each asks for",
+        help="where pieces are computed: local, ray, or ray:cpus=2,gpus=1 for what each asks for (default local)",
     )
     add("--redraw", action="store_true", help="only draw, from existing rows")
     add("--force", action="store_true", help="run the given ids (default: all) even where they are current")
@@ -367,6 +381,8 @@ def _parser():
         help="sign the rows of rewritten runs again, where pieces and rows are those of before",
     )
     add("--before", default="", metavar="COMMIT", help="of --prove: a commit whose library runs the old notebooks")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--json", action="store_true", help="print what was planned or done as one JSON object, all else to stderr")
     return parser
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #9afaada2
@@ -386,7 +402,8 @@ def main():
     args = _parser().parse_args()
 
     def work():
-        return reproduce(
+        record = {}
+        status = reproduce(
             args.ids,
             args.preset,
             args.out,
@@ -398,6 +415,8 @@ def main():
             args.list_parameters,
             args.prove,
             args.before,
+            record,
         )
+        return record | dict(status=status)
 
-    return run_command("dans-reproduce", work)
+    return run_command("dans-reproduce", work, args.quiet, args.json)
