@@ -335,13 +335,22 @@ def test_trainings_that_diverge_never_win_and_are_not_tried_again(table, known):
     assert math.isnan(trained([best])[0]) and trained([best, list(known)[0]])[1] == known[list(known)[0]]
 
 
+def test_what_a_growing_table_lacks_is_no_bargain(tmp_path):
+    part = load_benchmark(folder=invented_table(tmp_path, share=0.5))
+    mean = mean_training(part.task(gaps=True))
+    log = guided_search(part.task(), None, part.score(gaps=True), Budget(cost_macs=6 * mean)).log
+    assert 4 * mean < log["cost_macs"].iloc[-1] <= 6 * mean
+    assert log["score"].head(8).notna().any() and len(log) == len(set(systems_of(log)))
+
+
 def test_few_systems_equal_accuracies_and_one_resolution(known):
     tiny = SearchSpace((24,), ("rgb",), (0.1, 0.2), (1, 1, 0, 0, 0))
     for space, limits in ((tiny, Limits()), (SearchSpace((48,), widths=(0.1,)), Limits(macs=150_000))):
         equal = Plain(lambda systems: np.full(len(systems), 0.7), lambda system: 1.0)
-        found = guided_search(Task(space, equal, limits, 2), None, equal, Budget(evaluations=14))
+        found = guided_search(Task(space, equal, limits, 2), None, equal, Budget(evaluations=14), short=equal)
         admitted = [s for s in space if limits.admits(footprint(s, 2))]
-        assert len(found.log) == len(set(systems_of(found.log))) <= len(admitted)
+        full = systems_of(found.log[found.log["operator"] != "short"])
+        assert len(full) == len(set(full)) <= len(admitted)
         smallest = min(systems_of(found.log), key=lambda s: footprint(s, 2).arena_bytes)
         assert found.winners["score"].tolist() == [0.7] and smallest in admitted
     ways = [w for w in TRAINING if w not in (short_first, halving, hyperband)]

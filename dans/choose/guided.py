@@ -84,10 +84,10 @@ def _promising(trial, surrogate, guide):
 
 
 def _prices(trial):
-    "What a training takes of the budget: MACs, or one of so many trainings."
-    bounds = trial.budget.bounds()
-    counted = bounds.keys() == {"evaluations"} or np.isnan(trial.prices).any()
-    return np.ones(len(trial.systems)) if counted else trial.prices
+    "What a training takes of the budget: MACs, or one of so many trainings. One that a table lacks is taken as usual."
+    prices, paid = trial.prices, trial.prices > 0
+    counted = trial.budget.bounds().keys() == {"evaluations"} or np.isnan(prices).any() or not paid.any()
+    return np.ones(len(prices)) if counted else np.where(paid, prices, prices[paid].mean())
 
 # %% ../../nbs/4_choose/54b_guided.ipynb #86c672e0
 def proposed(
@@ -137,7 +137,8 @@ class _Advisor:
         if len(both) < 3:
             return False
         a, b = (signs(np.array(values)) for values in zip(*both))
-        return bool(spearman(a, b, np.ones((1, len(both))))[0] >= self.guide.agree)
+        with np.errstate(invalid="ignore"):  # where all are equal there is no correlation
+            return bool(spearman(a, b, np.ones((1, len(both))))[0] >= self.guide.agree)
 
     def believes(self):
         "The surrogate of full trainings, with the advice of short ones where they agree."
