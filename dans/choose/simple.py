@@ -18,6 +18,7 @@ from .guided import spread, within_share
 from .search import evolution, random_search
 from .task import Budget, Score, Task
 from .trainings import FULL, SHORT, Found, Trial, trial, winners_of
+from ..frontends import DataConfig
 from ..house import DansError
 from ..space import System
 
