@@ -179,7 +179,7 @@ class Buffer(NamedTuple):
 
     name: str  # what it holds
     nbytes: int  # size, bytes
-    first: int  # number of the operator that writes it
+    first: int  # number of the operator that writes it; below 0 before the first
     last: int  # number of the last operator that reads it
 
 
@@ -207,12 +207,13 @@ def plan(
     one first, each in the lowest gap that holds it. Source: tflite-micro,
     `micro/memory_planner/greedy_memory_planner.cc`."""
     sizes = [_aligned(b.nbytes, alignment) for b in buffers]
-    taken = [[] for _ in range(1 + max((b.last for b in buffers), default=-1))]
+    begin = min((b.first for b in buffers), default=0)
+    taken = [[] for _ in range(begin, 1 + max((b.last for b in buffers), default=-1))]
     offsets = [0] * len(buffers)
     # stable: of equals the last one first
     for i in sorted(reversed(range(len(buffers))), key=sizes.__getitem__, reverse=True):
         _, _, first, last = buffers[i]
-        size, offset, alive = sizes[i], 0, taken[first : last + 1]
+        size, offset, alive = sizes[i], 0, taken[first - begin : last - begin + 1]
         for start, end in sorted(chain(*alive)):
             if start - offset >= size:
                 break

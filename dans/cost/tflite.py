@@ -387,16 +387,16 @@ def buffers_of(
 ) -> list[Buffer]:  # tensors by number, then scratch memory
     "Everything that takes RAM while the model runs. Raises `DansError` for an unknown library."
     check_kernels(kernels)
-    first, last, end = {t: 0 for t in graph.inputs}, {}, len(graph.ops) - 1
+    last = {t: i for i, op in enumerate(graph.ops) for t in op.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.ops) - 1)
+    first = dict.fromkeys(graph.inputs, 0 if last.keys() >= set(graph.inputs) else -1)
     for i, op in enumerate(graph.ops):
-        written = (op.output, *op.others)
-        first = dict.fromkeys(written, i) | first
-        last |= {t: i for t in (*written, *op.inputs)}
-    last |= {t: end for t in graph.outputs}
+        first = dict.fromkeys((op.output, *op.others), i) | first
+    first = dict.fromkeys(range(len(graph.tensors)), -2) | first
     tensors = [
-        Buffer(f"tensor {t}", graph.tensors[t].nbytes, first[t], last.get(t, 0))
-        for t in sorted(first)
-        if not (graph.tensors[t].constant or graph.tensors[t].kept)
+        Buffer(f"tensor {t}", tensor.nbytes, first[t], last.get(t, first[t]))
+        for t, tensor in enumerate(graph.tensors)
+        if not (tensor.constant or tensor.kept)
     ]
     return tensors + [
         Buffer(f"scratch {i}", n, i, i) for i, op in enumerate(graph.ops) for n in scratch_bytes(op, kernels)
