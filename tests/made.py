@@ -277,7 +277,53 @@ def _floats():
     yield "L2_NORMALIZATION", lone("L2_NORMALIZATION", types=types, table="L2Norm")
 
 
+def wide(n, channels=1):
+    "A bias of int64."
+
+    def bias(g):
+        t, q = g.tensor((n,), "int64", 0), schema.QuantizationParametersT()
+        q.scale, q.zeroPoint = [0.0005] * channels, [0] * channels
+        g.tensors[t].quantization = q
+        return t
+
+    return bias
+
+
+def _shorts():
+    "Activations of int16 and weights of int8."
+    types, near = (SHORT, SHORT), dict(scale=2**-15)
+    for name, given in dict(int64=wide(6, 6), int32=bias(6, 6)).items():
+        yield (
+            f"CONV_2D, {name}",
+            lone("CONV_2D", weights((6, 3, 3, 4), 6), given, out=(1, 4, 4, 6), types=types, table="Conv2D", **FILTER),
+        )
+    one = dict(table="DepthwiseConv2D", depthMultiplier=1, **FILTER)
+    yield "DEPTHWISE_CONV_2D", lone("DEPTHWISE_CONV_2D", weights((1, 3, 3, 4), 4, 3), wide(4, 4), types=types, **one)
+    upward = ints(1, 8, 8, 6), weights((6, 3, 3, 4), 6), wide(6, 6)
+    yield "TRANSPOSE_CONV", lone("TRANSPOSE_CONV", *upward, place=2, out=(1, 8, 8, 6), types=types, **UPWARDS)
+    dense = dict(shape=(1, 8), out=(1, 5), types=types, table="FullyConnected")
+    yield "FULLY_CONNECTED", lone("FULLY_CONNECTED", weights((5, 8)), wide(5), copies=3, **dense)
+    for kind, table in TWO.items():
+        yield kind, lone(kind, None, table=table, types=types)
+    for kind in ("MINIMUM", "MAXIMUM", "SQUARED_DIFFERENCE"):
+        yield kind, lone(kind, None, types=types)
+    yield "SOFTMAX", lone("SOFTMAX", shape=(1, 8), types=types, quantised=near, table="Softmax", beta=1.0)
+    for kind in ("LOGISTIC", "TANH", "RELU", "RELU6", "ABS", "RSQRT"):
+        yield kind, lone(kind, types=types, quantised=near)
+    yield "LEAKY_RELU", lone("LEAKY_RELU", table="LeakyRelu", alpha=0.1, types=types)
+    yield "MEAN", lone("MEAN", ints(1, 2), types=types, **MEANS)
+    yield "SUM", lone("SUM", ints(1, 2), types=types, **MEANS)
+    yield "AVERAGE_POOL_2D", lone("AVERAGE_POOL_2D", types=types, **POOL)
+    yield "MAX_POOL_2D", lone("MAX_POOL_2D", types=types, **POOL)
+    yield "PAD", lone("PAD", PADS, out=(1, 6, 6, 4), types=types)
+    yield "TRANSPOSE", lone("TRANSPOSE", ints(0, 3, 1, 2), types=types)
+    yield "BROADCAST_TO", lone("BROADCAST_TO", ints(1, 4, 4, 4), shape=(1, 1, 1, 4), out=MAP, types=types)
+    larger = dict(out=(1, 8, 8, 4), types=types, table="ResizeNearestNeighbor")
+    yield "RESIZE_NEAREST_NEIGHBOR", lone("RESIZE_NEAREST_NEIGHBOR", ints(8, 8), **larger)
+
+
 GRAPHS = dict(_graphs()) | {f"{name}, float": data for name, data in _floats()}
+GRAPHS |= {f"{name}, 16 bits": data for name, data in _shorts()}
 GRAPHS["SPACE_TO_BATCH_ND, BATCH_TO_SPACE_ND"] = batches()
 GRAPHS["BATCH_TO_SPACE_ND, four images"] = lone("BATCH_TO_SPACE_ND", ints(2, 2), CROPS, shape=(4, 2, 2, 4), out=MAP)
 

@@ -68,12 +68,20 @@ def __str__(self: Latency):
     )
 
 # %% ../../nbs/2_cost/36_latency.ipynb #8739d819
+def _short(ops):
+    "Whether layers with weights work on int16."
+    return any(op.weights and op.width == 2 for op in ops)
+
+
 def latency(
     ops,  # operators of a system, from `operators`, or of a model file, `Graph.ops`
     device: Device,  # a board with a clock
     kernels: str | None = None,  # kernel library, as in `speeds`; may be left out for a board that you measured
 ) -> Latency:
-    "Time for one image. Raises `DansError` where no measurements carry a figure, or the clock is not known."
+    """Time for one image. Raises `DansError` where no measurements carry a figure, the clock is not known, or the
+    network works on int16."""
+    if _short(ops):
+        raise DansError("the network works on int16, and all measurements are of int8", "take its time on your board")
     speed, macs, outputs, kind = speed_of(device, kernels), sum(op.macs for op in ops), written(ops), kind_of(ops)
     where = device.measured if device.measured in speed.boards else None
     ms = speed.cycles(macs, outputs, where) / 1000 / device.clock()
@@ -120,7 +128,8 @@ def costs(
     ops = read(tflite).ops
     for name in [boards] if isinstance(boards, str) else boards:
         device = board_of(name, measurements)
-        found = [latency(ops, device, k) for k in ([kernels] if kernels else device.kernels) if device.clock_mhz]
+        libraries = [kernels] if kernels else device.kernels
+        found = [latency(ops, device, k) for k in libraries if device.clock_mhz and not _short(ops)]
         time = min(found, key=lambda t: t.ms, default=None)
         need = footprint_of(tflite, device.scratch(time.speed.kernels if time else kernels))
         fit = Fit(device, need.arena_bytes, need.file_bytes)

@@ -154,6 +154,15 @@ _SCRATCH = {  # (operator, library): bytes of each piece
     ("AVERAGE_POOL_2D",   "cmsis-nn"):     lambda op: (4 * op.read[-1],),
     ("FULLY_CONNECTED",   "cmsis-nn-mve"): lambda op: (4 * op.shape[-1],),
 }
+_SHORT = {  # the same for int16, with CMSIS-NN no less than its functions ask for
+    ("TRANSPOSE_CONV",    "reference"):    lambda op: (8 * prod(op.shape),),
+    ("TRANSPOSE_CONV",    "cmsis-nn"):     lambda op: (8 * prod(op.shape),),
+    ("TRANSPOSE_CONV",    "cmsis-nn-mve"): lambda op: (8 * prod(op.shape),),
+    ("CONV_2D",           "cmsis-nn"):     lambda op: (4 * _aligned(prod(op.kernel) * op.read[-1], 4),),
+    ("CONV_2D",           "cmsis-nn-mve"): lambda op: (8 * _aligned(prod(op.kernel) * op.read[-1], 4),),
+    ("DEPTHWISE_CONV_2D", "cmsis-nn"):     lambda op: (2 * prod(op.kernel) * op.read[-1],),
+    ("DEPTHWISE_CONV_2D", "cmsis-nn-mve"): lambda op: (8 * prod(op.kernel) * op.read[-1] + 8,),
+}
 # fmt: on
 
 # %% ../../nbs/2_cost/30_memory.ipynb #79565521
@@ -170,7 +179,8 @@ def scratch_bytes(
     kernels: str,  # a library of `KERNELS`
 ) -> tuple:  # bytes of each piece, () where it needs none
     "Scratch memory of one operator."
-    rule = _SCRATCH.get((op.kind, kernels)) or _SCRATCH.get((op.kind, "reference"))
+    short = _SHORT.get((op.kind, kernels)) if op.width == 2 else None
+    rule = short or _SCRATCH.get((op.kind, kernels)) or _SCRATCH.get((op.kind, "reference"))
     return rule(op) if rule else ()
 
 # %% ../../nbs/2_cost/30_memory.ipynb #4d5e60e1

@@ -294,6 +294,11 @@ _MOVES |= dict.fromkeys(("PACK", "UNPACK", "CONCATENATION", "SLICE", "STRIDED_SL
 _FLOAT = {"SOFTMAX", "LOGISTIC", "TANH", "RELU", "RELU6", "LEAKY_RELU", "HARD_SWISH", "ADD", "SUB", "MUL", "MINIMUM"}
 _FLOAT |= {"MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "REDUCE_MAX", "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD"}
 _FLOAT |= {"TRANSPOSE", "GATHER", "L2_NORMALIZATION"}
+# and these run in int16, the weights int8
+_SHORT = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "MINIMUM"}
+_SHORT |= {"MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "MEAN", "SUM", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RELU"}
+_SHORT |= {"RELU6", "LEAKY_RELU", "TANH", "LOGISTIC", "SOFTMAX", "PAD", "PADV2", "TRANSPOSE", "BROADCAST_TO"}
+_SHORT |= {"RESIZE_NEAREST_NEIGHBOR"}
 _FIRST = ("SPLIT", "TRANSPOSE_CONV")  # whose first input is an axis or a shape
 
 # %% ../../nbs/2_cost/33_tflite.ipynb #df109489
@@ -309,6 +314,8 @@ def _fits(kind, op, tensors):
         if not (t.type in ("INT32", "INT64") and (t.constant and (i or kind in _FIRST) or (kind, i) in said))
     }
     if kind in _FLOAT and values | written == {"FLOAT32"}:
+        return True
+    if kind in _SHORT and written == {"INT16"} and values - ({"INT8"} if kind in _WEIGHTED else set()) == {"INT16"}:
         return True
     if kind in _TYPES:
         return values <= set(_TYPES[kind][0]) and written <= set(_TYPES[kind][1])
@@ -432,5 +439,7 @@ def footprint_of(
     head, ends = plan(buffers_of(graph, kernels))[1], (graph.inputs, graph.outputs)
     bare = tuple(sum(not graph.tensors[t].scales for t in end) for end in ends)
     kept = tuple(t.nbytes for t in graph.tensors if t.kept)
+    short = sum(op.kind == "SOFTMAX" and graph.tensors[op.inputs[0]].type == "INT16" for op in graph.ops)
+    kept += (2 * 513, 2 * 513) * short  # tables of the exponential and of 1 / (1 + x)
     needs = records_of(graph.ops, bits, kernels, len(graph.tensors), tuple(map(len, ends)), bare, kept)
     return FileFootprint(graph.file_bytes, head, *needs, graph.macs, kernels, bits)
