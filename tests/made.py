@@ -164,6 +164,42 @@ def between(first, last):
     return g.file([x], [y])
 
 
+def person_detect():
+    "The example of TensorFlow Lite Micro by its shapes: MobileNetV1 of width 0.25 for one channel of 96 x 96."
+    g = Made()
+    x = image = g.tensor((1, 96, 96, 1))
+    side, channels = 96, 1
+
+    def convolve(x, out, kind, size, **more):
+        shape = (1, *size, out) if kind == "DepthwiseConv2D" else (out, *size, channels)
+        y, given = g.tensor((1, side, side, out)), [x, g.weights(shape, out, 3 * (shape[0] == 1)), g.bias(out, out)]
+        g.op("DEPTHWISE_CONV_2D" if kind == "DepthwiseConv2D" else "CONV_2D", given, [y], kind, **(FILTER | more))
+        return y
+
+    stages = (8, 2), (16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1)
+    for out, stride in stages:
+        side, wide, steps = side // stride, channels if x != image else out, dict(strideW=stride, strideH=stride)
+        each = convolve(x, wide, "DepthwiseConv2D", (3, 3), depthMultiplier=wide // channels, **steps)
+        x, channels = convolve(each, out, "Conv2D", (1, 1)) if x != image else each, out
+    pooled, side = g.tensor((1, 1, 1, 256)), 1
+    g.op("AVERAGE_POOL_2D", [x], [pooled], "Pool2D", padding=1, strideW=3, strideH=3, filterWidth=3, filterHeight=3)
+    two, flat, last = convolve(pooled, 2, "Conv2D", (1, 1)), g.tensor((1, 2)), g.tensor((1, 2), **SIGMOID)
+    g.op("RESHAPE", [two, g.ints(1, 2)], [flat], "Reshape", newShape=[1, 2])
+    g.op("SOFTMAX", [flat], [last], "Softmax", beta=1.0)
+    return g.file([image], [last])
+
+
+def autoencoder(sizes=(640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)):
+    "Dense layers alone."
+    g = Made()
+    x = first = g.tensor((1, sizes[0]))
+    for a, b in zip(sizes, sizes[1:]):
+        y = g.tensor((1, b))
+        g.op("FULLY_CONNECTED", [x, g.weights((b, a)), g.bias(b)], [y], "FullyConnected")
+        x = y
+    return g.file([first], [x])
+
+
 def _graphs():
     yield "CONV_2D", convolution(6, 6)
     yield "CONV_2D, one scale", convolution(6, 1)

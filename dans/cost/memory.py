@@ -272,7 +272,7 @@ RECORDS = {  # what: (bytes with 32-bit pointers, bytes in the 64-bit Python whe
     "subgraph":               (  8,  16, _TFLM + "micro_allocator.h: SubgraphAllocations"),
     "tensor":                 ( 12,  24, _TFLM + "c/common.h: TfLiteEvalTensor"),
     "operator":               ( 32,  64, _TFLM + "micro_allocator.h: NodeAndRegistration"),
-    "input or output":        ( 40,  64, _TFLM + "c/common.h: TfLiteTensor"),
+    "input or output":        ( 40,  64, _TFLM + "c/common.h: TfLiteTensor; 32 where an enumeration is one byte"),
     "its quantisation":       ( 20,  32, _TFLM + "c/common.h: TfLiteAffineQuantization, TfLiteIntArray"),
     "pointer":                (  4,   8, "length of an address"),
     "scratch handle":         (  4,   8, _TFLM + "micro_allocator.h: ScratchBufferHandle"),
