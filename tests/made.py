@@ -257,6 +257,9 @@ def _graphs():
     yield "TRANSPOSE", lone("TRANSPOSE", ints(0, 3, 1, 2))
     yield "GATHER", lone("GATHER", ints(0, 1), out=(1, 4, 2, 4), table="Gather", axis=2)
     yield "BROADCAST_TO", lone("BROADCAST_TO", ints(1, 4, 4, 4), shape=(1, 1, 1, 4), out=MAP)
+    yield "DIV", lone("DIV", None, table="Div")
+    yield "REVERSE_V2", lone("REVERSE_V2", ints(1))
+    yield "GATHER_ND", lone("GATHER_ND", ints(0, 1, shape=(1, 2)), out=(1, 4, 4))
     for kind, table in dict(NEAREST_NEIGHBOR="NearestNeighbor", BILINEAR="Bilinear").items():
         yield f"RESIZE_{kind}", lone(f"RESIZE_{kind}", ints(8, 8), out=(1, 8, 8, 4), table=f"Resize{table}")
     yield "SPACE_TO_BATCH_ND", lone("SPACE_TO_BATCH_ND", ints(2, 2), CROPS, out=(4, 2, 2, 4))
@@ -296,8 +299,24 @@ def batches():
 def _floats():
     "The end of a model that goes on in float."
     types, constant = (FLOAT, FLOAT), lambda g: g.tensor((4,), FLOAT, 3)
-    for kind in ("LOGISTIC", "TANH", "RELU", "RELU6", "HARD_SWISH", "ABS", "RSQRT"):
+    for kind in ("LOGISTIC", "TANH", "RELU", "RELU6", "HARD_SWISH", "ABS", "RSQRT", "ELU"):
         yield kind, lone(kind, types=types)
+    for kind in ("EXP", "LOG", "SQRT", "SQUARE", "NEG", "FLOOR", "CEIL", "ROUND"):
+        yield kind, lone(kind, types=types)
+    yield "DIV", lone("DIV", constant, types=types, table="Div")
+    for kind in ("MEAN", "SUM", "REDUCE_MIN"):
+        yield kind, lone(kind, ints(1, 2), types=types, **MEANS)
+    yield "BROADCAST_TO", lone("BROADCAST_TO", ints(1, 4, 4, 4), shape=(1, 1, 1, 4), out=MAP, types=types)
+    yield "PRELU", lone("PRELU", lambda g: g.tensor((1, 1, 4), FLOAT, 1), place=0, types=types)
+    yield "ARG_MAX", lone("ARG_MAX", ONE, types=(FLOAT, WIDE), out=(1, 4, 4), table="ArgMax", outputType=2)
+    for kind, table in dict(NEAREST_NEIGHBOR="NearestNeighbor", BILINEAR="Bilinear").items():
+        larger = dict(out=(1, 8, 8, 4), types=types, table=f"Resize{table}")
+        yield f"RESIZE_{kind}", lone(f"RESIZE_{kind}", ints(8, 8), **larger)
+    yield "SPACE_TO_DEPTH", lone("SPACE_TO_DEPTH", out=(1, 2, 2, 16), types=types, table="SpaceToDepth", blockSize=2)
+    yield "DEPTH_TO_SPACE", lone("DEPTH_TO_SPACE", out=(1, 8, 8, 1), types=types, table="DepthToSpace", blockSize=2)
+    yield "PADV2", lone("PADV2", PADS, lambda g: g.tensor((1,), FLOAT, 0), out=(1, 6, 6, 4), types=types)
+    yield "REVERSE_V2", lone("REVERSE_V2", ints(1), types=types)
+    yield "GATHER_ND", lone("GATHER_ND", ints(0, 1, shape=(1, 2)), out=(1, 4, 4), types=types)
     for kind in ("MINIMUM", "MAXIMUM", "SQUARED_DIFFERENCE"):
         yield kind, lone(kind, constant, types=types)
     for kind, table in TWO.items():

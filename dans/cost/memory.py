@@ -135,10 +135,15 @@ def _unrolled(op, of):
     return 4 * ((op.read[2] - 1) * across + max(columns, down)) * op.shape[-1] * max(rows, down), 0
 
 
+def _sums(op):
+    "Sums of 32 bits of a mean; in float they are the output itself."
+    return (4 * prod(op.shape),) if op.width < 4 else ()
+
+
 # fmt: off
 _SCRATCH = {  # (operator, library): bytes of each piece
-    ("MEAN",              "reference"):    lambda op: (4 * prod(op.shape), 4 * len(op.read), 4 * op.axes),
-    ("SUM",               "reference"):    lambda op: (4 * prod(op.shape), 4 * len(op.read), 4 * op.axes),
+    ("MEAN",              "reference"):    lambda op: (*_sums(op), 4 * len(op.read), 4 * op.axes),
+    ("SUM",               "reference"):    lambda op: (*_sums(op), 4 * len(op.read), 4 * op.axes),
     ("REDUCE_MAX",        "reference"):    lambda op: (4 * len(op.read), 4 * op.axes),
     ("REDUCE_MIN",        "reference"):    lambda op: (4 * len(op.read), 4 * op.axes),
     ("MIRROR_PAD",        "reference"):    lambda op: (4 * len(op.read), 4 * len(op.read)),
@@ -298,7 +303,7 @@ _PARAMETERS = {  # bytes of an operator's options, unpacked from the file
     "LEAKY_RELU": 4, "STRIDED_SLICE": 24, "PACK": 8, "UNPACK": 8, "SHAPE": 4, "SQUEEZE": 36, "SPLIT": 4, "SPLIT_V": 4,
     "RESIZE_NEAREST_NEIGHBOR": 2, "RESIZE_BILINEAR": 2, "TRANSPOSE_CONV": 20, "CAST": 8, "DEPTH_TO_SPACE": 4,
     "SPACE_TO_DEPTH": 4, "MIRROR_PAD": 4, "SUM": 1, "REDUCE_MIN": 1, "ARG_MAX": 4, "ARG_MIN": 4, "GATHER": 8,
-    "L2_NORMALIZATION": 4, "SVDF": 12,
+    "L2_NORMALIZATION": 4, "SVDF": 12, "DIV": 4,
 }
 # fmt: on
 
@@ -331,9 +336,12 @@ RECORDS |= {  # operators of other people's files
     "ABS":                     ( 28,  28, _KERNELS + "elementwise.cc: OpDataAbsRsqrt"),
     "RSQRT":                   ( 28,  28, _KERNELS + "elementwise.cc: OpDataAbsRsqrt"),
     "GATHER":                  ( 20,  20, _KERNELS + "gather.cc"),
+    "GATHER_ND":               ( 16,  16, _KERNELS + "gather_nd.cc"),
+    "DIV":                     ( 32,  32, _KERNELS + "div.cc: OpDataDiv"),
 } | dict.fromkeys((
     "MINIMUM", "MAXIMUM", "TRANSPOSE", "PACK", "UNPACK", "SHAPE", "SPLIT", "SPLIT_V", "SLICE", "SQUEEZE", "EXPAND_DIMS",
     "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR", "BATCH_TO_SPACE_ND", "CAST", "ARG_MAX", "ARG_MIN", "BROADCAST_TO",
+    "REVERSE_V2", "EXP", "LOG", "SQRT", "SQUARE", "NEG", "FLOOR", "CEIL", "ROUND",
 ), (0, 0, "no record of its own"))
 # fmt: on
 

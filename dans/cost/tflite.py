@@ -87,7 +87,8 @@ OPERATORS = (
     "SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION", "QUANTIZE", "DEQUANTIZE", "CAST", "PAD", "PADV2", "MIRROR_PAD",
     "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE",
     "PACK", "UNPACK", "GATHER", "SHAPE", "BROADCAST_TO", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR",
-    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE",
+    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "REVERSE_V2", "GATHER_ND", "DIV",
+    "EXP", "LOG", "SQRT", "SQUARE", "NEG", "FLOOR", "CEIL", "ROUND",
 )
 # fmt: on
 _TYPE_BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
@@ -144,7 +145,7 @@ def _kinds(model, size):
     if state:
         raise DansError(
             f"it keeps values from one inference to the next ({', '.join(state)}), which are not counted here",
-            "measure it on the board, or train a model without state",
+            "`dans-export` measures what it takes in TensorFlow Lite Micro; a model without state is predicted",
         )
     unknown = [kind for kind in kinds if kind not in OPERATORS]
     if unknown:
@@ -177,7 +178,9 @@ _SEVERAL = ("SPLIT", "SPLIT_V", "UNPACK")  # write several tensors
 _LEAST = dict(TRANSPOSE_CONV=3, SVDF=5, SPLIT_V=3, SLICE=3, STRIDED_SLICE=4, SPACE_TO_BATCH_ND=3, BATCH_TO_SPACE_ND=3)
 _LEAST |= dict.fromkeys(("ADD", "SUB", "MUL", "MINIMUM", "MAXIMUM", "SQUARED_DIFFERENCE", "PRELU", *_REDUCING), 2)
 _LEAST |= dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "PAD", "MIRROR_PAD", "TRANSPOSE"), 2)
-_LEAST |= dict.fromkeys(("SPLIT", "GATHER", "PADV2"), 2)  # how many tensors an operator reads at least
+_LEAST |= dict.fromkeys(
+    ("SPLIT", "GATHER", "PADV2", "REVERSE_V2", "GATHER_ND", "DIV"), 2
+)  # how many tensors an operator reads at least
 
 
 _STRIDES = dict(CONV_2D="Conv2DOptions", DEPTHWISE_CONV_2D="DepthwiseConv2DOptions")
@@ -282,18 +285,22 @@ _TYPES = {  # operator: types that it may read, and types that it may write, whe
     "DEQUANTIZE": (("INT8", "INT16", "UINT8"), ("FLOAT32",)),
     "CAST": (_ANY, _ANY),
     "SHAPE": (_ANY, ("INT32",)),
-    "ARG_MAX": (("INT8",), ("INT32",)),
-    "ARG_MIN": (("INT8",), ("INT32",)),
+    "ARG_MAX": (("INT8", "FLOAT32"), ("INT32",)),
+    "ARG_MIN": (("INT8", "FLOAT32"), ("INT32",)),
     "SOFTMAX": (("INT8",), ("INT8", "INT16")),
     "SVDF": (("INT8", "INT16"), ("INT8",)),
 }
+_ONLY_FLOAT = ("EXP", "LOG", "SQRT", "SQUARE", "NEG", "FLOOR", "CEIL", "ROUND")
+_TYPES |= dict.fromkeys(_ONLY_FLOAT, (("FLOAT32",), ("FLOAT32",)))
 # these only move values
 _MOVES = dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _ANY)
 _MOVES |= dict.fromkeys(("PACK", "UNPACK", "CONCATENATION", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"), _MOVED)
 # and these take as much in float, as at the end of a model after DEQUANTIZE
 _FLOAT = {"SOFTMAX", "LOGISTIC", "TANH", "RELU", "RELU6", "LEAKY_RELU", "HARD_SWISH", "ADD", "SUB", "MUL", "MINIMUM"}
 _FLOAT |= {"MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "REDUCE_MAX", "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD"}
-_FLOAT |= {"TRANSPOSE", "GATHER", "L2_NORMALIZATION"}
+_FLOAT |= {"TRANSPOSE", "GATHER", "L2_NORMALIZATION", "MEAN", "SUM", "REDUCE_MIN", "BROADCAST_TO", "ELU", "PRELU"}
+_FLOAT |= {"SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR", "PADV2", "DIV"}
+_FLOAT |= {"REVERSE_V2", "GATHER_ND"}
 # and these run in int16, the weights int8
 _SHORT = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "MINIMUM"}
 _SHORT |= {"MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "MEAN", "SUM", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RELU"}
