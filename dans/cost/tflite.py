@@ -119,13 +119,13 @@ def _root(data):
         raise DansError(f"{len(graphs)} graphs instead of one", "convert a model without branches on values")
     return model, graphs[0], kinds
 
-
+# %% ../../nbs/2_cost/33_tflite.ipynb #0e32342a
 def _names(table):
     from ai_edge_litert import schema_py_generated as schema
 
     return {v: k for k, v in vars(getattr(schema, table)).items() if isinstance(v, int)}
 
-# %% ../../nbs/2_cost/33_tflite.ipynb #0e32342a
+
 _STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
 _COMPILED = {"ethos-u": "an Arm Ethos-U", "edgetpu-custom-op": "a Coral Edge TPU"}
 
@@ -175,12 +175,11 @@ def _tensor(number, t, buffers, types, given=False):
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "SVDF")
 _REDUCING = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
 _SEVERAL = ("SPLIT", "SPLIT_V", "UNPACK")  # write several tensors
+# how many tensors an operator reads at least
 _LEAST = dict(TRANSPOSE_CONV=3, SVDF=5, SPLIT_V=3, SLICE=3, STRIDED_SLICE=4, SPACE_TO_BATCH_ND=3, BATCH_TO_SPACE_ND=3)
 _LEAST |= dict.fromkeys(("ADD", "SUB", "MUL", "MINIMUM", "MAXIMUM", "SQUARED_DIFFERENCE", "PRELU", *_REDUCING), 2)
 _LEAST |= dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "PAD", "MIRROR_PAD", "TRANSPOSE"), 2)
-_LEAST |= dict.fromkeys(
-    ("SPLIT", "GATHER", "PADV2", "REVERSE_V2", "GATHER_ND", "DIV"), 2
-)  # how many tensors an operator reads at least
+_LEAST |= dict.fromkeys(("SPLIT", "GATHER", "PADV2", "REVERSE_V2", "GATHER_ND", "DIV"), 2)
 
 
 _STRIDES = dict(CONV_2D="Conv2DOptions", DEPTHWISE_CONV_2D="DepthwiseConv2DOptions")
