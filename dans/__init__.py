@@ -31,6 +31,8 @@ _HOMES = {  # the room that defines each name
     "ExhaustiveSearch":   "dans.choose.exhaustive", # all systems, scored once
     "load_benchmark":     "dans.choose.benchmark",  # trainings of a small space, looked up
     "export_model":       "dans.board.export",      # a folder for firmware
+    "costs":              "dans.cost.latency",      # RAM, flash and time of a model file on boards
+    "plot_costs":         "dans.cost.latency",      # the same as a picture
 }
 # fmt: on
 __all__ = sorted(_HOMES)

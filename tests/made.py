@@ -164,6 +164,42 @@ def between(first, last):
     return g.file([x], [y])
 
 
+def person_detect():
+    "The example of TensorFlow Lite Micro by its shapes: MobileNetV1 of width 0.25 for one channel of 96 x 96."
+    g = Made()
+    x = image = g.tensor((1, 96, 96, 1))
+    side, channels = 96, 1
+
+    def convolve(x, out, kind, size, **more):
+        shape = (1, *size, out) if kind == "DepthwiseConv2D" else (out, *size, channels)
+        y, given = g.tensor((1, side, side, out)), [x, g.weights(shape, out, 3 * (shape[0] == 1)), g.bias(out, out)]
+        g.op("DEPTHWISE_CONV_2D" if kind == "DepthwiseConv2D" else "CONV_2D", given, [y], kind, **(FILTER | more))
+        return y
+
+    stages = (8, 2), (16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1)
+    for out, stride in stages:
+        side, wide, steps = side // stride, channels if x != image else out, dict(strideW=stride, strideH=stride)
+        each = convolve(x, wide, "DepthwiseConv2D", (3, 3), depthMultiplier=wide // channels, **steps)
+        x, channels = convolve(each, out, "Conv2D", (1, 1)) if x != image else each, out
+    pooled, side = g.tensor((1, 1, 1, 256)), 1
+    g.op("AVERAGE_POOL_2D", [x], [pooled], "Pool2D", padding=1, strideW=3, strideH=3, filterWidth=3, filterHeight=3)
+    two, flat, last = convolve(pooled, 2, "Conv2D", (1, 1)), g.tensor((1, 2)), g.tensor((1, 2), **SIGMOID)
+    g.op("RESHAPE", [two, g.ints(1, 2)], [flat], "Reshape", newShape=[1, 2])
+    g.op("SOFTMAX", [flat], [last], "Softmax", beta=1.0)
+    return g.file([image], [last])
+
+
+def autoencoder(sizes=(640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)):
+    "Dense layers alone."
+    g = Made()
+    x = first = g.tensor((1, sizes[0]))
+    for a, b in zip(sizes, sizes[1:]):
+        y = g.tensor((1, b))
+        g.op("FULLY_CONNECTED", [x, g.weights((b, a)), g.bias(b)], [y], "FullyConnected")
+        x = y
+    return g.file([first], [x])
+
+
 def _graphs():
     yield "CONV_2D", convolution(6, 6)
     yield "CONV_2D, one scale", convolution(6, 1)
@@ -221,6 +257,9 @@ def _graphs():
     yield "TRANSPOSE", lone("TRANSPOSE", ints(0, 3, 1, 2))
     yield "GATHER", lone("GATHER", ints(0, 1), out=(1, 4, 2, 4), table="Gather", axis=2)
     yield "BROADCAST_TO", lone("BROADCAST_TO", ints(1, 4, 4, 4), shape=(1, 1, 1, 4), out=MAP)
+    yield "DIV", lone("DIV", None, table="Div")
+    yield "REVERSE_V2", lone("REVERSE_V2", ints(1))
+    yield "GATHER_ND", lone("GATHER_ND", ints(0, 1, shape=(1, 2)), out=(1, 4, 4))
     for kind, table in dict(NEAREST_NEIGHBOR="NearestNeighbor", BILINEAR="Bilinear").items():
         yield f"RESIZE_{kind}", lone(f"RESIZE_{kind}", ints(8, 8), out=(1, 8, 8, 4), table=f"Resize{table}")
     yield "SPACE_TO_BATCH_ND", lone("SPACE_TO_BATCH_ND", ints(2, 2), CROPS, out=(4, 2, 2, 4))
@@ -260,8 +299,24 @@ def batches():
 def _floats():
     "The end of a model that goes on in float."
     types, constant = (FLOAT, FLOAT), lambda g: g.tensor((4,), FLOAT, 3)
-    for kind in ("LOGISTIC", "TANH", "RELU", "RELU6", "HARD_SWISH", "ABS", "RSQRT"):
+    for kind in ("LOGISTIC", "TANH", "RELU", "RELU6", "HARD_SWISH", "ABS", "RSQRT", "ELU"):
         yield kind, lone(kind, types=types)
+    for kind in ("EXP", "LOG", "SQRT", "SQUARE", "NEG", "FLOOR", "CEIL", "ROUND"):
+        yield kind, lone(kind, types=types)
+    yield "DIV", lone("DIV", constant, types=types, table="Div")
+    for kind in ("MEAN", "SUM", "REDUCE_MIN"):
+        yield kind, lone(kind, ints(1, 2), types=types, **MEANS)
+    yield "BROADCAST_TO", lone("BROADCAST_TO", ints(1, 4, 4, 4), shape=(1, 1, 1, 4), out=MAP, types=types)
+    yield "PRELU", lone("PRELU", lambda g: g.tensor((1, 1, 4), FLOAT, 1), place=0, types=types)
+    yield "ARG_MAX", lone("ARG_MAX", ONE, types=(FLOAT, WIDE), out=(1, 4, 4), table="ArgMax", outputType=2)
+    for kind, table in dict(NEAREST_NEIGHBOR="NearestNeighbor", BILINEAR="Bilinear").items():
+        larger = dict(out=(1, 8, 8, 4), types=types, table=f"Resize{table}")
+        yield f"RESIZE_{kind}", lone(f"RESIZE_{kind}", ints(8, 8), **larger)
+    yield "SPACE_TO_DEPTH", lone("SPACE_TO_DEPTH", out=(1, 2, 2, 16), types=types, table="SpaceToDepth", blockSize=2)
+    yield "DEPTH_TO_SPACE", lone("DEPTH_TO_SPACE", out=(1, 8, 8, 1), types=types, table="DepthToSpace", blockSize=2)
+    yield "PADV2", lone("PADV2", PADS, lambda g: g.tensor((1,), FLOAT, 0), out=(1, 6, 6, 4), types=types)
+    yield "REVERSE_V2", lone("REVERSE_V2", ints(1), types=types)
+    yield "GATHER_ND", lone("GATHER_ND", ints(0, 1, shape=(1, 2)), out=(1, 4, 4), types=types)
     for kind in ("MINIMUM", "MAXIMUM", "SQUARED_DIFFERENCE"):
         yield kind, lone(kind, constant, types=types)
     for kind, table in TWO.items():
@@ -277,7 +332,53 @@ def _floats():
     yield "L2_NORMALIZATION", lone("L2_NORMALIZATION", types=types, table="L2Norm")
 
 
+def wide(n, channels=1):
+    "A bias of int64."
+
+    def bias(g):
+        t, q = g.tensor((n,), "int64", 0), schema.QuantizationParametersT()
+        q.scale, q.zeroPoint = [0.0005] * channels, [0] * channels
+        g.tensors[t].quantization = q
+        return t
+
+    return bias
+
+
+def _shorts():
+    "Activations of int16 and weights of int8."
+    types, near = (SHORT, SHORT), dict(scale=2**-15)
+    for name, given in dict(int64=wide(6, 6), int32=bias(6, 6)).items():
+        yield (
+            f"CONV_2D, {name}",
+            lone("CONV_2D", weights((6, 3, 3, 4), 6), given, out=(1, 4, 4, 6), types=types, table="Conv2D", **FILTER),
+        )
+    one = dict(table="DepthwiseConv2D", depthMultiplier=1, **FILTER)
+    yield "DEPTHWISE_CONV_2D", lone("DEPTHWISE_CONV_2D", weights((1, 3, 3, 4), 4, 3), wide(4, 4), types=types, **one)
+    upward = ints(1, 8, 8, 6), weights((6, 3, 3, 4), 6), wide(6, 6)
+    yield "TRANSPOSE_CONV", lone("TRANSPOSE_CONV", *upward, place=2, out=(1, 8, 8, 6), types=types, **UPWARDS)
+    dense = dict(shape=(1, 8), out=(1, 5), types=types, table="FullyConnected")
+    yield "FULLY_CONNECTED", lone("FULLY_CONNECTED", weights((5, 8)), wide(5), copies=3, **dense)
+    for kind, table in TWO.items():
+        yield kind, lone(kind, None, table=table, types=types)
+    for kind in ("MINIMUM", "MAXIMUM", "SQUARED_DIFFERENCE"):
+        yield kind, lone(kind, None, types=types)
+    yield "SOFTMAX", lone("SOFTMAX", shape=(1, 8), types=types, quantised=near, table="Softmax", beta=1.0)
+    for kind in ("LOGISTIC", "TANH", "RELU", "RELU6", "ABS", "RSQRT"):
+        yield kind, lone(kind, types=types, quantised=near)
+    yield "LEAKY_RELU", lone("LEAKY_RELU", table="LeakyRelu", alpha=0.1, types=types)
+    yield "MEAN", lone("MEAN", ints(1, 2), types=types, **MEANS)
+    yield "SUM", lone("SUM", ints(1, 2), types=types, **MEANS)
+    yield "AVERAGE_POOL_2D", lone("AVERAGE_POOL_2D", types=types, **POOL)
+    yield "MAX_POOL_2D", lone("MAX_POOL_2D", types=types, **POOL)
+    yield "PAD", lone("PAD", PADS, out=(1, 6, 6, 4), types=types)
+    yield "TRANSPOSE", lone("TRANSPOSE", ints(0, 3, 1, 2), types=types)
+    yield "BROADCAST_TO", lone("BROADCAST_TO", ints(1, 4, 4, 4), shape=(1, 1, 1, 4), out=MAP, types=types)
+    larger = dict(out=(1, 8, 8, 4), types=types, table="ResizeNearestNeighbor")
+    yield "RESIZE_NEAREST_NEIGHBOR", lone("RESIZE_NEAREST_NEIGHBOR", ints(8, 8), **larger)
+
+
 GRAPHS = dict(_graphs()) | {f"{name}, float": data for name, data in _floats()}
+GRAPHS |= {f"{name}, 16 bits": data for name, data in _shorts()}
 GRAPHS["SPACE_TO_BATCH_ND, BATCH_TO_SPACE_ND"] = batches()
 GRAPHS["BATCH_TO_SPACE_ND, four images"] = lone("BATCH_TO_SPACE_ND", ints(2, 2), CROPS, shape=(4, 2, 2, 4), out=MAP)
 

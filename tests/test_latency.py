@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 import pytest
+from made import GRAPHS
 
 from dans.cost.boards import DEVICES, speed_of
 from dans.cost.footprint import footprint
-from dans.cost.latency import energy, latency
+from dans.cost.latency import costs, energy, latency, plot_costs
 from dans.cost.limits import MOST_WRITTEN
 from dans.cost.memory import operators
 from dans.cost.speed import KINDS, ROWS, calibration, speed_from, speeds, unseen
+from dans.cost.tflite import read
 from dans.families import Architecture
 from dans.frontends import ImageConfig
 from dans.house import DansError
@@ -143,3 +145,21 @@ def test_a_network_beyond_those_measured_has_a_wider_range():
     speed = time.speed
     assert time.outputs_per_mac > speed.outputs_per_mac[1] and "elements for each MAC" in time.caveat
     assert time.low < time.ms * speed.range()[0] and time.high == pytest.approx(time.ms * speed.range()[1])
+
+
+def test_a_network_on_int16_has_memory_and_no_time(tmp_path):
+    file = tmp_path / "short.tflite"
+    file.write_bytes(GRAPHS["CONV_2D, int64, 16 bits"])
+    with pytest.raises(DansError, match="works on int16"):
+        latency(read(file).ops, DEVICES["nrf52840"], "tflm+cmsis-nn")
+    row = costs(file, "Arduino Nano 33 BLE Sense")[0]
+    assert (row["board"], row["ms"], row["fits"]) == ("Arduino Nano 33 BLE Sense", None, True)
+
+
+def test_costs_as_a_picture(tmp_path):
+    file = tmp_path / "model.tflite"
+    file.write_bytes(GRAPHS["CONV_2D"])
+    rows = costs(file, ["Nicla Vision", "Raspberry Pi Pico"])
+    axes = plot_costs(rows)
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == ["Nicla Vision", "Raspberry Pi Pico"]
+    assert [bar.get_width() for bar in axes[0].patches] == [row["ram_bytes"] / row["ram_of"] for row in rows]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from made import GRAPHS, MAP, Made, svdf, taken
+from made import GRAPHS, MAP, Made, autoencoder, person_detect, svdf, taken
 
 from dans.cost.memory import KERNELS, RECORDS
 from dans.cost.tflite import OPERATORS, buffers_of, footprint_of, read
@@ -88,6 +88,20 @@ def test_what_cannot_be_read_is_called_by_its_name(tmp_path):
             footprint_of(path)
         with pytest.raises(DansError, match=f"theirs.tflite: .*{words}"):
             footprint_of(data, name="theirs.tflite")
+
+
+# the smallest arena that loads on emulated boards (QEMU: Cortex-M4, and M55 for MVE), measured beside this project
+@pytest.mark.parametrize(
+    "make, kernels, smallest",
+    [
+        (person_detect, "reference", 82_304),
+        (person_detect, "cmsis-nn", 82_320),
+        (person_detect, "cmsis-nn-mve", 82_368),
+        (autoencoder, "reference", 3_024),
+    ],
+)
+def test_an_arena_for_a_32_bit_board_is_enough_and_no_more_than_a_kib_too_much(make, kernels, smallest):
+    assert 0 <= footprint_of(make(), kernels).arena_bytes - smallest <= 1024
 
 
 @pytest.mark.skipif("DANS_MODELS" not in os.environ, reason="DANS_MODELS names no folder of model files")

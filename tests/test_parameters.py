@@ -228,6 +228,18 @@ def test_paths_of_images_start_from_the_checkout_and_a_folder_may_forbid_to_look
             check_values(known, {"data": spec}, folder=checkout)
 
 
+def test_a_file_of_a_board_starts_from_the_checkout_too(checkout, known, monkeypatch):
+    (checkout / "elsewhere").mkdir()
+    (checkout / "board.yml").write_text("ram: 256 KiB\nflash: 1 MiB\nclock: 64 MHz\n")
+    monkeypatch.chdir(checkout / "elsewhere")
+    for board in ("board.yml", str(checkout / "board.yml"), "nrf52840", ""):
+        check_values(known, {"board": board}, folder=checkout)
+    (checkout / "half.yml").write_text("ram: 256 KiB\n")
+    for board in ("half.yml", "nowhere.yml"):
+        with pytest.raises(DansError):
+            check_values(known, {"board": board}, folder=checkout)
+
+
 def test_entries_are_added_to_what_the_list_says(checkout, capsys):
     assert reproduce(["run_toy"], "own", changes={"source.image": "img", "data": "2024"}, parameters=True) == 0
     said = capsys.readouterr().out

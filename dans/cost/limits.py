@@ -65,7 +65,7 @@ def written(
     ops,  # operators of a system, from `operators`, or of a model file, `Graph.ops`
 ) -> int:  # elements
     "How many elements a network writes; a reshape writes none."
-    return sum(op.nbytes for op in ops if op.kind != "RESHAPE")
+    return sum(op.nbytes // op.width for op in ops if op.kind != "RESHAPE")
 
 
 @lru_cache(maxsize=1 << 17)

@@ -143,10 +143,15 @@ def _unrolled(op, of):
     return 4 * ((op.read[2] - 1) * across + max(columns, down)) * op.shape[-1] * max(rows, down), 0
 
 
+def _sums(op):
+    "Sums of 32 bits of a mean; in float they are the output itself."
+    return (4 * prod(op.shape),) if op.width < 4 else ()
+
+
 # fmt: off
 _SCRATCH = {  # (operator, library): bytes of each piece
-    ("MEAN",              "reference"):    lambda op: (4 * prod(op.shape), 4 * len(op.read), 4 * op.axes),
-    ("SUM",               "reference"):    lambda op: (4 * prod(op.shape), 4 * len(op.read), 4 * op.axes),
+    ("MEAN",              "reference"):    lambda op: (*_sums(op), 4 * len(op.read), 4 * op.axes),
+    ("SUM",               "reference"):    lambda op: (*_sums(op), 4 * len(op.read), 4 * op.axes),
     ("REDUCE_MAX",        "reference"):    lambda op: (4 * len(op.read), 4 * op.axes),
     ("REDUCE_MIN",        "reference"):    lambda op: (4 * len(op.read), 4 * op.axes),
     ("MIRROR_PAD",        "reference"):    lambda op: (4 * len(op.read), 4 * len(op.read)),
@@ -161,6 +166,15 @@ _SCRATCH = {  # (operator, library): bytes of each piece
     ("DEPTHWISE_CONV_2D", "cmsis-nn-mve"): _by_channel,
     ("AVERAGE_POOL_2D",   "cmsis-nn"):     lambda op: (4 * op.read[-1],),
     ("FULLY_CONNECTED",   "cmsis-nn-mve"): lambda op: (4 * op.shape[-1],),
+}
+_SHORT = {  # the same for int16, with CMSIS-NN no less than its functions ask for
+    ("TRANSPOSE_CONV",    "reference"):    lambda op: (8 * prod(op.shape),),
+    ("TRANSPOSE_CONV",    "cmsis-nn"):     lambda op: (8 * prod(op.shape),),
+    ("TRANSPOSE_CONV",    "cmsis-nn-mve"): lambda op: (8 * prod(op.shape),),
+    ("CONV_2D",           "cmsis-nn"):     lambda op: (4 * _aligned(prod(op.kernel) * op.read[-1], 4),),
+    ("CONV_2D",           "cmsis-nn-mve"): lambda op: (8 * _aligned(prod(op.kernel) * op.read[-1], 4),),
+    ("DEPTHWISE_CONV_2D", "cmsis-nn"):     lambda op: (2 * prod(op.kernel) * op.read[-1],),
+    ("DEPTHWISE_CONV_2D", "cmsis-nn-mve"): lambda op: (8 * prod(op.kernel) * op.read[-1] + 8,),
 }
 # fmt: on
 
@@ -178,7 +192,8 @@ def scratch_bytes(
     kernels: str,  # a library of `KERNELS`
 ) -> tuple:  # bytes of each piece, () where it needs none
     "Scratch memory of one operator."
-    rule = _SCRATCH.get((op.kind, kernels)) or _SCRATCH.get((op.kind, "reference"))
+    short = _SHORT.get((op.kind, kernels)) if op.width == 2 else None
+    rule = short or _SCRATCH.get((op.kind, kernels)) or _SCRATCH.get((op.kind, "reference"))
     return rule(op) if rule else ()
 
 # %% ../../nbs/2_cost/30_memory.ipynb #4d5e60e1
@@ -187,7 +202,7 @@ class Buffer(NamedTuple):
 
     name: str  # what it holds
     nbytes: int  # size, bytes
-    first: int  # number of the operator that writes it
+    first: int  # number of the operator that writes it; below 0 before the first
     last: int  # number of the last operator that reads it
 
 
@@ -215,12 +230,13 @@ def plan(
     one first, each in the lowest gap that holds it. Source: tflite-micro,
     `micro/memory_planner/greedy_memory_planner.cc`."""
     sizes = [_aligned(b.nbytes, alignment) for b in buffers]
-    taken = [[] for _ in range(1 + max((b.last for b in buffers), default=-1))]
+    begin = min((b.first for b in buffers), default=0)
+    taken = [[] for _ in range(begin, 1 + max((b.last for b in buffers), default=-1))]
     offsets = [0] * len(buffers)
     # stable: of equals the last one first
     for i in sorted(reversed(range(len(buffers))), key=sizes.__getitem__, reverse=True):
         _, _, first, last = buffers[i]
-        size, offset, alive = sizes[i], 0, taken[first : last + 1]
+        size, offset, alive = sizes[i], 0, taken[first - begin : last - begin + 1]
         for start, end in sorted(chain(*alive)):
             if start - offset >= size:
                 break
@@ -269,7 +285,7 @@ RECORDS = {  # what: (bytes with 32-bit pointers, bytes in the 64-bit Python whe
     "subgraph":               (  8,  16, _TFLM + "micro_allocator.h: SubgraphAllocations"),
     "tensor":                 ( 12,  24, _TFLM + "c/common.h: TfLiteEvalTensor"),
     "operator":               ( 32,  64, _TFLM + "micro_allocator.h: NodeAndRegistration"),
-    "input or output":        ( 40,  64, _TFLM + "c/common.h: TfLiteTensor"),
+    "input or output":        ( 40,  64, _TFLM + "c/common.h: TfLiteTensor; 32 where an enumeration is one byte"),
     "its quantisation":       ( 20,  32, _TFLM + "c/common.h: TfLiteAffineQuantization, TfLiteIntArray"),
     "pointer":                (  4,   8, "length of an address"),
     "scratch handle":         (  4,   8, _TFLM + "micro_allocator.h: ScratchBufferHandle"),
@@ -295,7 +311,7 @@ _PARAMETERS = {  # bytes of an operator's options, unpacked from the file
     "LEAKY_RELU": 4, "STRIDED_SLICE": 24, "PACK": 8, "UNPACK": 8, "SHAPE": 4, "SQUEEZE": 36, "SPLIT": 4, "SPLIT_V": 4,
     "RESIZE_NEAREST_NEIGHBOR": 2, "RESIZE_BILINEAR": 2, "TRANSPOSE_CONV": 20, "CAST": 8, "DEPTH_TO_SPACE": 4,
     "SPACE_TO_DEPTH": 4, "MIRROR_PAD": 4, "SUM": 1, "REDUCE_MIN": 1, "ARG_MAX": 4, "ARG_MIN": 4, "GATHER": 8,
-    "L2_NORMALIZATION": 4, "SVDF": 12,
+    "L2_NORMALIZATION": 4, "SVDF": 12, "DIV": 4,
 }
 # fmt: on
 
@@ -328,9 +344,12 @@ RECORDS |= {  # operators of other people's files
     "ABS":                     ( 28,  28, _KERNELS + "elementwise.cc: OpDataAbsRsqrt"),
     "RSQRT":                   ( 28,  28, _KERNELS + "elementwise.cc: OpDataAbsRsqrt"),
     "GATHER":                  ( 20,  20, _KERNELS + "gather.cc"),
+    "GATHER_ND":               ( 16,  16, _KERNELS + "gather_nd.cc"),
+    "DIV":                     ( 32,  32, _KERNELS + "div.cc: OpDataDiv"),
 } | dict.fromkeys((
     "MINIMUM", "MAXIMUM", "TRANSPOSE", "PACK", "UNPACK", "SHAPE", "SPLIT", "SPLIT_V", "SLICE", "SQUEEZE", "EXPAND_DIMS",
     "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR", "BATCH_TO_SPACE_ND", "CAST", "ARG_MAX", "ARG_MIN", "BROADCAST_TO",
+    "REVERSE_V2", "EXP", "LOG", "SQRT", "SQUARE", "NEG", "FLOOR", "CEIL", "ROUND",
 ), (0, 0, "no record of its own"))
 # fmt: on
 

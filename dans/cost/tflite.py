@@ -87,7 +87,8 @@ OPERATORS = (
     "SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION", "QUANTIZE", "DEQUANTIZE", "CAST", "PAD", "PADV2", "MIRROR_PAD",
     "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE",
     "PACK", "UNPACK", "GATHER", "SHAPE", "BROADCAST_TO", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR",
-    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE",
+    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "REVERSE_V2", "GATHER_ND", "DIV",
+    "EXP", "LOG", "SQRT", "SQUARE", "NEG", "FLOOR", "CEIL", "ROUND",
 )
 # fmt: on
 _TYPE_BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
@@ -118,13 +119,13 @@ def _root(data):
         raise DansError(f"{len(graphs)} graphs instead of one", "convert a model without branches on values")
     return model, graphs[0], kinds
 
-
+# %% ../../nbs/2_cost/33_tflite.ipynb #0e32342a
 def _names(table):
     from ai_edge_litert import schema_py_generated as schema
 
     return {v: k for k, v in vars(getattr(schema, table)).items() if isinstance(v, int)}
 
-# %% ../../nbs/2_cost/33_tflite.ipynb #0e32342a
+
 _STATE = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
 _COMPILED = {"ethos-u": "an Arm Ethos-U", "edgetpu-custom-op": "a Coral Edge TPU"}
 
@@ -144,7 +145,7 @@ def _kinds(model, size):
     if state:
         raise DansError(
             f"it keeps values from one inference to the next ({', '.join(state)}), which are not counted here",
-            "measure it on the board, or train a model without state",
+            "`dans-export` measures what it takes in TensorFlow Lite Micro; a model without state is predicted",
         )
     unknown = [kind for kind in kinds if kind not in OPERATORS]
     if unknown:
@@ -174,10 +175,11 @@ def _tensor(number, t, buffers, types, given=False):
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "SVDF")
 _REDUCING = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
 _SEVERAL = ("SPLIT", "SPLIT_V", "UNPACK")  # write several tensors
+# how many tensors an operator reads at least
 _LEAST = dict(TRANSPOSE_CONV=3, SVDF=5, SPLIT_V=3, SLICE=3, STRIDED_SLICE=4, SPACE_TO_BATCH_ND=3, BATCH_TO_SPACE_ND=3)
 _LEAST |= dict.fromkeys(("ADD", "SUB", "MUL", "MINIMUM", "MAXIMUM", "SQUARED_DIFFERENCE", "PRELU", *_REDUCING), 2)
 _LEAST |= dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "PAD", "MIRROR_PAD", "TRANSPOSE"), 2)
-_LEAST |= dict.fromkeys(("SPLIT", "GATHER", "PADV2"), 2)  # how many tensors an operator reads at least
+_LEAST |= dict.fromkeys(("SPLIT", "GATHER", "PADV2", "REVERSE_V2", "GATHER_ND", "DIV"), 2)
 
 
 _STRIDES = dict(CONV_2D="Conv2DOptions", DEPTHWISE_CONV_2D="DepthwiseConv2DOptions")
@@ -282,18 +284,27 @@ _TYPES = {  # operator: types that it may read, and types that it may write, whe
     "DEQUANTIZE": (("INT8", "INT16", "UINT8"), ("FLOAT32",)),
     "CAST": (_ANY, _ANY),
     "SHAPE": (_ANY, ("INT32",)),
-    "ARG_MAX": (("INT8",), ("INT32",)),
-    "ARG_MIN": (("INT8",), ("INT32",)),
+    "ARG_MAX": (("INT8", "FLOAT32"), ("INT32",)),
+    "ARG_MIN": (("INT8", "FLOAT32"), ("INT32",)),
     "SOFTMAX": (("INT8",), ("INT8", "INT16")),
     "SVDF": (("INT8", "INT16"), ("INT8",)),
 }
+_ONLY_FLOAT = ("EXP", "LOG", "SQRT", "SQUARE", "NEG", "FLOOR", "CEIL", "ROUND")
+_TYPES |= dict.fromkeys(_ONLY_FLOAT, (("FLOAT32",), ("FLOAT32",)))
 # these only move values
 _MOVES = dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _ANY)
 _MOVES |= dict.fromkeys(("PACK", "UNPACK", "CONCATENATION", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"), _MOVED)
 # and these take as much in float, as at the end of a model after DEQUANTIZE
 _FLOAT = {"SOFTMAX", "LOGISTIC", "TANH", "RELU", "RELU6", "LEAKY_RELU", "HARD_SWISH", "ADD", "SUB", "MUL", "MINIMUM"}
 _FLOAT |= {"MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "REDUCE_MAX", "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD"}
-_FLOAT |= {"TRANSPOSE", "GATHER", "L2_NORMALIZATION"}
+_FLOAT |= {"TRANSPOSE", "GATHER", "L2_NORMALIZATION", "MEAN", "SUM", "REDUCE_MIN", "BROADCAST_TO", "ELU", "PRELU"}
+_FLOAT |= {"SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR", "PADV2", "DIV"}
+_FLOAT |= {"REVERSE_V2", "GATHER_ND"}
+# and these run in int16, the weights int8
+_SHORT = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "MINIMUM"}
+_SHORT |= {"MAXIMUM", "SQUARED_DIFFERENCE", "ABS", "RSQRT", "MEAN", "SUM", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RELU"}
+_SHORT |= {"RELU6", "LEAKY_RELU", "TANH", "LOGISTIC", "SOFTMAX", "PAD", "PADV2", "TRANSPOSE", "BROADCAST_TO"}
+_SHORT |= {"RESIZE_NEAREST_NEIGHBOR"}
 _FIRST = ("SPLIT", "TRANSPOSE_CONV")  # whose first input is an axis or a shape
 
 # %% ../../nbs/2_cost/33_tflite.ipynb #df109489
@@ -309,6 +320,8 @@ def _fits(kind, op, tensors):
         if not (t.type in ("INT32", "INT64") and (t.constant and (i or kind in _FIRST) or (kind, i) in said))
     }
     if kind in _FLOAT and values | written == {"FLOAT32"}:
+        return True
+    if kind in _SHORT and written == {"INT16"} and values - ({"INT8"} if kind in _WEIGHTED else set()) == {"INT16"}:
         return True
     if kind in _TYPES:
         return values <= set(_TYPES[kind][0]) and written <= set(_TYPES[kind][1])
@@ -387,16 +400,16 @@ def buffers_of(
 ) -> list[Buffer]:  # tensors by number, then scratch memory
     "Everything that takes RAM while the model runs. Raises `DansError` for an unknown library."
     check_kernels(kernels)
-    first, last, end = {t: 0 for t in graph.inputs}, {}, len(graph.ops) - 1
+    last = {t: i for i, op in enumerate(graph.ops) for t in op.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.ops) - 1)
+    first = dict.fromkeys(graph.inputs, 0 if last.keys() >= set(graph.inputs) else -1)
     for i, op in enumerate(graph.ops):
-        written = (op.output, *op.others)
-        first = dict.fromkeys(written, i) | first
-        last |= {t: i for t in (*written, *op.inputs)}
-    last |= {t: end for t in graph.outputs}
+        first = dict.fromkeys((op.output, *op.others), i) | first
+    first = dict.fromkeys(range(len(graph.tensors)), -2) | first
     tensors = [
-        Buffer(f"tensor {t}", graph.tensors[t].nbytes, first[t], last.get(t, 0))
-        for t in sorted(first)
-        if not (graph.tensors[t].constant or graph.tensors[t].kept)
+        Buffer(f"tensor {t}", tensor.nbytes, first[t], last.get(t, first[t]))
+        for t, tensor in enumerate(graph.tensors)
+        if not (tensor.constant or tensor.kept)
     ]
     return tensors + [
         Buffer(f"scratch {i}", n, i, i) for i, op in enumerate(graph.ops) for n in scratch_bytes(op, kernels)
@@ -432,5 +445,7 @@ def footprint_of(
     head, ends = plan(buffers_of(graph, kernels))[1], (graph.inputs, graph.outputs)
     bare = tuple(sum(not graph.tensors[t].scales for t in end) for end in ends)
     kept = tuple(t.nbytes for t in graph.tensors if t.kept)
+    short = sum(op.kind == "SOFTMAX" and graph.tensors[op.inputs[0]].type == "INT16" for op in graph.ops)
+    kept += (2 * 513, 2 * 513) * short  # tables of the exponential and of 1 / (1 + x)
     needs = records_of(graph.ops, bits, kernels, len(graph.tensors), tuple(map(len, ends)), bare, kept)
     return FileFootprint(graph.file_bytes, head, *needs, graph.macs, kernels, bits)

@@ -12,7 +12,7 @@ import inspect
 import json
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
@@ -195,6 +195,12 @@ def _leads_somewhere(spec, folder):
     return not args or exists(args[0])
 
 
+def _is_board(name, folder):
+    "Whether `name` is a board's, or that of a file seen from `folder`, as `board_named` reads it. Raises as that does."
+    from_file = Path(name).suffix in (".yml", ".yaml", ".json")
+    return not name or bool(board_named(str(Path(folder) / name) if from_file else name))
+
+
 def _data_rule(folder):
     says = (
         f"wake_scenes, collage:PATH, wake_vision:DIR, tiny_imagenet:PATH, or a path that exists (seen from {folder}) "
@@ -245,7 +251,8 @@ def check_values(
     "Raises `DansError` for an unknown name, a value of another type, and one that the parameter cannot have."
     at = f"{where}: " if where else ""
     check_known(values, known, f"{at}parameter")
-    rules = {**RULES, **_data_rule(folder)}
+    board = replace(RULES["board", "str"], holds=lambda v: _is_board(v, folder))
+    rules = {**RULES, **_data_rule(folder), ("board", "str"): board}
     for name, value in values.items():
         parameter = known[name]
         rule = rules.get((name, parameter.kind))
