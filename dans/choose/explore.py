@@ -126,12 +126,15 @@ def more(
 ) -> pd.DataFrame:  # raised, system, score, gain (both in [0, 1]; NaN where nothing is known before)
     "What each limit costs: the best system if it were `factor` times as wide. Without bounds there is no row."
     bounds = {axis: math.floor(factor * bound) for axis, bound in limits.bounds().items()}
-    wider = {NAMES.get(axis, axis): replace(limits, **{axis: bound}) for axis, bound in bounds.items()}
-    if len(bounds) > 1:
-        wider["all of them"] = replace(limits, **bounds)
+    together = {axis: {axis: bound} for axis, bound in bounds.items()}
+    if limits.cycles and limits.macs:  # both follow from one time
+        together["cycles"] |= together.pop("macs")
+    wider = {NAMES.get(axis, axis): raised for axis, raised in together.items()}
+    if len(wider) > 1:
+        wider["all of them"] = bounds
     rows, here = [], _score(explore(benchmark, limits))
     for raised, each in wider.items():
-        answer = explore(benchmark, each)
+        answer = explore(benchmark, replace(limits, **each))
         found = dict(system=str(answer.system or "none is known"), score=_score(answer))
         rows.append(dict(raised=raised) | found | dict(gain=found["score"] - here))
     return pd.DataFrame(rows, columns=["raised", "system", "score", "gain"])
