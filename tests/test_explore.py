@@ -1,11 +1,20 @@
 "What is best on a board: the explorer against looking at everything, and what its page is made of."
 
+import importlib.util
+import json
 import math
+import re
+import shutil
+import subprocess
+from contextlib import redirect_stderr
 from dataclasses import replace
+from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import BROWSERS
 
 from dans.choose.benchmark import SEARCHED, invented_table, load_benchmark
 from dans.choose.exhaustive import ExhaustiveSearch
@@ -22,6 +31,7 @@ from dans.choose.explore import (
     on_boards,
     table_for_page,
     tables,
+    tightened,
     training_noise,
 )
 from dans.choose.rank import systems_of
@@ -32,6 +42,10 @@ from dans.cost.memory import KERNELS
 from dans.house import DansError
 from dans.space import System
 
+ROOT = Path(__file__).parent.parent
+spec = importlib.util.spec_from_file_location("docs", ROOT / "tools/docs.py")
+docs = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(docs)
 SHARES = {1.0: 100, 0.3: 40, 0.02: 20}  # of the trainings that are there: random limits
 
 
@@ -197,3 +211,59 @@ def test_sliders_reach_from_the_smallest_system_to_nearly_the_largest():
         assert steps == sorted(steps)
         assert systems[axis].min() <= steps[0] <= systems[axis].quantile(0.1) or axis == "arena_bytes"
         assert systems[axis].quantile(0.9) <= steps[-1] < systems[axis].max()
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "The explorer's page by itself, as it lies in the site, from the committed tables."
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "tutorials").mkdir()
+    (folder / "explorer-data.js").write_text(docs.explorer())
+    shutil.copy(ROOT / "tools/explorer.js", folder)
+    page = (ROOT / "tools/explorer.html").read_text()
+    (folder / "tutorials/explore.html").write_text(f"<!doctype html><html lang=en><title>x</title>{page}</html>")
+    return folder
+
+
+def test_what_the_page_needs_is_small_and_fetched_from_nowhere(site):
+    data = (site / "explorer-data.js").read_text()
+    about = json.loads(data.removeprefix("const EXPLORER = "))
+    assert [table["data"] for table in about["tables"]] == tables() != []
+    assert len(data) < 500_000 and set(about["views"]) == {system["data"] for system in about["tables"][0]["systems"]}
+    script, page = (site / "explorer.js").read_text(), (ROOT / "tools/explorer.html").read_text()
+    assert "fetch(" not in script and re.findall(r"https?://[^\s\"]+", script + page) == ["http://www.w3.org/2000/svg"]
+    fields = re.findall(r"<(?:select|input)[^>]*>", page)
+    assert len(fields) == page.count("<label>") == 6, "every field has its label around it"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("choice", ["", "arena_bytes=3&macs=5", "board=nrf52840&time=20", "board=rp2040&time=20"])
+def test_a_browser_shows_the_answer(site, tmp_path, choice):
+    "At limits, on a board in a time, and for a board whose time is not known."
+    of = dict(part.split("=") for part in choice.split("&") if part)
+    chromium = next(filter(None, map(shutil.which, BROWSERS)))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    url = (site / "tutorials/explore.html").as_uri()
+    done = subprocess.run([chromium, *flags, f"{url}#{choice}"], capture_output=True, text=True, timeout=100)
+    (said,) = re.findall(r'<p class="said" role="status">(.*?)</p>', done.stdout)
+    if of.get("board") == "rp2040":
+        assert "No latency was published for Raspberry Pi Pico" in said and "<svg" not in done.stdout
+        return
+    board = board_limits(DEVICES[of["board"]], float(of["time"])) if "board" in of else Limits()
+    with redirect_stderr(None):
+        table = load_benchmark(tables()[0])
+    limits = tightened(board, **{axis: STEPS[axis][int(of[axis])] for axis in STEPS if axis in of})
+    answer = explore(table, limits)
+    assert f"{answer.known} known systems, of {answer.possible} of the table: {answer.system}, " in unescape(said)
+    shown = re.findall(r"<tr><td>(.*?)</td>", done.stdout.partition("The best systems known")[2])
+    assert shown[:5] == [str(s) for s in systems_of(answer.best)]
+    assert done.stdout.count("<svg") == 2 and 'alt="A drawn scene at' in done.stdout
+    if "board" in of:
+        up = next_up(on_boards(table, float(of["time"])), of["board"])
+        assert f"The next board up is {up['board']}: +{100 * up['gain']:.1f} points, {up['system']}." in done.stdout
+    rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*) points</td>", done.stdout)
+    expected = [(r.raised, r.system, f"{100 * r.gain:+.1f}") for r in more(table, limits).itertuples()]
+    assert sorted(rows) == sorted(expected)

@@ -7,6 +7,8 @@ nbdev processes the notebooks (documentation of each symbol, links, hidden cells
 Markdown of them.
 """
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -168,6 +170,21 @@ def readme():
     print("README.md is made from nbs/index.ipynb")
 
 
+def explorer():
+    "All that the explorer's script looks up, as a script: of tables, boards, and one drawn scene."
+    from dans.choose import explore
+    from dans.choose.benchmark import load_benchmark
+    from dans.data.scenes import draw
+    from dans.space import SearchSpace
+
+    with contextlib.redirect_stderr(None):  # that a table still grows says the page
+        tables = [explore.table_for_page(load_benchmark(name)) for name in explore.tables()]
+    about = dict(tables=tables, boards=explore.boards_for_page(), steps=explore.STEPS, times=explore.TIMES)
+    configs = SearchSpace.preset("bench").data_configs
+    about |= dict(libraries=len(explore.LIBRARIES), views=explore.views_for_page(draw(0, "test", 19)[0], configs))
+    return f"const EXPLORER = {json.dumps(about, separators=(',', ':'))}\n"
+
+
 def site():
     "The site in _docs/: one page a notebook, links between them checked."
     source = Path(proc_nbs("nbs", n_workers=0, force=True))
@@ -184,6 +201,9 @@ def site():
 
         text = re.sub(rf"\]\({host}/(?:\w+/)*(\w+)\.html(#[^)]*)?\)", link, text)
         text = re.sub(r"\]\((?!\w+:)([\w./]+)\.ipynb", r"](\1.md", text)
+        if path.stem == "explore":
+            sliders = (ROOT / "tools/explorer.html").read_text(encoding="utf-8")
+            text = text.replace("```python", f"{sliders}\n```python", 1)
         page = PAGES / path.with_suffix(".md")
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding="utf-8")
@@ -195,8 +215,9 @@ def site():
             PAGES / "figures",
             ignore=shutil.ignore_patterns("*.pdf", "*.json", "*.tex", "*.md", "*.csv"),
         )
-    for name in ("site.css", "iframe-worker.js"):
+    for name in ("site.css", "iframe-worker.js", "explorer.js"):
         shutil.copy(ROOT / "tools" / name, PAGES)
+    (PAGES / "explorer-data.js").write_text(explorer(), encoding="utf-8")
     subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--clean"],
         cwd=ROOT,
