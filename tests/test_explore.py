@@ -6,10 +6,13 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 from contextlib import redirect_stderr
 from dataclasses import replace
 from html import unescape
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -21,6 +24,7 @@ from dans.choose.exhaustive import ExhaustiveSearch
 from dans.choose.explore import (
     LIBRARIES,
     STEPS,
+    TIMES,
     board_limits,
     boards_for_page,
     explore,
@@ -36,7 +40,7 @@ from dans.choose.explore import (
 )
 from dans.choose.rank import systems_of
 from dans.cost.boards import DEVICES
-from dans.cost.footprint import footprint
+from dans.cost.footprint import footprint, show_bytes, show_macs
 from dans.cost.limits import Limits
 from dans.cost.memory import KERNELS
 from dans.house import DansError
@@ -267,3 +271,21 @@ def test_a_browser_shows_the_answer(site, tmp_path, choice):
     rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*) points</td>", done.stdout)
     expected = [(r.raised, r.system, f"{100 * r.gain:+.1f}") for r in more(table, limits).itertuples()]
     assert sorted(rows) == sorted(expected)
+
+
+def test_the_sliders_of_the_notebook_ask_the_function(monkeypatch):
+    "ipywidgets is not installed here, so a stand-in takes what the notebook gives to it."
+    cells = json.loads((ROOT / "nbs/tutorials/explore.ipynb").read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    (code,) = [source for source in sources if 'find_spec("ipywidgets")' in source]
+    given, stub = {}, ModuleType("ipywidgets")
+    stub.__spec__ = ModuleSpec("ipywidgets", None)
+    stub.Dropdown = stub.SelectionSlider = lambda **how: how
+    stub.interact = lambda f, **fields: given.update(f=f, **fields)
+    monkeypatch.setitem(sys.modules, "ipywidgets", stub)
+    names = dict(find_spec=importlib.util.find_spec, STEPS=STEPS, TIMES=TIMES, DEVICES=DEVICES)
+    exec(code, names | dict(show="the function", show_bytes=show_bytes, show_macs=show_macs))
+    assert given.pop("f") == "the function" and list(given) == ["board", "latency_ms", "ram", "flash", "macs"]
+    for field, axis in (("ram", "arena_bytes"), ("flash", "flash_bytes"), ("macs", "macs")):
+        assert [bound for _, bound in given[field]["options"]] == [*STEPS[axis], None]
+    assert {name for _, name in given["board"]["options"]} == {"", *DEVICES}

@@ -162,12 +162,26 @@ def readme():
     process((ROOT / "nbs" / "index.ipynb", index, FilterDefaults))
     text, pictures = markdown(index, "figures/readme", site=False)
     text = re.sub(rf"\[(`[^`]+`)\]\({host}[^)]*\)", r"\1", text)  # the site may not be there yet
-    text = re.sub(r"\]\((?!\w+:|/|#|figures/)([\w/]+\.ipynb)", r"](nbs/\1", text)
+    text = re.sub(r"\]\((?!\w+:|/|#|figures/)([\w/]+\.ipynb)", r"](nbs/\1", text).replace("](../", "](")
     for name, data in pictures.items():
         (ROOT / name).write_bytes(data)
     made = "<!-- Made from nbs/index.ipynb by `make readme`; edit that. -->\n\n"
     (ROOT / "README.md").write_text(made + text, encoding="utf-8")
     print("README.md is made from nbs/index.ipynb")
+
+
+def to_repository(text, folder):
+    "Links of a notebook in `folder` below nbs/ to files that are no pages lead to the repository."
+    config = get_config()
+
+    def link(match):
+        path = (ROOT / "nbs" / folder / match[1]).resolve()
+        inside = path.exists() and ROOT in path.parents and ROOT / "nbs" not in path.parents
+        kind = "tree" if path.is_dir() else "blob"
+        shown = f"{config.git_url}/{kind}/{config.branch}/{path.relative_to(ROOT).as_posix()}" if inside else match[1]
+        return f"]({shown})"
+
+    return re.sub(r"(?<=[\w`])\]\((\.\./[^)#\s]+)\)", link, text)
 
 
 def explorer():
@@ -194,6 +208,7 @@ def site():
     page_of = {re.sub(r"^[0-9][0-9][a-z]?_", "", p.stem): p.with_suffix(".md") for p in notebooks}
     for path in notebooks:
         text, pictures = markdown(source / path, path.stem, site=True)
+        text = to_repository(text, path.parent)
 
         def link(match, up="../" * (len(path.parts) - 1)):
             page = page_of.get(match[1])
