@@ -49,9 +49,11 @@ reproduce: $(STAMP)  ## run everything in paper.yml (PRESET=quick; ONLY="fig_tim
 figures: $(STAMP)  ## redraw figures/ from the committed rows; computes nothing
 	@$(BIN)/dans-reproduce $(ONLY) --preset cpu --redraw $(ARGS)
 
-test: $(STAMP)  ## pytest, and nbdev_test for the rooms, in JOBS=2 processes
+test: $(STAMP)  ## pytest, and nbdev_test for rooms, tutorials and archive, in JOBS=2 processes
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20
 	$(ONE_THREAD) $(BIN)/nbdev_test $(ROOMS) --n_workers $(JOBS) --timing
+	$(ONE_THREAD) $(BIN)/nbdev_test --path nbs/tutorials --n_workers $(JOBS) --timing
+	$(ONE_THREAD) $(BIN)/nbdev_test --path nbs/archive --n_workers $(JOBS) --timing
 
 bench: $(STAMP)  ## how fast, side by side: benchmarks/results.json and the page (ONLY="quick_space ...", ARGS=--help)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)

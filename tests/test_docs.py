@@ -63,6 +63,13 @@ def test_notebooks_hold_no_directives_of_quarto(path):
     assert not [text for text in prose(path) if ":::" in text or "{.callout" in text]
 
 
+def test_links_to_files_that_are_no_pages_lead_to_the_repository():
+    said = "see [the card](../../results/benchmark/README.md), [rows](../../results), [a room](../04_space.ipynb)"
+    shown = docs.to_repository(said, "archive")
+    assert "/blob/main/results/benchmark/README.md)" in shown and "/tree/main/results)" in shown
+    assert shown.endswith(said.partition(", [a room]")[2]), "pages stay"
+
+
 def test_every_formula_becomes_mathml():
     formulas = [
         found

@@ -7,6 +7,8 @@ nbdev processes the notebooks (documentation of each symbol, links, hidden cells
 Markdown of them.
 """
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -161,12 +163,41 @@ def readme():
     process((ROOT / "nbs" / "index.ipynb", index, FilterDefaults))
     text, pictures = markdown(index, "figures/readme", site=False)
     text = re.sub(rf"\[(`[^`]+`)\]\({host}[^)]*\)", r"\1", text)  # the site may not be there yet
-    text = re.sub(r"\]\((?!\w+:|/|#|figures/)([\w/]+\.ipynb)", r"](nbs/\1", text)
+    text = re.sub(r"\]\((?!\w+:|/|#|figures/)([\w/]+\.ipynb)", r"](nbs/\1", text).replace("](../", "](")
     for name, data in pictures.items():
         (ROOT / name).write_bytes(data)
     made = "<!-- Made from nbs/index.ipynb by `make readme`; edit that. -->\n\n"
     (ROOT / "README.md").write_text(made + text, encoding="utf-8")
     print("README.md is made from nbs/index.ipynb")
+
+
+def to_repository(text, folder):
+    "Links of a notebook in `folder` below nbs/ to files that are no pages lead to the repository."
+    config = get_config()
+
+    def link(match):
+        path = (ROOT / "nbs" / folder / match[1]).resolve()
+        inside = path.exists() and ROOT in path.parents and ROOT / "nbs" not in path.parents
+        kind = "tree" if path.is_dir() else "blob"
+        shown = f"{config.git_url}/{kind}/{config.branch}/{path.relative_to(ROOT).as_posix()}" if inside else match[1]
+        return f"]({shown})"
+
+    return re.sub(r"(?<=[\w`])\]\((\.\./[^)#\s]+)\)", link, text)
+
+
+def explorer():
+    "All that the explorer's script looks up, as a script: of tables, boards, and one drawn scene."
+    from dans.choose import explore
+    from dans.choose.benchmark import load_benchmark
+    from dans.data.scenes import draw
+    from dans.space import SearchSpace
+
+    with contextlib.redirect_stderr(None):  # that a table still grows says the page
+        tables = [explore.table_for_page(load_benchmark(name)) for name in explore.tables()]
+    about = dict(tables=tables, boards=explore.boards_for_page(), steps=explore.STEPS, times=explore.TIMES)
+    configs = SearchSpace.preset("bench").data_configs
+    about |= dict(libraries=len(explore.LIBRARIES), views=explore.views_for_page(draw(0, "test", 19)[0], configs))
+    return f"const EXPLORER = {json.dumps(about, separators=(',', ':'))}\n"
 
 
 def site():
@@ -178,6 +209,7 @@ def site():
     page_of = {re.sub(r"^[0-9][0-9][a-z]?_", "", p.stem): p.with_suffix(".md") for p in notebooks}
     for path in notebooks:
         text, pictures = markdown(source / path, path.stem, site=True)
+        text = to_repository(text, path.parent)
 
         def link(match, up="../" * (len(path.parts) - 1)):
             page = page_of.get(match[1])
@@ -185,6 +217,9 @@ def site():
 
         text = re.sub(rf"\]\({host}/(?:\w+/)*(\w+)\.html(#[^)]*)?\)", link, text)
         text = re.sub(r"\]\((?!\w+:)([\w./]+)\.ipynb", r"](\1.md", text)
+        if path.stem == "explore":
+            sliders = (ROOT / "tools/explorer.html").read_text(encoding="utf-8")
+            text = text.replace("```python", f"{sliders}\n```python", 1)
         page = PAGES / path.with_suffix(".md")
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding="utf-8")
@@ -196,8 +231,9 @@ def site():
             PAGES / "figures",
             ignore=shutil.ignore_patterns("*.pdf", "*.json", "*.tex", "*.md", "*.csv"),
         )
-    for name in ("site.css", "iframe-worker.js"):
+    for name in ("site.css", "iframe-worker.js", "explorer.js"):
         shutil.copy(ROOT / "tools" / name, PAGES)
+    (PAGES / "explorer-data.js").write_text(explorer(), encoding="utf-8")
     subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--clean"],
         cwd=ROOT,
