@@ -5,9 +5,22 @@
 # %% auto #0
 __all__ = ['CLAIMS', 'PRIMARY', 'REPLICATION', 'QUANTILES', 'FEWEST', 'BUDGETS', 'AT', 'SHARE', 'GUESSING', 'SUPERNETS', 'ALPHA',
            'POWER', 'MARGIN', 'FORGIVEN', 'HINDSIGHT', 'EQUIVALENT', 'OCTAVES', 'MUCH', 'SIZES', 'WORDS', 'NOT_TESTED',
-           'MISSING']
+           'MISSING', 'CONDITION', 'MOST', 'COLUMNS', 'quantiles', 'cells', 'ways', 'visible', 'flipped',
+           'by_deviation', 'verdict', 'decides', 'word_of', 'in_order']
 
-# %% ../../nbs/4_choose/59a_verdict.ipynb #72f9223e
+# %% ../../nbs/4_choose/59a_verdict.ipynb #699ffcc6
+import math
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+
+from .stats import visible_effect
+from .truth import grid, within
+from ..house import DansError
+
+# %% ../../nbs/4_choose/59a_verdict.ipynb #8a75fc89
 CLAIMS = {
     "C1": "At equal total cost, supernet training included, data-aware search ends in systems with higher test "
     "accuracy than hardware-aware search at each fixed data configuration, and at most 1 point below the best "
@@ -23,15 +36,15 @@ CLAIMS = {
 PRIMARY = "animals"  # the claims are tested here, in the order in which they stand
 REPLICATION = "wake_scenes"  # and once more here
 
-# %% ../../nbs/4_choose/59a_verdict.ipynb #35117b28
-QUANTILES = (0.2, 0.4, 0.6, 0.8, 1.0)  # of MACs over the systems of the table: the limits of the grid
+# %% ../../nbs/4_choose/59a_verdict.ipynb #097a2f96
+QUANTILES = (0.2, 0.4, 0.6, 0.8, 1.0)  # of MACs over the systems of the space: the limits of the grid
 FEWEST = 5  # systems of every data configuration, from which on a cell counts
 BUDGETS = (5, 10, 20, 40)  # total cost, in mean trainings of the systems that a cell admits
 AT = 40  # the budget of C1, C3 and C4; C2 and C5 are judged at each
 SHARE = 4  # C5 counts cells where the largest budget is fewer than one in so many of the admitted systems
 GUESSING = 0.5  # accuracy of a search that has chosen nothing by then: of two classes of equal size
 
-# %% ../../nbs/4_choose/59a_verdict.ipynb #5b515f14
+# %% ../../nbs/4_choose/59a_verdict.ipynb #635f28bb
 SUPERNETS = 8  # of each kind: the units
 ALPHA = 0.05  # the largest p that supports; intervals leave out as much at each end, so they hold 90 %
 POWER = 0.8  # share of studies in which the smallest visible effect is significant
@@ -45,3 +58,161 @@ SIZES = {440: "measured", 37_520: "by count"}  # C4: systems that share the cost
 WORDS = ("supported", "opposite", "equivalent", "not visible")
 NOT_TESTED = "not tested"  # a claim before it was not supported
 MISSING = "rows are missing"  # nothing has been computed yet
+CONDITION = "All of it holds for one table of trainings, that is for one draw of images."
+
+# %% ../../nbs/4_choose/59a_verdict.ipynb #65cc9a07
+def quantiles(
+    systems: pd.DataFrame,  # with macs: all systems of the space
+    at: tuple = QUANTILES,
+) -> tuple:  # of MACs, each that of a system
+    "Limits on MACs at quantiles of the space."
+    return tuple(int(systems["macs"].quantile(q, interpolation="lower")) for q in at)
+
+
+def cells(
+    systems: pd.DataFrame,  # resolution, color, macs, arena_bytes, flash_bytes: all systems of the space
+    held: pd.DataFrame | None = None,  # those of them that the table holds; None: all
+) -> pd.DataFrame:  # limit (`str` of `Limits`), within, macs, systems, fewest (of a configuration), counts
+    "The cells of the grid; `counts` where every data configuration has enough systems."
+    rows, configurations = [], systems.groupby(["resolution", "color"]).ngroups
+    held = systems if held is None else held
+    for one in grid(quantiles(systems)):
+        meet = held[np.logical_and.reduce([held[axis] <= bound for axis, bound in one.bounds().items()])]
+        of_each = meet.groupby(["resolution", "color"]).size()
+        fewest = int(of_each.min()) if len(of_each) == configurations else 0
+        about = dict(limit=str(one), within=within(one), macs=one.macs, systems=len(meet), fewest=fewest)
+        rows.append(about | dict(counts=fewest >= FEWEST))
+    return pd.DataFrame(rows)
+
+# %% ../../nbs/4_choose/59a_verdict.ipynb #987a950f
+MOST = 12  # units up to which all ways of turning signs are held at once
+
+
+def ways(
+    n: int,  # units
+) -> np.ndarray:  # (2**n, n) of 1 and -1; row 0 turns none
+    "All ways of turning signs. Raises `DansError` for no unit, and for more than `MOST`."
+    if not 0 < n <= MOST:
+        raise DansError(f"{n} units cannot be tested by turning signs", f"give 1 to {MOST}: average seeds first")
+    return 1.0 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+
+# %% ../../nbs/4_choose/59a_verdict.ipynb #795699ff
+@cache
+def visible(
+    units: int,  # such as supernets
+) -> float:  # in standard deviations of the differences; inf where so few cannot show any
+    "The smallest effect that this one-sided test sees in `POWER` of all studies."
+    return visible_effect(units, 1.0, level=2 * ALPHA, power=POWER)
+
+
+def flipped(
+    differences: np.ndarray,  # (units,), ours less theirs
+    least: float = 0.0,  # what the effect must be above
+) -> dict:  # effect, low, high (90 %), p, p_below (of the contrary), smallest (visible above `least`), units
+    "The sign-flip test and its interval. Raises `DansError` for numbers that are not finite, and as `ways` does."
+    d = np.asarray(differences, float)
+    if not np.isfinite(d).all():
+        raise DansError(f"{np.isfinite(d).sum()} of {len(d)} differences are numbers", "give one for each unit")
+    held = (1 - ways(len(d))[1:]) / 2
+    means = np.sort(held @ d / held.sum(1))  # of every part of the units
+    of, near = len(means) + 1, 1e-12
+    k = int(ALPHA * of + near)
+    low, high = (means[k - 1], means[-k]) if k else (-math.inf, math.inf)
+    p, p_below = ((1 + n) / of for n in ((means <= least + near).sum(), (means >= least - near).sum()))
+    smallest = visible(len(d)) * d.std(ddof=1) if len(d) > 1 else math.inf
+    return dict(effect=d.mean(), low=low, high=high, p=p, p_below=p_below, smallest=smallest, units=len(d))
+
+# %% ../../nbs/4_choose/59a_verdict.ipynb #8e1a323c
+_NORMAL = NormalDist()
+
+
+def by_deviation(
+    effect: float,
+    deviation: float,  # of the effect, above 0
+    least: float = 0.0,  # as for `flipped`
+) -> dict:  # as `flipped`, without units
+    "The same for an effect whose standard deviation is known."
+    half, z = _NORMAL.inv_cdf(1 - ALPHA) * deviation, (effect - least) / deviation
+    smallest = half + _NORMAL.inv_cdf(POWER) * deviation
+    p = dict(p=_NORMAL.cdf(-z), p_below=_NORMAL.cdf(z))
+    return dict(effect=effect, low=effect - half, high=effect + half, **p, smallest=smallest, units=math.nan)
+
+# %% ../../nbs/4_choose/59a_verdict.ipynb #02fec043
+def verdict(
+    found: dict,  # of `flipped` or `by_deviation`
+    least: float = 0.0,  # what the effect was tested against
+    margin: float = MARGIN,  # how far above it the effect must be
+    equivalent: float = EQUIVALENT,  # an interval within this, either way
+) -> str:  # one of `WORDS`
+    "The word for an effect."
+    near = 1e-12
+    if found["p"] <= ALPHA and found["effect"] >= least + margin - near:
+        return "supported"
+    if found["p_below"] <= ALPHA and found["effect"] <= least - margin + near:
+        return "opposite"
+    return "equivalent" if -equivalent <= found["low"] and found["high"] <= equivalent else "not visible"
+
+# %% ../../nbs/4_choose/59a_verdict.ipynb #b2d6cb68
+def _p_of_any_below(differences, least):
+    "p of the comparison farthest below its bound, among as many; and which it is."
+    below = least - differences
+    size = np.sqrt((below**2).mean(0))
+    below = np.divide(below, size, out=np.zeros_like(below), where=size > 0)
+    top = (ways(len(below)) @ below / len(below)).max(1)
+    return float((top >= top[0] - 1e-12).mean()), int(below.mean(0).argmax())
+
+
+def decides(
+    differences: pd.DataFrame,  # (units, comparisons), ours less theirs
+    least: float | pd.Series = 0.0,  # as for `flipped`, one for all or for each comparison
+    margin: float | pd.Series = MARGIN,  # as for `verdict`
+    equivalent: float = EQUIVALENT,
+) -> dict:  # as `flipped`; against (the comparison that decides), verdict
+    "The comparison that decides a claim about all of them, and its verdict."
+    least, margin = (pd.Series(of, differences.columns) for of in (least, margin))
+    every = {name: flipped(d, least[name]) for name, d in differences.items()}
+    p_below, lowest = _p_of_any_below(differences.to_numpy(), least.to_numpy())
+    words = {}
+    for name, found in every.items():
+        its = p_below if name == differences.columns[lowest] else 1.0
+        words[name] = verdict(found | dict(p_below=its), least[name], margin[name], equivalent)
+    against = min(every, key=lambda n: (words[n] != "opposite", words[n] == "supported", -every[n]["p"]))
+    found = every[against] | dict(p_below=p_below)
+    return found | dict(against=against, verdict=words[against])
+
+# %% ../../nbs/4_choose/59a_verdict.ipynb #b2573ac9
+COLUMNS = ["claim", "data", "part", "against", "test", "unit", "units", "effect", "low", "high", "smallest", "p"]
+COLUMNS += ["wanted", "verdict", "sentence"]
+
+
+def word_of(
+    rows: pd.DataFrame,  # wanted, verdict: of one claim on one data set
+) -> str:
+    "The verdict on a claim: supported where every row that must hold does, else that of the first that does not."
+    must = rows[rows["wanted"] != ""]
+    fails = must[must["verdict"] != must["wanted"]]
+    if not len(must):
+        return MISSING
+    if not len(fails):
+        return "supported"
+    row = fails.iloc[0]
+    turned = row["wanted"] == "equivalent" and row["verdict"] == "supported"  # a change where there shall be none
+    return "opposite" if turned else row["verdict"]
+
+
+def in_order(
+    rows: pd.DataFrame,  # as `COLUMNS`
+) -> pd.DataFrame:  # claim by claim; what comes after the first that is not supported on `PRIMARY` is not tested
+    "The table of claims, with the fixed order applied."
+    order, stopped, found = list(CLAIMS), "", []
+    for claim in order:
+        of = rows[rows["claim"] == claim].copy()
+        first = (of["data"] == PRIMARY) & (of["wanted"] != "")
+        if stopped:
+            why = f" It is not tested, since {stopped} was not supported on {PRIMARY}."
+            of.loc[first & (of["verdict"] != MISSING), "sentence"] += why
+            of.loc[first & (of["verdict"] != MISSING), "verdict"] = NOT_TESTED
+        elif word_of(of[of["data"] == PRIMARY]) != "supported":
+            stopped = claim
+        found.append(of)
+    return pd.concat(found, ignore_index=True)
