@@ -105,6 +105,13 @@ def visible(
     return visible_effect(units, 1.0, level=2 * ALPHA, power=POWER)
 
 
+@cache
+def _parts(n):
+    "Every part of n units, at least one, as weights of a mean: (2**n - 1, n)."
+    held = (1 - ways(n)[1:]) / 2
+    return held / held.sum(1, keepdims=True)
+
+
 def flipped(
     differences: np.ndarray,  # (units,), ours less theirs
     least: float = 0.0,  # what the effect must be above
@@ -113,8 +120,7 @@ def flipped(
     d = np.asarray(differences, float)
     if not np.isfinite(d).all():
         raise DansError(f"{np.isfinite(d).sum()} of {len(d)} differences are numbers", "give one for each unit")
-    held = (1 - ways(len(d))[1:]) / 2
-    means = np.sort(held @ d / held.sum(1))  # of every part of the units
+    means = np.sort(_parts(len(d)) @ d)
     of, near = len(means) + 1, 1e-12
     k = int(ALPHA * of + near)
     low, high = (means[k - 1], means[-k]) if k else (-math.inf, math.inf)
