@@ -143,7 +143,8 @@ def as_row(
     low, high, effect, smallest = (digits.format(numbers[n] + 0.0) for n in ("low", "high", "effect", "smallest"))
     seen = f"; {smallest} would be visible" if math.isfinite(numbers["smallest"]) else ""
     sentence = f"{claim} on {data}, {part}: {found['verdict']}. {says.format(against=against)} {effect} {unit} "
-    sentence += f"(90 % interval {low} to {high}; p = {found['p']:.3f}{test}{seen})."
+    p = f"p of the contrary = {found['p_below']:.3f}" if found["verdict"] == "opposite" else f"p = {found['p']:.3f}"
+    sentence += f"(90 % interval {low} to {high}; {p}{test}{seen})."
     about = dict(claim=claim, data=data, part=part, against=against, test=test.strip(), unit=unit)
     about |= dict(units=found["units"], p=found["p"], wanted=wanted, verdict=found["verdict"], sentence=sentence)
     return {name: (about | numbers)[name] for name in COLUMNS}

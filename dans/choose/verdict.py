@@ -182,9 +182,9 @@ def decides(
     for name, found in every.items():
         its = p_below if name == differences.columns[lowest] else 1.0
         words[name] = verdict(found | dict(p_below=its), least[name], margin[name], equivalent)
-    against = min(every, key=lambda n: (words[n] != "opposite", words[n] == "supported", -every[n]["p"]))
-    found = every[against] | dict(p_below=p_below)
-    return found | dict(against=against, verdict=words[against])
+    near = {n: (-found["p"], found["effect"] - least[n]) for n, found in every.items()}
+    against = min(every, key=lambda n: (words[n] != "opposite", words[n] == "supported", *near[n]))
+    return every[against] | dict(p_below=p_below, against=against, verdict=words[against])
 
 # %% ../../nbs/4_choose/59a_verdict.ipynb #b2573ac9
 COLUMNS = ["claim", "data", "part", "against", "test", "unit", "units", "effect", "low", "high", "smallest", "p"]
