@@ -116,7 +116,7 @@ def drawn_of(
     long = long.assign(data=data, unit=unit, least=long["comparison"].map(least) * factor)
     return long.assign(difference=long["difference"] * factor)[columns]
 
-
+# %% ../../nbs/6_paper/77a_verdicts.ipynb #77ab0b1d
 def plot_claim(
     drawn: pd.DataFrame,  # of `drawn_of`, one data set
     ax,
