@@ -136,7 +136,7 @@ def check_limits(
 ) -> Footprint:  # least RAM, flash and MACs that the space holds
     """The smallest footprint in `space`. Raises `DansError` where it breaks one of `limits`, naming
     the limit that binds."""
-    low = [d for d in space.data_configs if d.resolution == min(space.resolutions)]
+    low = next(iter(space.parts.values())).data_configs
     narrow = [a for a in space.architectures if a.width == min(space.widths)]
     costs = [limits.cost(System(data, arch), classes) for data in low for arch in narrow]
     smallest = type(costs[0])(**{axis: min(getattr(c, axis) for c in costs) for axis in vars(costs[0])})
