@@ -101,7 +101,9 @@ def test_scores_of_supernets_are_written_and_known_again(experiment):
     wanted = [Sharing(RECIPE, among, tuple(among), 0, "metrics") for among in (SPACE, *parts)]
 
     def judge(piece, net):
-        return dict(scores=scored(net, piece.systems, prepared), cost_macs=9, tuning_macs=0), weights_of(net)
+        return dict(scores=scored(net, piece.systems, prepared), cost_macs=9, tuning_macs=0, finals_macs=0), weights_of(
+            net
+        )
 
     def rows(found):
         for piece, row in found.items():
