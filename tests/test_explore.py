@@ -261,6 +261,9 @@ def test_a_browser_shows_the_answer(site, tmp_path, choice):
         table = load_benchmark(tables()[0])
     limits = tightened(board, **{axis: STEPS[axis][int(of[axis])] for axis in STEPS if axis in of})
     answer = explore(table, limits)
+    if not answer.known:  # in a table that still grows
+        assert f"no system is known, of {answer.possible} of the table" in unescape(said)
+        return
     assert f"{answer.known} known systems, of {answer.possible} of the table: {answer.system}, " in unescape(said)
     shown = re.findall(r"<tr><td>(.*?)</td>", done.stdout.partition("The best systems known")[2])
     assert shown[:5] == [str(s) for s in systems_of(answer.best)]
@@ -274,7 +277,7 @@ def test_a_browser_shows_the_answer(site, tmp_path, choice):
 
 
 def test_the_sliders_of_the_notebook_ask_the_function(monkeypatch):
-    "ipywidgets is not installed here, so a stand-in takes what the notebook gives to it."
+    "A stand-in for ipywidgets takes what the notebook gives to it."
     cells = json.loads((ROOT / "nbs/tutorials/explore.ipynb").read_text())["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     (code,) = [source for source in sources if 'find_spec("ipywidgets")' in source]
