@@ -6,14 +6,12 @@ import math
 import re
 import shutil
 import subprocess
-import sys
 from contextlib import redirect_stderr
 from dataclasses import replace
 from html import unescape
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
+import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
@@ -277,18 +275,15 @@ def test_a_browser_shows_the_answer(site, tmp_path, choice):
 
 
 def test_the_sliders_of_the_notebook_ask_the_function(monkeypatch):
-    "A stand-in for ipywidgets takes what the notebook gives to it."
     cells = json.loads((ROOT / "nbs/tutorials/explore.ipynb").read_text())["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     (code,) = [source for source in sources if 'find_spec("ipywidgets")' in source]
-    given, stub = {}, ModuleType("ipywidgets")
-    stub.__spec__ = ModuleSpec("ipywidgets", None)
-    stub.Dropdown = stub.SelectionSlider = lambda **how: how
-    stub.interact = lambda f, **fields: given.update(f=f, **fields)
-    monkeypatch.setitem(sys.modules, "ipywidgets", stub)
+    given = {}
+    monkeypatch.setattr(ipywidgets, "interact", lambda f, **fields: given.update(f=f, **fields))
     names = dict(find_spec=importlib.util.find_spec, STEPS=STEPS, TIMES=TIMES, DEVICES=DEVICES)
     exec(code, names | dict(show="the function", show_bytes=show_bytes, show_macs=show_macs))
     assert given.pop("f") == "the function" and list(given) == ["board", "latency_ms", "ram", "flash", "macs"]
     for field, axis in (("ram", "arena_bytes"), ("flash", "flash_bytes"), ("macs", "macs")):
-        assert [bound for _, bound in given[field]["options"]] == [*STEPS[axis], None]
-    assert {name for _, name in given["board"]["options"]} == {"", *DEVICES}
+        slider = given[field]
+        assert [bound for _, bound in slider.options] == [*STEPS[axis], 0] and slider.value == 0  # 0: any
+    assert {name for _, name in given["board"].options} == {"", *DEVICES} and given["latency_ms"].value is None
