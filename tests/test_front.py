@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,14 @@ def test_counts_are_those_of_the_limits(photos):
     assert all(system.data == data for data, systems in flight.fitting.items() for system in systems)
     source = flight.source
     assert sizes_for(wish_of(str(photos), limits="MACs 40 k", widths="0.1"), source)[0] == (16, 24)
+
+
+def test_images_larger_than_all_that_is_tried_need_no_note(photos):
+    wish = wish_of(str(photos), limits="MACs 1 M", widths="0.1")
+    source = preflight(wish).source
+    for side, left in ((40, "48 px and more"), (64, ""), (160, "")):
+        resolutions, note = sizes_for(wish, replace(source, side=side))
+        assert max(resolutions) <= side and (left in note if left else note == "")
 
 
 def test_a_plan_counts_the_steps_that_will_be_made(photos):

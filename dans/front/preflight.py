@@ -68,9 +68,10 @@ def sizes_for(
     fitting = {data.resolution for data, systems in fits(space, wish, len(source.classes)).items() if systems}
     if not fitting:
         raise DansError(f"no system is within {wish.limits}", "raise a limit, or name smaller widths: --widths 0.1,0.2")
-    left = [r for r in LADDER if r not in here]
-    note = f"{source.smallest} is {source.side} px on its short side, so {left[0]} px and more are left out"
-    return tuple(sorted(fitting)[-RUNGS:]), note if left else ""
+    note = ""
+    if left := [r for r in LADDER if r not in here]:
+        note = f"{source.smallest} is {source.side} px on its short side, so {left[0]} px and more are left out"
+    return tuple(sorted(fitting)[-RUNGS:]), note
 
 # %% ../../nbs/7_front/91_preflight.ipynb #b8f9810b
 FOLDS = 5  # where few images judge
