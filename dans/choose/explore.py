@@ -230,8 +230,7 @@ def layout(
     classes: int,  # outputs of the model
 ) -> list:  # name, nbytes, first, last, offset of each buffer
     "Which buffer of an int8 model lies where in RAM, from which operator to which."
-    pixels = system.data.resolution**2 * system.data.channels
-    return placed(buffers(operators(system, classes), pixels))
+    return placed(buffers(operators(system, classes), math.prod(system.data.shape)))
 
 # %% ../../nbs/4_choose/58b_explore.ipynb #ec51c04f
 def table_for_page(

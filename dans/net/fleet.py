@@ -143,9 +143,8 @@ class Fleet:
     def _member(self, system):
         "A system as it begins, or goes on."
         classes = len(self.prepared.classes)
-        fresh = initial_weights(system.arch, classes, self.recipe.seed)
-        first = State(self.start(system) if self.start else fresh)
-        state = resumed(first, self.checkpoint(system), self._settings(system))
+        begin = self.start or (lambda system: initial_weights(system.arch, classes, self.recipe.seed))
+        state = resumed(State(begin(system)), self.checkpoint(system), self._settings(system))
         return Member(system, classes, self.recipe, self.steps, state)
 
 # %% ../../nbs/3_net/46a_fleet.ipynb #e87e5c78

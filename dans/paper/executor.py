@@ -10,27 +10,17 @@ import logging
 import os
 import signal
 import threading
-import time
 import warnings
 from dataclasses import dataclass, fields
 
 from fastcore.basics import patch
 
 from ..backend import backend
+from ..choose.trainings import in_turn, timed
 from ..files import versions
-from ..house import DansError, Diverged
+from ..house import DansError
 
 # %% ../../nbs/6_paper/72_executor.ipynb #554d4ba4
-def _timed(compute, i):
-    "What piece `i` gives, and its seconds. A training that diverged is a result, too: the other pieces go on."
-    start = time.perf_counter()
-    try:
-        made = compute(i)
-    except Diverged as error:
-        made = error
-    return made, time.perf_counter() - start
-
-
 @dataclass(frozen=True)
 class Local:
     "Computes pieces one after the other, in this process."
@@ -41,19 +31,18 @@ class Local:
         numbers,  # of the pieces, taken one by one
     ):  # yields (number, what it made or the `Diverged` that it ended in, seconds)
         "Compute the pieces in the order of `numbers`."
-        for i in numbers:
-            yield i, *_timed(compute, i)
+        yield from in_turn(compute, numbers)
 
 # %% ../../nbs/6_paper/72_executor.ipynb #274420da
 def _there(compute, i, wanted):
-    "`_timed`, on a worker that has the versions of the process that asks."
+    "`timed`, on a worker that has the versions of the process that asks."
     for name, here in versions().items():
         if here != wanted.get(name, here):
             raise DansError(
                 f"a worker has {name} {here}, this process has {wanted[name]}",
                 "install the versions of constraints.txt on every machine",
             )
-    return _timed(compute, i)
+    return timed(compute, i)
 
 # %% ../../nbs/6_paper/72_executor.ipynb #9c9e6083
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")  # what says so to TensorFlow
