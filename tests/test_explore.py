@@ -33,7 +33,6 @@ from dans.choose.explore import (
     on_boards,
     table_for_page,
     tables,
-    tightened,
     training_noise,
 )
 from dans.choose.rank import systems_of
@@ -257,7 +256,7 @@ def test_a_browser_shows_the_answer(site, tmp_path, choice):
     board = board_limits(DEVICES[of["board"]], float(of["time"])) if "board" in of else Limits()
     with redirect_stderr(None):
         table = load_benchmark(tables()[0])
-    limits = tightened(board, **{axis: STEPS[axis][int(of[axis])] for axis in STEPS if axis in of})
+    limits = board.both(Limits(**{axis: STEPS[axis][int(of[axis])] for axis in STEPS if axis in of}))
     answer = explore(table, limits)
     if not answer.known:  # in a table that still grows
         assert f"no system is known, of {answer.possible} of the table" in unescape(said)

@@ -13,7 +13,7 @@ from dans.cost.limits import Limits
 from dans.front.command import main, wish_of
 from dans.front.preflight import _batch, preflight, sizes_for
 from dans.front.simple import logistic
-from dans.front.wish import both, limits_for, minutes_of
+from dans.front.wish import limits_for, minutes_of
 
 TINY = ["--widths", "0.1", "--depths", "10000", "--resolutions", "16", "--colors", "mono", "--budget", "42 s"]
 LIMITS = ["--limits", "RAM 32 KiB, flash 64 KiB"]
@@ -34,7 +34,7 @@ def test_of_a_board_and_words_the_lower_bound_counts():
     tighter = limits_for(board, "RAM 1 MiB, flash 100 KiB, MACs 2 M")
     assert tighter.bounds() == dict(arena_bytes=224 * 1024, flash_bytes=100 * 1024, macs=2_000_000)
     assert limits_for(board, reserve="RAM 100 KiB").arena_bytes == 156 * 1024
-    assert both(held, Limits(macs=5, kernels="reference")).kernels == "cmsis-nn"
+    assert held.both(Limits(macs=5, kernels="reference")).kernels == "cmsis-nn"
     assert limits_for(board, latency_ms=50, kernels="tflm+cmsis-nn").cycles
     assert limits_for(None, "MACs 2 M") == Limits(macs=2_000_000)
 

@@ -8,7 +8,7 @@ __all__ = ['MOST_WRITTEN', 'Limits', 'written', 'Timed', 'check_limits']
 # %% ../../nbs/2_cost/32_limits.ipynb #a0431d5f
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
 
@@ -109,6 +109,17 @@ def admits(
     return all(getattr(cost, axis) <= bound for axis, bound in self.bounds().items())
 
 # %% ../../nbs/2_cost/32_limits.ipynb #27369928
+@patch
+def both(
+    self: Limits,
+    other: Limits,  # bounds without a time, such as words say them
+) -> Limits:
+    "The limits within this and `other`: of each bound the lower, and the kernels of `other` where it names any."
+    bounds = self.bounds()
+    lower = {axis: min(bound, bounds.get(axis, math.inf)) for axis, bound in other.bounds().items()}
+    return replace(self, **lower, kernels=self.kernels if other.kernels == "reference" else other.kernels)
+
+
 @patch(cls_method=True)
 def parse(
     cls: Limits,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from fastcore.docments import docments
 
-from ..cost.boards import board_of
+from ..cost.boards import RESERVE, board_of
 from ..data.catalogue import options_told
 from .preflight import Preflight, check_machine, preflight
-from .wish import RESERVE, Wish, limits_for, minutes_of, numbers_of
+from .wish import Wish, limits_for, minutes_of, numbers_of
 from ..frontends import COLORS
 from ..house import EXITS, run_command, stoppable
 from ..net.metrics import METRICS
@@ -26,7 +26,7 @@ def wish_of(
     data: str,  # a folder of class folders, parquet files, or a data set by name, like wake_scenes
     board: str | None = None,  # whose RAM and flash bound: nrf52840, "Arduino Nano 33 BLE Sense", or a file
     limits: str = "",  # like "RAM 64 KiB, flash 512 KiB, MACs 2 M", any part of it; beside a board the lower counts
-    reserve: str = RESERVE,  # of the board, for the program beside the model
+    reserve: str = str(RESERVE),  # of the board, for the program beside the model
     latency: float | None = None,  # milliseconds for an image on the board, at most
     kernels: str | None = None,  # kernel library on the board, like tflm+cmsis-nn: for a latency
     budget: str | None = None,  # time to spend, like "30 min", of one core; default: as long as training needs
@@ -91,7 +91,7 @@ def _parser():
     add("data", metavar="DATA")
     add("--board", metavar="NAME|FILE")
     add("--limits", metavar="WORDS", default="")
-    add("--reserve", metavar="WORDS", default=RESERVE)
+    add("--reserve", metavar="WORDS", default=str(RESERVE))
     add("--latency", metavar="MS", type=float)
     add("--kernels", metavar="NAME")
     add("--budget", metavar="TIME")
