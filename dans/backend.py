@@ -114,6 +114,7 @@ NEEDS = {
     "standalone": _TRAINS,
     "deploy": Need(("tensorflow",), {"ai_edge_litert": "ai-edge-litert"}),
     "tflite-micro": Need(packages={"tflite_micro": "tflite-micro"}),
+    "logistic regression": Need(packages={"sklearn": "scikit-learn"}),
     "notebooks": Need((), {name: name for name in ("ipykernel", "matplotlib", "papermill")}, "paper"),
 }
 

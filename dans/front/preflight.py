@@ -204,7 +204,7 @@ def _within(plan, budget):
 # %% ../../nbs/7_front/91_preflight.ipynb #4b208bac
 def check_machine():
     "Raises `DansError` for a package that a search needs and that is not installed."
-    need("supernet", "score", "standalone", "deploy", "tflite-micro")
+    need("supernet", "score", "standalone", "deploy", "tflite-micro", "logistic regression")
 
 
 def preflight(
