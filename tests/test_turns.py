@@ -163,3 +163,13 @@ def test_a_fleet_goes_on_from_a_supernet(prepared):
         assert not np.array_equal(fleet.outputs("val")[system], before)
         fleet.normalise_by(system, found)
         assert np.array_equal(fleet.outputs("val")[system], before)
+
+
+def test_a_fleet_does_not_go_on_from_other_weights(prepared, tmp_path):
+    system, file = System(ImageConfig(16, "mono"), Architecture((0,) * 5, 0.1)), tmp_path / "one.npz"
+    recipe = Recipe(epochs=0.5, batch=32, deep=0.0)
+    first, other = (initial_weights(system.arch, 2, seed) for seed in (1, 2))
+    for _ in range(2):  # the second one is done already
+        Fleet([system], prepared, recipe, lambda system: file, start=lambda system: first).train(None)
+    with pytest.raises(DansError, match="belongs to another training"):
+        Fleet([system], prepared, recipe, lambda system: file, start=lambda system: other)

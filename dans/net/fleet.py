@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from ..cost.footprint import macs
 from ..data.prepared import Prepared
-from ..files import keyed
+from ..files import keyed, sha256
 from ..house import DansError, Diverged, cores, progress_bar, stoppable
 from .elastic import Calibrated, extract, initial_weights, keras, tensors
 from .fused import Fused, columns
@@ -138,6 +138,8 @@ class Fleet:
     def _settings(self, system):
         "What determines a member."
         about = dict(recipe=keyed(self.recipe), data=self.prepared.key, system=system.to_dict(), fleet=1)
+        if self.start:
+            about |= dict(start=sha256(b"".join(value.tobytes() for value in self.start(system).values())))
         return json.loads(json.dumps(about))
 
     def _member(self, system):
