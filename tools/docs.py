@@ -164,6 +164,8 @@ def readme():
     text, pictures = markdown(index, "figures/readme", site=False)
     text = re.sub(rf"\[(`[^`]+`)\]\({host}[^)]*\)", r"\1", text)  # the site may not be there yet
     text = re.sub(r"\]\((?!\w+:|/|#|figures/)([\w/]+\.ipynb)", r"](nbs/\1", text).replace("](../", "](")
+    for old in (ROOT / "figures").glob("readme_*.png"):
+        old.unlink()
     for name, data in pictures.items():
         (ROOT / name).write_bytes(data)
     made = "<!-- Made from nbs/index.ipynb by `make readme`; edit that. -->\n\n"
