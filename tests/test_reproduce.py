@@ -194,6 +194,30 @@ def test_redraw_never_computes_rows(checkout, capsys):
     assert Path("runs/quick/results/toy/log.csv").stat().st_mtime_ns == rows
 
 
+def test_figures_share_a_kernel_and_see_nothing_of_each_other(checkout):
+    again = LIST + "  fig_too: {notebook: nbs/fig_too.ipynb, title: After it, needs: [run_toy]}\n"
+    (checkout / "paper.yml").write_text(again)
+    seen = """
+import os, matplotlib.pyplot as plt
+(study.figures / "NAME.txt").write_text(f"{os.getpid()} {left} {len(plt.get_fignums())} {plt.rcParams['font.size']}")
+plt.rcParams["font.size"] = 3; plt.figure(); left = "something"
+"""
+    for name in ("fig_toy", "fig_too"):
+        notebook(
+            checkout,
+            name,
+            GIVEN,
+            "left = globals().get('left', 'nothing')",
+            FIGURE.replace("fig_toy", name),
+            seen.replace("NAME", name),
+        )
+    reproduce()
+    first, second = (Path(f"runs/quick/figures/{name}.txt").read_text() for name in ("fig_toy", "fig_too"))
+    assert first == second and " nothing 0 " in first
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(first.split()[0]), 0)
+
+
 @pytest.mark.parametrize(
     "code, says",
     [

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from ..backend import need
 from ..files import cannot_write, unfinished, write_json
 from ..house import EXITS, DansError, check_known, run_command
-from .environment import alone_in, kernel_backend, kernel_environment, own_kernel
+from .environment import DrawingKernel, alone_in, kernel_backend, kernel_environment, own_kernel
 from .manifest import Item
 from .parameters import described, image_options
 from .proof import prove
@@ -70,11 +70,21 @@ def _variables(study, made):
         RUNNER: "dans-reproduce",
     }
 
+
+def _kernel(item, variables, drawing):
+    "What papermill takes: figures share a kernel until a run may change what they read."
+    if drawing is not None and item.kind != "run":
+        return dict(km=drawing.beginning(variables))
+    if drawing is not None:
+        drawing.close()
+    return dict(kernel_manager_class=own_kernel(variables))
+
 # %% ../../nbs/6_paper/82_reproduce.ipynb #8ca5a1e0
 @patch
 def execute(
     self: Reproduction,
     item: Item,  # a run, figure or table
+    drawing: DrawingKernel = None,  # for what is no run; default: a kernel of its own
 ) -> Path:  # of the executed copy
     "Run the notebook of `item` and sign what it has written. Raises `DansError` where it fails."
     import papermill
@@ -94,7 +104,7 @@ def execute(
             cwd=str(self.root),
             kernel_name="python3",
             language="python",
-            kernel_manager_class=own_kernel(variables),
+            **_kernel(item, variables, drawing),
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
             shutdown_kernel="immediate",
             progress_bar=False,
@@ -160,6 +170,7 @@ def run_all(
     items: list,  # from `chosen`
     force=(),  # ids to run even if current
     redraw=False,  # only draw
+    drawing: DrawingKernel = None,  # as for `execute`
 ) -> dict:  # action -> ids
     "Do what `plan` says, line by line. Raises `DansError` where a notebook fails."
     start, done = time.perf_counter(), {"run": [], "skip": [], "stale": [], "blocked": []}
@@ -175,7 +186,7 @@ def run_all(
         if action == "run":
             print(f"{head} {item.title} ({about}; {why})", flush=True)
             begin = time.perf_counter()
-            self.execute(item)
+            self.execute(item, drawing)
             took, rest = _human(time.perf_counter() - begin), sum(left.values())
             print(f"{head} done in {took} ({about})" + f", some {_human(rest)} left" * bool(rest), flush=True)
         elif action == "stale":
@@ -203,8 +214,11 @@ def _compute(study, items, ids, forced, redraw, record):
     study.check_needs(items, forced, redraw)
     shares = study.changes.get("share", [0, 1]) != [0, 1]
     try:
-        with alone_in(study.work, study.show(study.work), shares, partial(print, flush=True)):
-            done = study.run_all(items, forced, redraw)
+        with (
+            alone_in(study.work, study.show(study.work), shares, partial(print, flush=True)),
+            closing(DrawingKernel()) as drawing,
+        ):
+            done = study.run_all(items, forced, redraw, drawing)
     except KeyboardInterrupt:
         kept = [i.id for i in items if not study.why_not(i)]
         print(
