@@ -166,6 +166,7 @@ def test_the_console_command_is_there():
 KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", "score", "deploy", "kit", "export"} | {
     "fused",
     "turns",
+    "relaxed",
     "fleet",
     "judged",
     "scored",

@@ -244,9 +244,11 @@ def step(
 ) -> float:  # loss of the first network
     "One optimizer step on the summed gradients of `networks` (Adam does not see their scale)."
     targets, total, compared = np.eye(self.layout.classes, dtype=np.float32)[labels], None, []
+    self.logits = []  # of each network in this step, (n, classes)
     rank = rank if len(networks) > 1 + distil else 0.0  # one alone has nobody to be compared with
     for system, images, row in networks:
         loss, logits, gradient = self.gradients(system, images, targets, deep, row, counts)
+        self.logits.append(logits)
         if rank and not (distil and total is None):
             again = self.gradients(system, images, targets, 0.0, row, counts) if deep else (loss, logits, gradient)
             compared.append((macs(system, self.layout.classes), float(again[0]), again[2]))

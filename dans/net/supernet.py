@@ -129,21 +129,9 @@ def train(
     class_weights=None,  # "balanced", or what an image of each class counts in the loss on the labels; default: 1
 ) -> "Supernet":  # itself
     "Train all subnets together; progress bar with loss and validation score of the largest and the smallest subnet."
-    if prepared.sizes["train"] < 2:
-        raise DansError(f"{prepared.sizes['train']} training images", "give at least 2")
     recipe = recipe or shared_recipe(prepared.sizes["train"])
-    training = TrainingJob(
-        name="supernet",
-        prepared=prepared,
-        recipe=recipe,
-        draw=functools.partial(self.draw, recipe=recipe),
-        row=self.row if recipe.own_scale else TrainingJob.row,
-        class_weights=class_weights_of(class_weights, prepared),
-        about=self._about,
-    )
-    if recipe.zero_last and self.state.step == 0:
-        self._start_as_identity()
-    train, check = self._trainer(recipe), self._checks(prepared, check_images)
+    training, train = self.job(prepared, recipe, class_weights)
+    check = self._checks(prepared, check_images)
     records = Records(checkpoint, each, check(self.space), on_epoch)
     if recipe.split_at == 1:
         self.state = fit(train, self.state, training, records)
@@ -156,6 +144,30 @@ def train(
     return self
 
 # %% ../../nbs/3_net/45_supernet.ipynb #3df7847e
+@patch
+def job(
+    self: Supernet,
+    prepared: Prepared,  # images, prepared for the resolutions of the space
+    recipe: Recipe,  # how to train
+    class_weights=None,  # as for `train`
+) -> tuple:  # `TrainingJob`, and the trainer that takes its steps
+    "What `train` does, for `fit`; where nothing is trained yet, the first weights are made ready for `recipe`."
+    if prepared.sizes["train"] < 2:
+        raise DansError(f"{prepared.sizes['train']} training images", "give at least 2")
+    training = TrainingJob(
+        name="supernet",
+        prepared=prepared,
+        recipe=recipe,
+        draw=functools.partial(self.draw, recipe=recipe),
+        row=self.row if recipe.own_scale else TrainingJob.row,
+        class_weights=class_weights_of(class_weights, prepared),
+        about=self._about,
+    )
+    if recipe.zero_last and self.state.step == 0:
+        self._start_as_identity()
+    return training, self._trainer(recipe)
+
+
 @patch(as_prop=True)
 def _about(self: Supernet) -> dict:
     return dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed)

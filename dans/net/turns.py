@@ -113,7 +113,8 @@ class Turn:
         self.net = seat.network(self.system)
         self.net.vector[:] = np.concatenate([part.ravel() for part in slices(weights, self.net, self.row)])
         self.found = self.net.forward(self.windows, learn=True, heads=True)
-        return self.found[self.system.arch.ending][1]
+        self.logits = self.found[self.system.arch.ending][1].copy()
+        return self.logits
 
     def back(self, targets: np.ndarray, deep: float, counts=ONE, own: bool = False):
         "Gradient of the loss on `targets` (classes, n)."
@@ -198,6 +199,7 @@ def step(
     self.gradient[:] = 0
     for turn in turns:
         turn.add(self.gradients)
+    self.logits = [turn.logits.T for turn in turns]  # (n, classes)
     self.update(rate, decay)
     return float(first.loss)
 
