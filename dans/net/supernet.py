@@ -167,7 +167,7 @@ def job(
         self._start_as_identity()
     return training, self._trainer(recipe)
 
-
+# %% ../../nbs/3_net/45_supernet.ipynb #8669a0a4
 @patch(as_prop=True)
 def _about(self: Supernet) -> dict:
     return dict(space=asdict(self.space), classes=self.classes, first_weights=self.seed)
