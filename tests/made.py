@@ -394,8 +394,8 @@ for size, smallest in json.loads(sys.stdin.buffer.readline()):
     except RuntimeError as error:
         print(error, file=sys.stderr, flush=True)
     if smallest:
-        from dans.board.runtime import _smallest
-        print("smallest arena", _smallest(data), file=sys.stderr, flush=True)
+        from dans.board.runtime import smallest_loading
+        print("smallest arena", smallest_loading(data), file=sys.stderr, flush=True)
 """
 
 

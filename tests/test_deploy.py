@@ -154,8 +154,8 @@ def test_the_smallest_arena_loads_and_less_does_not(small):
     n = smallest_arena(tflite)
     assert n % 16 == 0 and n >= arena(tflite).total
     code = (
-        "import sys; from dans.board.runtime import _load; "
-        "_load('micro', open(sys.argv[1], 'rb').read(), int(sys.argv[2]))"
+        "import sys; from dans.board.runtime import load_interpreter; "
+        "load_interpreter('micro', open(sys.argv[1], 'rb').read(), arena_size=int(sys.argv[2]))"
     )
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         file.write(tflite)

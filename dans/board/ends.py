@@ -15,10 +15,10 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 
+from .runtime import load_interpreter, need_micro, smallest_loading
 from ..house import DansError
 
 # %% ../../nbs/5_board/62a_ends.ipynb #39a4e413
@@ -116,36 +116,6 @@ def outline(
     except Exception as error:  # damaged bytes make the generated reader fail in many ways
         raise DansError(f"{name} is not a whole .tflite file ({type(error).__name__}: {error})", _WHOLE) from None
 
-# %% ../../nbs/5_board/62a_ends.ipynb #2af89560
-def _runner(interpreter, tflite):
-    "A function from a list of inputs to a list of outputs, and another that prints the arena."
-    if interpreter == "micro":
-        from tflite_micro import runtime
-
-        micro, ends = runtime.Interpreter.from_bytes(tflite, arena_size=1 << 27), outline(tflite)
-
-        def run(values):
-            for i, value in enumerate(values):
-                micro.set_input(value, i)
-            micro.invoke()
-            return [micro.get_output(i) for i in range(len(ends.outputs))]
-
-        return run, micro.print_allocations
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    lite = Interpreter(model_content=tflite, num_threads=1, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
-    lite.allocate_tensors()
-    sources = [d["index"] for d in lite.get_input_details()]
-    targets = [d["index"] for d in lite.get_output_details()]
-
-    def run(values):
-        for source, value in zip(sources, values):
-            lite.set_tensor(source, value)
-        lite.invoke()
-        return [lite.get_tensor(target) for target in targets]
-
-    return run, lambda: None
-
 # %% ../../nbs/5_board/62a_ends.ipynb #5696227e
 def _serve():
     "The subprocess: a job and a model from standard input, then inputs; outputs to a file of arrays."
@@ -153,15 +123,14 @@ def _serve():
     tflite = sys.stdin.buffer.read(job["bytes"])
     given = np.load(io.BytesIO(sys.stdin.buffer.read()))
     os.dup2(2, 1)  # what libraries print goes to the log
-    run, show = _runner(job["interpreter"], tflite)
-    show()
-    count = len(outline(tflite).inputs)
+    ends = outline(tflite)
+    run, show_arena = load_interpreter(job["interpreter"], tflite, len(ends.outputs))
+    show_arena()
+    count = len(ends.inputs)
     answers = [run([given[f"arr_{k}"][i] for k in range(count)]) for i in range(len(given["arr_0"]))]
     np.savez(job["answers"], *(np.stack(rows) for rows in zip(*answers)))
     if job["smallest"]:
-        from dans.board.runtime import _smallest
-
-        print(f"\nsmallest arena {_smallest(tflite)}", file=sys.stderr, flush=True)
+        print(f"\nsmallest arena {smallest_loading(tflite)}", file=sys.stderr, flush=True)
 
 
 def _ask(tflite, given, interpreter, smallest, limit_s):
@@ -234,8 +203,7 @@ def trial(
     limit_s: float = 180.0,  # longest time to wait, seconds
 ) -> Trial:
     "Run the file once. Raises `DansError` where the runtime cannot, and where `tflite-micro` is missing."
-    if find_spec("tflite_micro") is None:
-        raise DansError("tflite-micro is not installed", "pip install 'dans[deploy]' (there are wheels for Linux)")
+    need_micro()
     ends = outline(tflite)
     shaped = [
         np.asarray(values, end.type).reshape(1, *end.batch, *end.shape)

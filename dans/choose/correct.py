@@ -14,6 +14,7 @@ from fastcore.basics import patch
 
 from .rank import Judged, systems_of
 from .stats import bootstrap, times_drawn
+from .surrogate import features_of, ridge_fit
 from ..house import DansError
 
 # %% ../../nbs/4_choose/55_correct.ipynb #035b8bf1
@@ -30,20 +31,8 @@ def _features(systems, scores):
             f"{len(systems)} systems come with {np.isfinite(scores).sum()} scores",
             "give one finite score for each system",
         )
-    return np.array(
-        [
-            (
-                score,
-                s.arch.ending,
-                s.arch.ending <= 3,
-                np.log2(s.arch.width),
-                np.log2(s.data.resolution),
-                s.data.color == "mono",
-            )
-            for s, score in zip(systems, scores)
-        ],
-        float,
-    ).reshape(-1, len(FEATURES))
+    of = features_of(systems)
+    return np.column_stack([dict(of, score=scores, short=of["ending"] <= 3)[name] for name in FEATURES])
 
 
 def _design(systems, scores):
@@ -110,15 +99,10 @@ def fit(
     (z, mean, sd, shrunk), y = _design(systems, scores), np.asarray(accuracies, float)
     if y.shape != (len(z),) or not np.isfinite(y).all():
         raise DansError(f"{len(z)} systems come with {y.size} accuracies", "give one finite accuracy for each system")
-    fits = []
-    for strength in STRENGTHS:
-        to_weights = np.linalg.solve(z.T @ z + np.diag(strength * shrunk), z.T)
-        hat = z @ to_weights
-        error = (y - hat @ y) / np.maximum(1 - np.diag(hat), 1e-9)
-        fits.append((np.sqrt((error**2).mean()), strength, to_weights @ y))
-    error, strength, weights = min(fits, key=lambda f: f[0])
+    square, strength, to_weights = ridge_fit(z, y, shrunk, STRENGTHS)
+    weights, error = to_weights @ y, float(np.sqrt(square))
     slopes = weights[1:] / sd
-    return cls(float(weights[0] - slopes @ mean), tuple(map(float, slopes)), float(strength), float(error), len(z))
+    return cls(float(weights[0] - slopes @ mean), tuple(map(float, slopes)), float(strength), error, len(z))
 
 # %% ../../nbs/4_choose/55_correct.ipynb #8cb50a1e
 def _both(fitted, judged, maker):

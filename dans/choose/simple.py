@@ -16,6 +16,7 @@ import pandas as pd
 
 from .guided import spread, within_share
 from .search import evolution, random_search
+from .surrogate import features_of, ridge_fit
 from .task import Budget, Score, Task
 from .trainings import FULL, SHORT, Found, Trial, trial, winners_of
 from ..frontends import DataConfig
@@ -75,22 +76,20 @@ def largest_first(
 # %% ../../nbs/4_choose/54c_simple.ipynb #331a4f33
 def _five(book):
     "MACs, resolution, their product, width and ending, with mean 0 and spread 1: (n, 5)."
-    macs, resolution = np.log2(_macs(book)), np.log2([s.data.resolution for s in book.systems])
+    macs, of = np.log2(_macs(book)), features_of(book.systems)
+    resolution = of["log2_resolution"]
     product = (macs - macs.mean()) * (resolution - resolution.mean())
-    columns = [macs, resolution, product, [s.arch.width for s in book.systems], [s.arch.ending for s in book.systems]]
+    columns = [macs, resolution, product, [s.arch.width for s in book.systems], of["ending"]]
     found = np.array(columns, float).T
     return (found - found.mean(0)) / np.maximum(found.std(0), 1e-9)
 
 
 def _ridge(inputs, at, values):
-    "What a ridge expects of all rows; its strength is that which predicts left-out ones best."
-    x, shrunk, fits = np.column_stack([np.ones(len(inputs)), inputs]), np.diag([0.0, *[1.0] * inputs.shape[1]]), []
-    for strength in 10.0 ** np.arange(-2, 3.1, 0.5):
-        to_weights = np.linalg.solve(x[at].T @ x[at] + strength * shrunk, x[at].T)
-        own = np.diagonal(x[at] @ to_weights)
-        misses = (values - x[at] @ to_weights @ values) / np.maximum(1 - own, 1e-9)
-        fits.append(((misses**2).mean(), strength, x @ to_weights @ values))
-    return min(fits, key=lambda fit: fit[:2])[2]
+    "What a ridge expects of all rows."
+    x = np.column_stack([np.ones(len(inputs)), inputs])
+    shrunk = np.array([0.0, *[1.0] * inputs.shape[1]])
+    _, _, to_weights = ridge_fit(x[at], values, shrunk, 10.0 ** np.arange(-2, 3.1, 0.5))
+    return x @ to_weights @ values
 
 
 def ridge_first(

@@ -240,18 +240,18 @@ def survey(
         notes.append(f"rows dropped because they have no label: {rows.unlabelled:,}")
     smallest = min(rows.kept, key=rows.sides.__getitem__)
     return Source(
-        name,
-        tuple(classes),
-        key.hexdigest(),
-        {s: rows.splits.count(s) for s in SPLITS},
-        rows.sides[smallest],
-        lambda: _again(read, columns, rows.splits, rows.digests),
-        rows.names[smallest],
-        (*notes, *more),
-        rows.counts(len(classes)),
-        lambda least: [(rows.names[i], rows.sides[i]) for i in rows.kept if rows.sides[i] < least],
-        tuple(shares),
-        lambda: ((s, p) for s, p in zip(rows.splits, places() if places else rows.names) if s),
+        name=name,
+        classes=tuple(classes),
+        key=key.hexdigest(),
+        sizes={s: rows.splits.count(s) for s in SPLITS},
+        side=rows.sides[smallest],
+        rows=lambda: _again(read, columns, rows.splits, rows.digests),
+        smallest=rows.names[smallest],
+        notes=(*notes, *more),
+        counts=rows.counts(len(classes)),
+        below=lambda least: [(rows.names[i], rows.sides[i]) for i in rows.kept if rows.sides[i] < least],
+        cut=tuple(shares),
+        names=lambda: ((s, p) for s, p in zip(rows.splits, places() if places else rows.names) if s),
     )
 
 # %% ../../nbs/1_data/12_survey.ipynb #8684c74f

@@ -22,7 +22,6 @@ from dans.net.elastic import (
     Weights,
     block_name,
     calibrate,
-    extract,
     initial_weights,
     keras,
     subnet_accuracy,

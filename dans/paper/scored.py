@@ -94,8 +94,8 @@ def tuned(
 def tuning_macs(
     systems: list,  # of `System`
     recipe: Recipe,  # as for `tuned`
+    classes: int,
     steps: int = 100,
-    classes: int = 2,
 ) -> int:
     "What `tuned` spends on the systems' own steps."
     return 3 * steps * recipe.batch * sum(macs(system, classes) for system in systems)
