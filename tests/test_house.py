@@ -169,6 +169,7 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "fleet",
     "judged",
     "scored",
+    "plain",
     "find",
 }
 
