@@ -26,7 +26,7 @@ DEPTHS = ("11000", "11100", "21111")
 def of_equal_cost(
     depths: tuple = DEPTHS,  # blocks of stages 3-7, a digit each
 ) -> list:  # of `System`, by resolution
-    "Systems in color at each resolution of `PAIRS`, with the width that makes their MACs about equal."
+    "Systems in colour at each resolution of `PAIRS`, with the width that makes their MACs about equal."
     return [
         System(ImageConfig(r, "rgb"), Architecture(tuple(map(int, d)), w)) for r, w in PAIRS.items() for d in depths
     ]

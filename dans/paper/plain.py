@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOBILENET_V1', 'MOBILENET_V2', 'HANDMADE', 'MOST_LAYERS', 'CHANNELS', 'SIDES', 'ACTIVATIONS', 'Layer', 'Plain',
            'colabnas', 'operators_of', 'cost_of', 'drawn_2023', 'cost_or_none', 'keras_of', 'trained_by_hand',
-           'told_of']
+           'as_file', 'told_of']
 
 # %% ../../nbs/6_paper/74d_plain.ipynb #f91cc22d
 from dataclasses import dataclass
@@ -238,7 +238,8 @@ class _Course(keras.callbacks.Callback):
     def __init__(self, recipe, steps):
         super().__init__()
         self.recipe, self.steps = recipe, steps
-        self.average = Average(steps - round(recipe.average * steps))
+        self.start = steps - round(recipe.average * steps)
+        self.average = Average(self.start)
 
     def on_train_batch_begin(self, batch, logs=None):
         self.model.optimizer.learning_rate = self.recipe.rate_at(batch, self.steps)
@@ -246,7 +247,8 @@ class _Course(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if not np.isfinite(logs["loss"]):
             raise Diverged(f"the loss is {logs['loss']} at step {batch}", "train with a lower rate")
-        self.average.add(batch, np.concatenate([np.ravel(value) for value in self.model.get_weights()]))
+        if batch >= self.start:
+            self.average.add(batch, np.concatenate([np.ravel(value) for value in self.model.get_weights()]))
 
     def on_train_end(self, logs=None):
         if self.average.count:
@@ -281,20 +283,27 @@ def trained_by_hand(
     return _recalibrate(model, prepared.view("train", data, calibration).images, recipe.batch)
 
 # %% ../../nbs/6_paper/74d_plain.ipynb #a04c7196
+def as_file(
+    model: keras.Model,  # trained
+    data: ImageConfig,  # what it sees
+    prepared: Prepared,  # images
+    images: int = 200,  # training images for the ranges of activations
+) -> dict:  # int8_test_accuracy, file_bytes, arena_bytes, file_macs
+    "What a model is as an int8 file: its test accuracy by the arithmetic of the board, and what the file costs."
+    train, test = (prepared.view(split, data) for split in ("train", "test"))
+    file = quantise(model, train.images[:images])
+    cost = footprint_of(file)
+    found = dict(int8_test_accuracy=runtime.accuracy(file, test.images, test.labels, progress=False))
+    return found | dict(file_bytes=cost.file_bytes, arena_bytes=cost.arena_bytes, file_macs=cost.macs)
+
+
 def told_of(
     model: keras.Model,  # trained
     data: ImageConfig,  # what it sees
     prepared: Prepared,  # images
-    file: bool = True,  # convert it, and let the file be measured and judged, too?
-) -> dict:
-    "What validation and test images say of a model, and of its int8 file what it costs."
-    train, val, test = (prepared.view(split, data) for split in ("train", "val", "test"))
-    said = {name: runtime.float_outputs(model, view.images) for name, view in (("val", val), ("test", test))}
-    row = dict(val_accuracy=accuracy(val.labels, said["val"]), val_auc=auc(val.labels, said["val"]))
-    row |= dict(test_accuracy=accuracy(test.labels, said["test"]))
-    if not file:
-        return row
-    made = quantise(model, train.images[:200])
-    cost = footprint_of(made)
-    row |= dict(int8_test_accuracy=runtime.accuracy(made, test.images, test.labels, progress=False))
-    return row | dict(file_bytes=cost.file_bytes, arena_bytes=cost.arena_bytes, file_macs=cost.macs)
+) -> dict:  # val_accuracy, val_auc, test_accuracy
+    "What validation and test images say of a model."
+    val, test = (prepared.view(split, data) for split in ("val", "test"))
+    said = runtime.float_outputs(model, val.images)
+    of_val = dict(val_accuracy=accuracy(val.labels, said), val_auc=auc(val.labels, said))
+    return of_val | dict(test_accuracy=accuracy(test.labels, runtime.float_outputs(model, test.images)))
