@@ -112,7 +112,7 @@ def tuned_on_copies(
         found |= fleet.train(check=None).outputs("val")
     return found
 
-
+# %% ../../nbs/6_paper/74e_bugs.ipynb #e952b93e
 def tuned_in_turn(
     weights: Weights,  # of a supernet; not changed
     systems: list,  # of `System`, of one data configuration
@@ -149,7 +149,7 @@ def _by_way(net, system, train, val, stale):
         "mask, no re-estimation": _said(zeroed, full[0], stale, val),
     }
 
-
+# %% ../../nbs/6_paper/74e_bugs.ipynb #f9a48537
 def scored_by_ways(
     net: Supernet,  # trained, of one data configuration; never written to
     systems: list,  # of `System`, its own
