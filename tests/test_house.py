@@ -170,6 +170,8 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "fleet",
     "judged",
     "scored",
+    "plain",
+    "bugs",
     "find",
 }
 
