@@ -292,7 +292,7 @@ def site():
             ignore=shutil.ignore_patterns("*.md"),  # which would be pages
         )
     (PAGES / "results.md").write_text(gallery(ROOT), encoding="utf-8")
-    for name in ("site.css", "iframe-worker.js", "explorer.js"):
+    for name in ("site.css", "site.js", "iframe-worker.js", "explorer.js"):
         shutil.copy(ROOT / "tools" / name, PAGES)
     (PAGES / "explorer-data.js").write_text(explorer(), encoding="utf-8")
     subprocess.run(
@@ -333,8 +333,9 @@ def navigation(pages):
 
 
 def on_config(config, **_):
-    "For mkdocs, whose hook this is: the order of the pages."
+    "For mkdocs, whose hook this is: where the site will lie, and the order of its pages."
     folder = Path(config["docs_dir"])
+    config["site_url"] = get_config().doc_host + get_config().doc_baseurl + "/"
     config["nav"] = navigation({path.relative_to(folder).as_posix() for path in folder.rglob("*.md")})
     return config
 
@@ -350,7 +351,15 @@ def on_page_content(html, **_):
     html = re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', formula, html, flags=re.S)
     html = re.sub(r"<style scoped>.*?</style>", "", html, flags=re.S)
     table = r'<table border="1" class="dataframe">(.*?)</table>'
-    return re.sub(table, r'<div class="rows"><table>\1</table></div>', html, flags=re.S)
+    html = re.sub(table, r'<div class="rows"><table>\1</table></div>', html, flags=re.S)
+    return html.replace("<th></th>", "<td></td>")
+
+
+def on_post_page(output, **_):
+    "For mkdocs: the search has a name for those who do not see it."
+    return output.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"Chromium as tests drive it: Debian's, without a network, and with an ear for all that goes wrong on a page."
+
+import shutil
+from contextlib import contextmanager
+
+from conftest import BROWSERS
+from playwright.sync_api import sync_playwright
+
+
+@contextmanager
+def chromium():
+    "A browser of this machine."
+    program = next(filter(None, map(shutil.which, BROWSERS)))
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+class Heard:
+    "What a page asks for, and what goes wrong there."
+
+    def __init__(self, page):
+        self.asked, self.wrong = [], []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("requestfailed", lambda request: self.wrong.append(f"{request.url}: {request.failure}"))
+        page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
