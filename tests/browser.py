@@ -23,6 +23,11 @@ class Heard:
     def __init__(self, page):
         self.asked, self.wrong = [], []
         page.on("request", lambda request: self.asked.append(request.url))
-        page.on("requestfailed", lambda request: self.wrong.append(f"{request.url}: {request.failure}"))
+        page.on("requestfailed", self.failed)
         page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
+
+    def failed(self, request):
+        "Noted, unless the page was left before all of it was there."
+        if "ERR_ABORTED" not in request.failure:
+            self.wrong.append(f"{request.url}: {request.failure}")

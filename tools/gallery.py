@@ -89,7 +89,8 @@ def entry(study, item, claims):
         parts += [on_the_site(caption(notebook)), f"*Not drawn yet. It waits for rows of {runs}.*"]
         return "\n\n".join([*parts, f"- Notebook: [its page]({page})"])
     record = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-    links = [f"[{path.suffix[1:].upper()}](figures/{path.name})" for path in item.files(study.out)]
+    files = [path for path in item.files(study.out) if path.suffix != ".md"]  # which stands on this page
+    links = [f"[{path.suffix[1:].upper()}](figures/{path.name})" for path in files]
     if item.kind == "fig":
         parts.append(f"[![{item.title}](figures/{item.id}.png)]({page})")
     elif len(pd.read_csv(stem.with_suffix(".csv"))) <= ROWS:
