@@ -24,8 +24,13 @@ class Heard:
         self.asked, self.wrong = [], []
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("requestfailed", self.failed)
-        page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
+        page.on("console", self.said)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
+
+    def said(self, message):
+        "Errors that a page writes to its console."
+        if message.type == "error":
+            self.wrong.append(f"{message.text} {message.location.get('url', '')}")
 
     def failed(self, request):
         "Noted, unless the page was left before all of it was there."
