@@ -11,8 +11,10 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import nbformat
 import pytest
 from browser import Heard, chromium
+from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.browser
@@ -84,15 +86,21 @@ def browser():
 
 
 def run_all(page, url, path):
-    "Opens a notebook and chooses Run All Cells; the outputs."
+    "Opens a notebook, clears it, and chooses Run All Cells."
     page.goto(f"{url}/lab/tree/{path}?reset")
     page.locator(".jp-Notebook").first.wait_for(timeout=120_000)
     page.wait_for_function(
         "jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status == 'idle'", timeout=60_000
     )
+    page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    assert not page.evaluate(f"{CELLS}.some(c => c.execution_count)")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(DONE, timeout=120_000)
+
+
+def outputs_of(page):
+    "All that the cells show in the end."
+    page.wait_for_function(f"({DONE}) && {IDLE}", timeout=120_000)
     return page.evaluate(OUTPUTS)
 
 
@@ -101,7 +109,8 @@ def test_run_all_finds_no_error_and_touches_nothing_that_is_committed(lab, check
     page = browser.new_context(color_scheme=scheme, viewport=dict(width=1400, height=900)).new_page()
     heard, before = Heard(page), hashes(checkout)
     for path in NOTEBOOKS:
-        outputs = run_all(page, lab, path)
+        run_all(page, lab, path)
+        outputs = outputs_of(page)
         wrong = [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
         assert outputs and not wrong, (path, wrong)
         assert page.evaluate("document.body.dataset.jpThemeLight") == str(scheme == "light").lower()
@@ -112,3 +121,26 @@ def test_run_all_finds_no_error_and_touches_nothing_that_is_committed(lab, check
     assert hashes(checkout) == before
     assert (checkout / "runs/cpu/figures/fig_limits.png").is_file(), "what is drawn by hand goes to runs/"
     assert not heard.wrong, heard.wrong
+
+
+BARS = """
+from time import sleep
+from dans.house import progress_bar
+for _ in range(2):
+    for _ in progress_bar(range(4), desc="pieces"):
+        for _ in progress_bar(range(10), desc="steps"):
+            sleep(0.05)
+"""
+
+
+def test_bars_are_widgets_in_one_box_and_nothing_stays_behind(lab, checkout, browser):
+    kernel = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
+    nbformat.write(new_notebook(cells=[new_code_cell(BARS)], metadata=kernel), checkout / "bars.ipynb")
+    page = browser.new_context().new_page()
+    run_all(page, lab, "bars.ipynb")
+    bars = page.locator(".jp-OutputArea .widget-vbox .widget-hbox")
+    bars.nth(1).wait_for(timeout=60_000)
+    assert bars.first.inner_text().startswith("pieces") and page.locator(".jp-OutputArea .widget-vbox").count() == 1
+    (shown,) = outputs_of(page)
+    assert shown["data"] == {"text/plain": ""}, "what is saved"
+    assert bars.count() == 0

@@ -1,4 +1,4 @@
-"""README.md and the site in _docs/ from the notebooks, where Quarto is not installed.
+"""README.md and the site in _docs/ from the notebooks.
 
     python tools/docs.py readme    the table of rooms in nbs/index.ipynb, and README.md from that
     python tools/docs.py site      the whole site, by mkdocs
