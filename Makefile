@@ -35,7 +35,7 @@ $(STAMP): constraints.txt settings.ini setup.py pyproject.toml
 	  { echo "$(PYTHON) is not Python 3.11: install Python 3.11 (such as by uv python install 3.11), or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) has no venv: install it (Debian, Ubuntu: apt install python3.11-venv)"; exit 1; }
-	@echo 'Installing the versions of constraints.txt into $(VENV): 3 GB, some 2 minutes'
+	@echo 'Installing the versions of constraints.txt into $(VENV): 3.5 GB, some 2 minutes'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet -c constraints.txt setuptools wheel
 	@$(PIP) install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
