@@ -18,6 +18,9 @@ ROOT = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location("docs", ROOT / "tools/docs.py")
 docs = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(docs)
+spec = importlib.util.spec_from_file_location("gallery", ROOT / "tools/gallery.py")
+gallery = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(gallery)
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("[!.]*.ipynb"))
 
 
@@ -183,6 +186,20 @@ def test_headings_of_outputs_stand_below_their_page_and_no_level_is_left_out():
     assert docs.below(output).data["text/markdown"] == "### A card\n\n```sh\n# no heading\n```\n\n#### Data\n"
     said = "# Room\n\n### symbol\n\n```sh\n### no heading\n```\n\n## Part\n\n### other\n"
     assert docs.stepped(said) == said.replace("### symbol", "## symbol")
+
+
+def test_the_page_of_results_is_read_and_not_typed():
+    page = gallery.gallery(ROOT)
+    items = yaml.safe_load((ROOT / "paper.yml").read_text(encoding="utf-8"))["items"]
+    parts = dict(re.findall(r"^### [^\n]* \{#(\w+)\}\n(.*?)(?=^##|\Z)", page, re.M | re.S))
+    assert set(parts) == {id for id in items if not id.startswith("run")}
+    caption = "One line for each arm: the median of five search seeds"
+    assert caption in parts["fig_time"] and gallery.caption(ROOT / "nbs/paper/fig_time.ipynb").startswith(caption)
+    record = json.loads((ROOT / "figures/fig_time.json").read_text())["rows"]["search/log"]
+    assert f"/blob/{record['commit']}/nbs/paper/run_search.ipynb" in parts["fig_time"]
+    assert "Claim C2: the same at any given cost" in parts["fig_time"]
+    changed = gallery.at_commit("nbs/paper/run_x.ipynb", "a" * 40 + "+")
+    assert changed.endswith(f"/blob/{'a' * 40}/nbs/paper/run_x.ipynb), changed since")
 
 
 def test_imports_stand_apart_where_nbdev_runs_them_for_the_documentation():
