@@ -32,7 +32,7 @@ class Read(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         of = dict(attributes)
-        self.ids += [of["id"]] * ("id" in of)
+        self.ids += [of["id"]] if of.get("id") else []
         if tag in ("a", "link", "script") and (of.get("href") or of.get("src")) and of.get("rel") != "canonical":
             self.links.append((tag, of.get("href") or of["src"]))
         if tag == "img":
