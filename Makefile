@@ -35,7 +35,7 @@ $(STAMP): constraints.txt settings.ini setup.py pyproject.toml
 	  { echo "$(PYTHON) is not Python 3.11: install Python 3.11 (such as by uv python install 3.11), or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) has no venv: install it (Debian, Ubuntu: apt install python3.11-venv)"; exit 1; }
-	@echo 'Installing the versions of constraints.txt into $(VENV): 2.8 GB, some 2 minutes'
+	@echo 'Installing the versions of constraints.txt into $(VENV): 3.5 GB, some 2 minutes'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet -c constraints.txt setuptools wheel
 	@$(PIP) install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
@@ -61,8 +61,8 @@ bench: $(STAMP)  ## how fast, side by side: benchmarks/results.json and the page
 lab: $(STAMP)  ## JupyterLab on the notebooks (ARGS="--no-browser --port 8890")
 	@$(BIN)/jupyter lab --ServerApp.root_dir=. $(ARGS) nbs/index.ipynb
 
-docs: $(STAMP)  ## the site in _docs/: by Quarto where it is installed, else by mkdocs
-	@if command -v quarto >/dev/null; then $(BIN)/nbdev_docs; else $(BIN)/python tools/docs.py site; fi
+docs: $(STAMP)  ## the site in _docs/, which needs no server; tests then open it
+	@$(BIN)/python tools/docs.py site
 
 readme: $(STAMP)  ## README.md from nbs/index.ipynb
 	@$(BIN)/python tools/docs.py readme

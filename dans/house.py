@@ -14,6 +14,8 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
 
 from tqdm import tqdm
 
@@ -131,12 +133,52 @@ def stoppable(
         if ends:
             os.kill(os.getpid(), signal.SIGTERM)
 
+# %% ../nbs/01_house.ipynb #bde684ba
+@cache
+def _widget_bar():  # a class of `tqdm`
+    "Bars as widgets: those of one cell stand in one box, each while it works."
+    from IPython import get_ipython
+    from IPython.display import display
+    from ipywidgets import VBox
+    from tqdm.notebook import tqdm as Bar
+
+    class Widget(Bar):
+        box = place = cell = None
+
+        def __init__(self, rows=None, **options):
+            super().__init__(rows, display=False, **options)
+            if self.disable:
+                return
+            if Widget.box is None:
+                Widget.box, cell = VBox(), get_ipython().execution_count
+                if Widget.cell == cell:  # another piece of work in the same cell takes the same place
+                    Widget.place.update(Widget.box)
+                else:
+                    Widget.place, Widget.cell = display(Widget.box, display_id=True), cell
+            Widget.box.children += (self.container,)
+
+        def close(self):
+            if self.disable:  # as it is once it is closed
+                return
+            super().close()
+            self.container.close()
+            if Widget.box and self.container in Widget.box.children:
+                Widget.box.children = tuple(one for one in Widget.box.children if one is not self.container)
+                if not Widget.box.children:
+                    Widget.place.update({"text/plain": ""}, raw=True)  # a saved notebook has no bar
+                    Widget.box = None
+
+    return Widget
+
 # %% ../nbs/01_house.ipynb #11b8ff73
 def progress_bar(
     rows=None,  # what to pass through; default: `update` counts
     **options,  # for `tqdm`: total, desc, unit, ...
 ) -> tqdm:  # the bar
-    "A bar on the line that all bars share; gone when its work has ended."
+    "A bar on the line that all bars share, in JupyterLab a widget; gone when its work has ended."
+    # the variable is set by a Jupyter server, and by nothing that only executes notebooks
+    if {"IPython", "ipykernel"} <= sys.modules.keys() and "JPY_SESSION_NAME" in os.environ and find_spec("ipywidgets"):
+        return _widget_bar()(rows, leave=False, **options)
     return tqdm(rows, position=0, leave=False, **options)
 
 # %% ../nbs/01_house.ipynb #583c4176

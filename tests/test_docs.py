@@ -1,22 +1,26 @@
 "The site: what notebooks say, as mkdocs' pages and without a server or a network."
 
+import ast
 import importlib.util
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 from make_data import class_folder
 from markdown import Markdown
+from nbformat import NotebookNode
 
 ROOT = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location("docs", ROOT / "tools/docs.py")
 docs = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(docs)
+spec = importlib.util.spec_from_file_location("gallery", ROOT / "tools/gallery.py")
+gallery = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(gallery)
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("[!.]*.ipynb"))
 
 
@@ -38,7 +42,7 @@ def test_a_quotation_with_a_bold_title_becomes_an_admonition():
 def test_symbols_are_spelt_as_they_are_and_docstrings_end_as_they_begin():
     said = docs.symbol("---\n\n### Space.__iter__\n\n```python\nx\n```\n\n*One line, and*\nanother of `it`.\n\nMore.")
     page = Markdown(extensions=["attr_list", "toc"]).convert(said)
-    assert 'Space.__iter__ <a id="space.__iter__"></a></h3>' in page
+    assert 'Space.__iter__ <a id="Space.__iter__"></a></h3>' in page
     assert (
         Markdown(extensions=["attr_list", "toc"]).convert(docs.symbol("### ram_bytes"))
         == '<h3 id="ram_bytes">ram_bytes</h3>'
@@ -142,12 +146,76 @@ def test_the_readme_lists_every_room_below_its_wing():
     assert docs.rooms_table(rooms[:1]).startswith("| notebook |")
 
 
-def test_folders_of_rooms_are_called_by_their_wings_on_the_site():
-    wing = SimpleNamespace(is_section=True, title="1 data")
-    page, other = SimpleNamespace(is_section=False), SimpleNamespace(is_section=True, title="Tutorials")
-    nav = docs.on_nav(SimpleNamespace(items=[page, wing, other]))
-    assert [item.title for item in nav.items[1:]] == ["Images", "Tutorials"]
-    assert not hasattr(page, "title"), "mkdocs takes it from the page's heading"
+def test_the_order_of_the_site_has_every_page_once_and_rooms_with_their_numbers(tmp_path, monkeypatch):
+    pages = {path.relative_to(ROOT / "nbs").with_suffix(".md").as_posix() for path in NOTEBOOKS}
+    for page in pages:
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text("# Its heading\n")
+    monkeypatch.setattr(docs, "PAGES", tmp_path)
+    found, names = [], {}
+
+    def walk(part, name=""):
+        if isinstance(part, str):
+            found.append(part)
+            names[part] = name
+        for each in part if isinstance(part, list) else part.items() if isinstance(part, dict) else ():
+            walk(each[1] if isinstance(each, tuple) else each, each[0] if isinstance(each, tuple) else name)
+
+    nav = docs.navigation(pages)
+    walk(nav)
+    assert sorted(found) == sorted({*pages, "results.md"})
+    assert names["2_cost/30_memory.md"] == "30 Its heading" and [*nav[0]] == ["Start"]
+    wings = [told.partition(":")[0] for told in docs.WINGS.values()]
+    assert [name for part in nav[3]["Rooms"] for name in part] == wings
+
+
+def test_classes_are_shown_with_their_fields_and_functions_as_they_are():
+    from dans.cost import boards
+
+    said = "### {}\n\n```python\ndef {}(\n    board:str\n)->None:\n```\n\n*What it is.*"
+    shown = docs.as_classes(said.format("Device", "Device"), boards)
+    assert "@dataclass(frozen=True)\nclass Device:\n    board: str  # what one buys\n" in shown
+    assert "->None" not in shown and shown.endswith("```\n\n*What it is.*")
+    assert docs.as_classes(said.format("holders", "holders"), boards) == said.format("holders", "holders")
+    error = docs.as_classes(said.format("DansError", "DansError"), boards)
+    assert "class DansError(\n    board:str\n):" in error, "without fields, what it is made of"
+
+
+def test_headings_of_outputs_stand_below_their_page_and_no_level_is_left_out():
+    output = NotebookNode(data={"text/markdown": "# A card\n\n```sh\n# no heading\n```\n\n## Data\n"})
+    assert docs.below(output).data["text/markdown"] == "### A card\n\n```sh\n# no heading\n```\n\n#### Data\n"
+    said = "# Room\n\n### symbol\n\n```sh\n### no heading\n```\n\n## Part\n\n### other\n"
+    assert docs.stepped(said) == said.replace("### symbol", "## symbol")
+
+
+def test_the_page_of_results_is_read_and_not_typed():
+    page = gallery.gallery(ROOT)
+    items = yaml.safe_load((ROOT / "paper.yml").read_text(encoding="utf-8"))["items"]
+    parts = dict(re.findall(r"^### [^\n]* \{#(\w+)\}\n(.*?)(?=^##|\Z)", page, re.M | re.S))
+    assert set(parts) == {id for id in items if not id.startswith("run")}
+    caption = "One line for each arm: the median of five search seeds"
+    assert caption in parts["fig_time"] and gallery.caption(ROOT / "nbs/paper/fig_time.ipynb").startswith(caption)
+    record = json.loads((ROOT / "figures/fig_time.json").read_text())["rows"]["search/log"]
+    assert f"/blob/{record['commit']}/nbs/paper/run_search.ipynb" in parts["fig_time"]
+    assert "Claim C2: the same at any given cost" in parts["fig_time"]
+    changed = gallery.at_commit("nbs/paper/run_x.ipynb", "a" * 40 + "+")
+    assert changed.endswith(f"/blob/{'a' * 40}/nbs/paper/run_x.ipynb), changed since")
+
+
+def test_imports_stand_apart_where_nbdev_runs_them_for_the_documentation():
+    "It runs each cell that imports, and none of those before that only compute."
+    for path in NOTEBOOKS:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        if not any(source.startswith("#| default_exp") for source in sources):
+            continue
+        for source in sources:
+            if re.search(r"^#\| *(export|exporti|exports|eval: *false)", source, re.M):
+                continue
+            code = ast.parse(re.sub(r"^[%!].*", "", source, flags=re.M))
+            imports = [node for node in ast.walk(code) if isinstance(node, ast.Import | ast.ImportFrom)]
+            apart = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef
+            assert not imports or all(isinstance(node, apart) for node in code.body), f"{path.name}:\n{source[:300]}"
 
 
 def test_the_ten_lines_lead_from_images_to_firmware(tmp_path):

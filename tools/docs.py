@@ -1,4 +1,4 @@
-"""README.md and the site in _docs/ from the notebooks, where Quarto is not installed.
+"""README.md and the site in _docs/ from the notebooks.
 
     python tools/docs.py readme    the table of rooms in nbs/index.ipynb, and README.md from that
     python tools/docs.py site      the whole site, by mkdocs
@@ -7,16 +7,22 @@ nbdev processes the notebooks (documentation of each symbol, links, hidden cells
 Markdown of them.
 """
 
+import ast
 import contextlib
+import importlib
+import inspect
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import warnings
+from functools import reduce
 from html import unescape
 from itertools import groupby
 from pathlib import Path
+from textwrap import dedent
 
 import nbformat
 import yaml
@@ -41,6 +47,8 @@ WINGS = {  # in reading order; the ground floor has no name
     "paper": "The paper: what is computed, kept, drawn and claimed",
     "front": "The front: your own images, in one command",
 }
+# in reading order; others come after them
+GUIDES = ["quickstart", "own_images", "own_board", "own_search", "explore", "reproduce", "gpu", "cluster"]
 
 
 def title(cells):
@@ -53,11 +61,34 @@ def title(cells):
     return f"# {fields.get('title', '')}\n{said}\n"
 
 
+def fields(found):
+    "How a class begins in its source: bases, and fields with their comments; nothing where it has no fields."
+    source = dedent(inspect.getsource(found))
+    (node,) = ast.parse(source).body
+    lines, own = source.splitlines(), [part for part in node.body if isinstance(part, ast.AnnAssign)]
+    if not own:
+        return ""
+    return "\n".join(lines[: node.body[0].lineno - 1] + lines[own[0].lineno - 1 : own[-1].end_lineno])
+
+
+def as_classes(text, module):
+    "Documentation of symbols where classes are shown as such, not as functions that return None."
+
+    def shown(match):
+        found = reduce(lambda owner, name: getattr(owner, name, None), match[2].split("."), module)
+        if not inspect.isclass(found):
+            return match[0]
+        signature = re.sub(r"\)->None:$", "):", match[3].replace("def ", "class ", 1))
+        return f"{match[1]}```python\n{fields(found) or signature}\n```"
+
+    return re.sub(r"(^### (\S+)\n+)```python\n(.*?)\n```", shown, text, flags=re.M | re.S)
+
+
 def symbol(text):
     "A symbol's documentation: its heading as it is spelt and with an anchor, its docstring in italics to the end."
 
     def heading(match):
-        name, anchor = match[1].replace("_", r"\_"), match[1].lower()
+        name, anchor = match[1].replace("_", r"\_"), match[1]  # of `Fit` and `fit`, each has its own
         return f'### {name} <a id="{anchor}"></a>' if "__" in anchor else f"### {name} {{#{anchor}}}"
 
     def docstring(match):
@@ -67,14 +98,24 @@ def symbol(text):
     return re.sub(r"^\*(\S.*)\*\n(.+(?:\n.+)*)", docstring, text, flags=re.M)
 
 
-def shown(cell):
-    "A processed cell as readers see it: no directives or bars; symbols get an anchor."
+def below(output):
+    "An output whose headings stand below those of its page."
+    if "text/markdown" in output.get("data", {}):
+        parts = re.split(r"(^```.*?^```)", output.data["text/markdown"], flags=re.M | re.S)
+        parts[::2] = [re.sub(r"^(#+) ", r"##\1 ", part, flags=re.M) for part in parts[::2]]
+        output.data["text/markdown"] = "".join(parts)
+    return output
+
+
+def shown(cell, module=None):
+    "A processed cell as readers see it: no directives or bars; symbols of the room's module get an anchor."
     if cell.cell_type != "code":
         return cell
     outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     if re.search(r"^#\| *echo: *false", cell.source, re.M):
-        return new_markdown_cell(symbol("\n\n".join(o.data.get("text/markdown", "") for o in outputs if "data" in o)))
-    return new_code_cell(re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M), outputs=outputs)
+        text = "\n\n".join(o.data.get("text/markdown", "") for o in outputs if "data" in o)
+        return new_markdown_cell(symbol(as_classes(text, module)))
+    return new_code_cell(re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M), outputs=list(map(below, outputs)))
 
 
 def callouts(text):
@@ -100,11 +141,25 @@ def described(text):
     return re.sub(parts, described_by, text, flags=re.M | re.S)
 
 
-def markdown(path, pictures, site):
-    "A processed notebook as Markdown, and its pictures (name -> bytes), named `pictures`_..."
+def stepped(text):
+    "No heading is more than one level below the one before it: a symbol may stand first on its page."
+    last = 0
+
+    def heading(match):
+        nonlocal last
+        if match[0].startswith("```"):
+            return match[0]
+        last = min(len(match[1]), last + 1)
+        return f"{'#' * last} "
+
+    return re.sub(r"^```.*?^```$|^(#+) ", heading, text, flags=re.M | re.S)
+
+
+def markdown(path, pictures, site, module=None):
+    "A processed notebook of `module` as Markdown, and its pictures (name -> bytes), named `pictures`_..."
     notebook = nbformat.read(path, as_version=4)
     head = title(notebook.cells)
-    cells = (shown(cell) for cell in notebook.cells if cell.cell_type != "raw")
+    cells = (shown(cell, module) for cell in notebook.cells if cell.cell_type != "raw")
     notebook.cells = [cell for cell in cells if cell.source or cell.get("outputs")]
     notebook.metadata = {"language_info": {"name": "python"}}
     exporter = MarkdownExporter(
@@ -116,6 +171,7 @@ def markdown(path, pictures, site):
     text = callouts(text) if site else text
     text = re.sub(r"<!-- WARNING: THIS FILE WAS AUTOGENERATED.*?-->\n*", "", text)
     text = described(head + text.lstrip())
+    text = stepped(text) if site else text
     text = re.sub(r"\n{3,}", "\n\n", text).replace("../figures/", "figures/")
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n", found["outputs"]
 
@@ -202,22 +258,41 @@ def explorer():
     return f"const EXPLORER = {json.dumps(about, separators=(',', ':'))}\n"
 
 
+def its_notebook(path):
+    "The last line of a page: where its notebook is, and, of a figure or table, its files."
+    config, notebook = get_config(), f"nbs/{path.as_posix()}"
+    said = f"\n---\n\nThis page is the notebook [{notebook}]({config.git_url}/blob/{config.branch}/{notebook})"
+    items = yaml.safe_load((ROOT / "paper.yml").read_text(encoding="utf-8"))["items"]
+    for id, item in items.items():
+        if item["notebook"] == notebook and not id.startswith("run"):
+            said += f"; its files and where they come from stand among the [results](../results.md#{id})"
+    return f"{said}.\n"
+
+
 def site():
-    "The site in _docs/: one page a notebook, links between them checked."
+    "The site in _docs/: one page a notebook, and one of all results; links between them checked."
+    from gallery import gallery
+
+    warnings.filterwarnings("ignore", "Found cells containing imports")  # tests/test_docs.py holds them apart
     source = Path(proc_nbs("nbs", n_workers=0, force=True))
     shutil.rmtree(PAGES, ignore_errors=True)
+    modules = {path: module for _, path, module, _ in rooms()}
     notebooks = [p.relative_to(source) for p in sorted(source.rglob("*.ipynb")) if PAGES not in p.parents]
     host = re.escape(get_config().doc_host + get_config().doc_baseurl)
     page_of = {re.sub(r"^[0-9][0-9][a-z]?_", "", p.stem): p.with_suffix(".md") for p in notebooks}
     for path in notebooks:
-        text, pictures = markdown(source / path, path.stem, site=True)
-        text = to_repository(text, path.parent)
+        module = modules.get(path.as_posix())
+        module = module and importlib.import_module(module)
+        text, pictures = markdown(source / path, path.stem, site=True, module=module)
+        text = to_repository(text, path.parent) + its_notebook(path)
 
         def link(match, up="../" * (len(path.parts) - 1)):
-            page = page_of.get(match[1])
-            return f"]({up}{page}{match[2] or ''})" if page else match[0]
+            words, page, anchor = match[1], page_of.get(match[2]), match[3] or ""
+            if anchor and words.lower().endswith(anchor):  # nbdev's anchors are in small letters
+                anchor = words[-len(anchor) :]
+            return f"[`{words}`]({up}{page}{anchor and '#'}{anchor})" if page else match[0]
 
-        text = re.sub(rf"\]\({host}/(?:\w+/)*(\w+)\.html(#[^)]*)?\)", link, text)
+        text = re.sub(rf"\[`([^`]+)`\]\({host}/(?:\w+/)*(\w+)\.html(?:#([^)]*))?\)", link, text)
         text = re.sub(r"\]\((?!\w+:)([\w./]+)\.ipynb", r"](\1.md", text)
         if path.stem == "explore":
             sliders = (ROOT / "tools/explorer.html").read_text(encoding="utf-8")
@@ -231,9 +306,10 @@ def site():
         shutil.copytree(
             ROOT / "figures",
             PAGES / "figures",
-            ignore=shutil.ignore_patterns("*.pdf", "*.json", "*.tex", "*.md", "*.csv"),
+            ignore=shutil.ignore_patterns("*.md"),  # which would be pages
         )
-    for name in ("site.css", "iframe-worker.js", "explorer.js"):
+    (PAGES / "results.md").write_text(gallery(ROOT), encoding="utf-8")
+    for name in ("site.css", "site.js", "iframe-worker.js", "explorer.js"):
         shutil.copy(ROOT / "tools" / name, PAGES)
     (PAGES / "explorer-data.js").write_text(explorer(), encoding="utf-8")
     subprocess.run(
@@ -245,17 +321,44 @@ def site():
     print("the site is in _docs/: open _docs/index.html")
 
 
-def on_nav(nav, **_):
-    "For mkdocs: folders of rooms are called as in the README, not by their names."
-    for section in (item for item in nav.items if item.is_section):  # a page finds its title later
-        if wing := re.match(r"[0-9] (\w+)$", section.title):
-            section.title = WINGS[wing[1].lower()].partition(":")[0]
-    return nav
+def navigation(pages):
+    "For mkdocs: the pages, in reading order; rooms have their numbers, as in the text."
+    items = yaml.safe_load((ROOT / "paper.yml").read_text(encoding="utf-8"))["items"]
+    paper = {f"paper/{Path(item['notebook']).stem}.md": id[:3] for id, item in items.items()}  # in the paper's order
+    parts = {"Claims": ["paper/tab_claims.md"], "Figures": [], "Tables": [], "Runs": []}
+    for page, kind in paper.items():
+        name = "Claims" if "/claim" in page else {"fig": "Figures", "tab": "Tables", "run": "Runs"}[kind]
+        parts[name] += [page] if page in pages and page not in parts[name] + parts["Claims"] else []
+    wings = {}
+    for wing, path, _, _ in rooms():
+        page = path.replace(".ipynb", ".md")
+        number, name = re.match(r"([0-9]+[a-z]?)_(.*)", Path(path).stem).groups()
+        heading = re.search(r"^# (.+)", (PAGES / page).read_text(encoding="utf-8"), re.M)
+        wings.setdefault(WINGS[wing].partition(":")[0], []).append(
+            {f"{number} {heading[1] if heading else name}": page}
+        )
+    guides = sorted(page for page in pages if page.startswith("tutorials/"))
+    guides.sort(key=lambda page: (*GUIDES, Path(page).stem).index(Path(page).stem))
+    results = [{"All of them": "results.md"}, *({name: found} for name, found in parts.items() if found)]
+    return [
+        {"Start": "index.md"},
+        {"Guides": guides},
+        {"Results": [*results, {"Measured beside": ["benchmarks.md", "robustness.md"]}]},
+        {"Rooms": [{name: found} for name, found in wings.items()]},
+        {"Archive": sorted(page for page in pages if page.startswith("archive/"))},
+    ]
+
+
+def on_config(config, **_):
+    "For mkdocs, whose hook this is: where the site will lie, and the order of its pages."
+    folder = Path(config["docs_dir"])
+    config["site_url"] = get_config().doc_host + get_config().doc_baseurl + "/"
+    config["nav"] = navigation({path.relative_to(folder).as_posix() for path in folder.rglob("*.md")})
+    return config
 
 
 def on_page_content(html, **_):
-    """For mkdocs, whose hook this is: formulas as MathML, which browsers draw by themselves; tables of pandas as
-    other tables."""
+    "For mkdocs: formulas as MathML, which browsers draw by themselves; tables of pandas as other tables."
     from latex2mathml.converter import convert
 
     def formula(match):
@@ -265,7 +368,15 @@ def on_page_content(html, **_):
     html = re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', formula, html, flags=re.S)
     html = re.sub(r"<style scoped>.*?</style>", "", html, flags=re.S)
     table = r'<table border="1" class="dataframe">(.*?)</table>'
-    return re.sub(table, r'<div class="rows"><table>\1</table></div>', html, flags=re.S)
+    html = re.sub(table, r'<div class="rows"><table>\1</table></div>', html, flags=re.S)
+    return html.replace("<th></th>", "<td></td>")
+
+
+def on_post_page(output, **_):
+    "For mkdocs: the search has a name for those who do not see it."
+    return output.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
 
 
 if __name__ == "__main__":
