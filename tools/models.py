@@ -34,8 +34,6 @@ def how():
     drawn = dict({f"n_{split}": n for split, n in sizes.items()}, seed=seed)
     batch = max(32, batch_for(sizes["train"]))
     recipe = Recipe(epochs=said["parameters"]["epochs"][1], batch=batch, average=0.3, seed=seed)
-        epochs=said["parameters"]["epochs"][1], batch=max(32, batch_for(sizes["train"])), average=0.3, seed=seed
-    )
     return said["data"], drawn, recipe
 
 
