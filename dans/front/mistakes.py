@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..board.runtime import predict
 from ..data.prepared import Prepared
+from ..data.survey import Source
 from ..frontends import DataConfig
 
 # %% ../../nbs/7_front/92a_mistakes.ipynb #3fe3ab4c
@@ -52,11 +53,12 @@ def answers_of(
     prepared: Prepared,  # images
     data: DataConfig,  # as which the model sees them
     split: str = "test",  # which of them
+    source: Source = None,  # that they were prepared from: needed only where no names were kept
 ) -> pd.DataFrame:  # as `answered`
     "What a file says of prepared images, with the names of their files. Raises `DansError` as `predict` does."
     view = prepared.view(split, data)
     outputs = predict(tflite, view.images)
-    return answered((outputs + 128.0) / 256, view.labels, prepared.names(split), prepared.classes)
+    return answered((outputs + 128.0) / 256, view.labels, prepared.names(split, source), prepared.classes)
 
 # %% ../../nbs/7_front/92a_mistakes.ipynb #c4cc9901
 def taken_for(
