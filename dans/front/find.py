@@ -328,9 +328,11 @@ class Clock:
         plan: Plan,  # seconds of one core
         say,  # takes a line
     ):
-        half = plan.other / 2
-        self.left = dict(supernet=plan.supernet.seconds, scores=half, alone=plan.alone.seconds, files=half)
-        self.stages, self.say, self.pace = len(self.left), say, None
+        first, then = plan.supernet, plan.alone
+        half = (plan.other - first.trace - then.trace) / 2
+        trained = first.trace + first.seconds, then.trace + then.seconds
+        self.left = dict(supernet=trained[0], scores=half, alone=trained[1], files=half)
+        self.stages, self.say, self.took, self.planned = len(self.left), say, 0.0, 0.0
 
     @contextmanager
     def stage(
@@ -339,15 +341,15 @@ class Clock:
         words: str,  # what it makes
     ):
         "The time of a stage that was done before says nothing of the pace."
-        number, pace = self.stages - len(self.left) + 1, self.pace or 1
+        pace = self.took / self.planned if self.planned else 1
         each, rest = (human(pace * seconds / 60) for seconds in (self.left[name], sum(self.left.values())))
-        by = "at this pace" if self.pace else "of one core"
+        by, number = "at this pace" if self.planned else "of one core", self.stages - len(self.left) + 1
         self.say(f"[{number}/{self.stages}] {words} (some {each} {by}; {rest} in all to go)")
         start, planned = time.perf_counter(), self.left.pop(name)
         yield
         took = time.perf_counter() - start
         if took > planned / 4:
-            self.pace = took / planned
+            self.took, self.planned = self.took + took, self.planned + planned
 
 # %% ../../nbs/7_front/93_find.ipynb #ca32afaa
 def find(
