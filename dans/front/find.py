@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -191,7 +191,7 @@ class Found:
     row: dict  # what is known of its file, as `Deployed.to_dict`
     card: dict  # what `model_card.json` says
     simple: dict  # what a logistic regression says of the same images, as `report`
-    answers: pd.DataFrame  # what the file says of each test image, as `dans.front.mistakes.answered`
+    answers: pd.DataFrame = field(compare=False, repr=False)  # to the test images, as `dans.front.mistakes.answered`
     minutes: float  # since the search began, what was kept not counted
 
     @property
@@ -233,6 +233,7 @@ def to_dict(self: Found) -> dict:
         logistic_regression=self.simple,
         takes=self.takes,
         mistakes=mistakes(self.answers).head(SHOWN).to_dict("records"),
+        training=row.get("history", []),
         limits=self.flight.wish.limits.bounds(),
         card=self.card["board"],
         latency=self.card["latency"],
@@ -292,13 +293,17 @@ def _surest(wrong, most=3):
         return [("mistakes", "none")]
     rows = wrong.head(most).to_dict("records")
     lines = [f"{row['image']}: {row['class']}, taken for {row['answer']} ({row['probability']:.0%})" for row in rows]
-    head = [("mistakes", f"{len(wrong):,} images, the surest first in {MISTAKES}; as pictures in {PICTURES}/")]
-    return head + [("", line) for line in lines]
+    drawn = f"; as pictures in {PICTURES}/" if find_spec("matplotlib") else ""
+    return [
+        ("mistakes", f"{len(wrong):,} images, the surest first in {MISTAKES}{drawn}"),
+        *(("", line) for line in lines),
+    ]
 
 
 NEXT = (
-    "the same command shows this again, or goes on where it was stopped; other limits use the same supernet where "
-    "resolutions stay the same, so they are quick; firmware/model.keras can be trained on, dans-export takes it"
+    "the same command shows this again, or goes on where it was stopped; without --budget, other limits use the same "
+    "supernet where resolutions stay the same, so they are quick; firmware/model.keras can be trained on, dans-export "
+    "takes it"
 )
 
 # %% ../../nbs/7_front/93_find.ipynb #afc9480b

@@ -19,10 +19,9 @@ from ..frontends import DataConfig
 from ..paper.plot import subplots
 
 # %% ../../nbs/7_front/92b_look.ipynb #b7e3f633
-def _picture(ax, image, title="", color="0.2"):
+def _picture(ax, image, title=""):
     ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    ax.set_title(title, color=color)
-    ax.set(xticks=[], yticks=[])
+    ax.set(title=title, xticks=[], yticks=[])
     ax.grid(False)
 
 
@@ -58,6 +57,8 @@ def plot_training(
     checked.set(xlabel="passes over the training images", ylabel="accuracy (%)")
     if checked.lines:
         checked.legend()
+    else:
+        checked.set_axis_off()
     return loss, checked
 
 # %% ../../nbs/7_front/92b_look.ipynb #e3e763ad
