@@ -264,6 +264,6 @@ def test_a_search_that_is_stopped_goes_on_and_ends_in_a_folder(photos, tmp_path,
     assert kept["accuracy"] == found["accuracy"] == found["test"]["accuracy"]
     wrong = pd.read_csv(tmp_path / "out/mistakes.csv")
     assert len(wrong) == round((1 - found["accuracy"]) * found["test"]["images"]) and "mistakes" in err
-    assert wrong["image"][0] == found["mistakes"][0]["image"] and (photos.parent / wrong["image"][0]).is_file()
+    assert wrong["image"][0] == found["mistakes"][0]["image"] and (photos / wrong["image"][0]).is_file()
     pictures = {path.name for path in (tmp_path / "out/pictures").iterdir()}
     assert pictures == {"seen.png", "supernet.png", "training.png", "confusion.png", "mistakes.png"}

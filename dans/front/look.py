@@ -12,6 +12,7 @@ from textwrap import shorten
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from ..data.prepared import Prepared
 from .mistakes import mistakes
@@ -55,6 +56,8 @@ def plot_training(
         if name in rows:
             checked.plot(rows["epoch"], 100 * rows[name], marker="", label=label)
     checked.set(xlabel="passes over the training images", ylabel="accuracy (%)")
+    for ax in (loss, checked):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if checked.lines:
         checked.legend()
     else:
