@@ -277,7 +277,7 @@ def __str__(self: Found):
     lines.append(("next", NEXT))
     return "\n".join(f"{head:9} {text}" for head, text in lines)
 
-
+# %% ../../nbs/7_front/93_find.ipynb #dbc3c648
 def _by_share(pair):
     return (pair[0] is None, pair)
 

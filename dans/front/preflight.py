@@ -198,7 +198,7 @@ def plan(self: Preflight) -> Plan:
     other += (scored * SCORING + sizes["test"] * chosen * ANSWERS) / 1e9
     return _within(Plan(first, second, other, few), self.wish.budget)
 
-
+# %% ../../nbs/7_front/91_preflight.ipynb #080c4c74
 def _within(plan, budget):
     "`plan` with as many passes as `budget` minutes allow. Raises `DansError` where that is less than one."
     if budget is None:

@@ -61,7 +61,7 @@ def minutes_of(
 # %% ../../nbs/7_front/90_wish.ipynb #61c0192c
 ENGINES = ("loops", "keras")  # of `Recipe`
 
-
+# %% ../../nbs/7_front/90_wish.ipynb #f32fec5f
 @dataclass(frozen=True)
 class Wish:
     """A search for own images. Raises `DansError` for images that are not there and an option that they do not have, a
