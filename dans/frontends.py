@@ -48,7 +48,8 @@ class DataConfig(Json, ABC):
     @staticmethod
     @abstractmethod
     def draw(rng: np.random.Generator, n: int, native: int, area: tuple) -> tuple:  # for `see_drawn`
-        "How training varies `n` recordings of size `native`: drawn once for all configurations of a step."
+        """How training varies `n` recordings of size `native`: drawn once for all configurations of a step. Where
+        recordings are mirrored, it takes `mirror=False`, too."""
 
     @abstractmethod
     def see_drawn(self, recordings, *drawn) -> np.ndarray:  # uint8 (n, *shape)
@@ -128,9 +129,9 @@ class ImageConfig(DataConfig):
         return reduce(recording, self.resolution, self.color)
 
     @staticmethod
-    def draw(rng: np.random.Generator, n: int, native: int, area: tuple) -> tuple:  # boxes, flips
+    def draw(rng: np.random.Generator, n: int, native: int, area: tuple, mirror: bool = True) -> tuple:  # boxes, flips
         "As `draw_boxes`."
-        return draw_boxes(rng, n, native, area)
+        return draw_boxes(rng, n, native, area, mirror)
 
     def see_drawn(self, recordings, boxes, flips) -> np.ndarray:  # uint8 (n, *shape)
         "As `crops`."
@@ -163,14 +164,15 @@ def draw_boxes(
     n: int,  # number of crops
     native: int,  # width and height of the images, pixels
     area: tuple = (0.6, 1.0),  # smallest and largest share of the image's area
+    mirror: bool = True,  # whether half of them are mirrored: wrong where left and right mean something
 ) -> tuple:  # boxes float64 (n, 4): left, upper, right, lower; flips bool (n,)
     """Random crops with aspect ratios from 3/4 to 4/3 (Szegedy et al. 2015, section 6), clipped to the
-    image, half of them mirrored. The default area is that of the paper's training."""
+    image. The default area is that of the paper's training."""
     share = rng.uniform(*area, n)
     aspect = np.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3), n))
     size = np.minimum(native, native * np.sqrt(np.stack([share * aspect, share / aspect], 1)))
     corner = rng.uniform(size=(n, 2)) * (native - size)
-    return np.concatenate([corner, np.minimum(native, corner + size)], 1), rng.uniform(size=n) < 0.5
+    return np.concatenate([corner, np.minimum(native, corner + size)], 1), (rng.uniform(size=n) < 0.5) & mirror
 
 # %% ../nbs/03a_frontends.ipynb #dc225cbb
 def crops(

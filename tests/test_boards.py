@@ -68,7 +68,10 @@ def test_a_board_is_found_by_any_of_its_names():
         ("Teensy 4.1", "teensy41"),
         ("Raspberry Pi Pico 2", "rp2350"),
     ):
-        assert board_named(name) == DEVICES[key]
+        found, device = board_named(name), DEVICES[key]
+        assert (found.chip, found.source, found.measured) == (device.chip, device.source, device.measured)
+        assert found.board in (device.board, *device.also)
+    assert board_named("arduino nano 33 ble sense").board == "Arduino Nano 33 BLE Sense"  # as it was asked for
     with pytest.raises(DansError, match="did you mean stm32h747"):  # a part of a name is a hint, not a board
         board_named("Nicla")
     for name in ("", "toaster", "esp"):

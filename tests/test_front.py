@@ -5,15 +5,19 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from make_data import class_folder, refused
 
 from dans.cost.boards import board_of
 from dans.cost.limits import Limits
 from dans.front.command import main, wish_of
-from dans.front.preflight import _batch, preflight, sizes_for
+from dans.front.mistakes import answered, mistakes, taken_for
+from dans.front.preflight import _batch, human, preflight, sizes_for
 from dans.front.simple import logistic, logits_of
 from dans.front.wish import limits_for, minutes_of
+from dans.frontends import ImageConfig
+from dans.net.metrics import confusion, report
 
 TINY = ["--widths", "0.1", "--depths", "10000", "--resolutions", "16", "--colors", "mono", "--budget", "42 s"]
 LIMITS = ["--limits", "RAM 32 KiB, flash 64 KiB"]
@@ -136,6 +140,88 @@ def test_a_plan_counts_the_steps_that_will_be_made(photos):
     assert shorter.minutes < 2 < plan.minutes and shorter.supernet.steps < plan.supernet.steps
 
 
+def test_loops_train_where_there_is_no_gpu_and_are_expected_to_be_quicker(photos, monkeypatch):
+    words = dict(limits="RAM 64 KiB")
+    monkeypatch.setattr("dans.front.preflight.gpu", lambda: False)
+    flight = preflight(wish_of(str(photos), **words))
+    keras = preflight(wish_of(str(photos), engine="keras", **words))
+    assert (flight.engine, keras.engine) == ("loops", "keras") and ", by loops" in str(flight)
+    assert flight.plan.minutes < keras.plan.minutes and flight.plan.supernet.steps == keras.plan.supernet.steps
+    monkeypatch.setattr("dans.front.preflight.gpu", lambda: True)
+    assert flight.engine == "keras"
+    refused(lambda: wish_of(str(photos), engine="loop", **words), "engine 'loop' is unknown: did you mean loops?")
+
+
+def test_the_time_left_goes_by_the_pace_so_far(photos, monkeypatch):
+    from dans.front import find
+
+    now, said = [0.0], []
+    monkeypatch.setattr(find.time, "perf_counter", lambda: now[0])
+    plan = preflight(wish_of(str(photos), limits="RAM 64 KiB")).plan
+    clock = find.Clock(plan, said.append)
+    planned = dict(clock.left)
+    assert sum(planned.values()) == pytest.approx(60 * plan.minutes)
+    for name, share in (("supernet", 0.5), ("scores", 0.01), ("alone", 2.0), ("files", 1.0)):
+        with clock.stage(name, name):
+            now[0] += share * planned[name]
+    assert said[0].startswith("[1/4] supernet (some ") and "of one core" in said[0]
+    third = human(0.5 * planned["alone"] / 60)
+    assert f"(some {third} at this pace" in said[2], "what was found on the disk says nothing of the pace"
+    pace = (0.5 * planned["supernet"] + 2 * planned["alone"]) / (planned["supernet"] + planned["alone"])
+    last = human(pace * planned["files"] / 60)
+    assert f"(some {last} at this pace; {last} in all to go)" in said[3]
+
+
+# Mistakes and pictures
+
+
+def answers(n=40, classes=("cat", "dog", "no pet")):
+    rng = np.random.default_rng(0)
+    said = rng.dirichlet(np.ones(len(classes)), n)
+    labels = rng.integers(0, len(classes), n)
+    return said, labels, answered(said, labels, [f"{classes[k]}/{i}.png" for i, k in enumerate(labels)], classes)
+
+
+def test_mistakes_are_the_wrong_answers_the_surest_first():
+    said, labels, table = answers()
+    wrong = mistakes(table)
+    assert len(wrong) == (said.argmax(1) != labels).sum() == (~table["right"]).sum()
+    margins = wrong["probability"] - wrong["of_class"]
+    assert (np.diff(margins) <= 0).all() and (margins > 0).all() and not wrong["right"].any()
+    assert all(row.image.startswith(f"{row['class']}/") for _, row in wrong.iterrows())
+    matrix, names = confusion(labels, said.argmax(1), 3), list(dict.fromkeys(table["class"]))
+    for name, (other, share) in taken_for(table).items():
+        row = matrix[("cat", "dog", "no pet").index(name)].copy()
+        total, row[("cat", "dog", "no pet").index(name)] = row.sum(), 0
+        assert row.max() == row[("cat", "dog", "no pet").index(other)] and share == row.max() / total and name in names
+    none = table[table["right"]]
+    assert len(mistakes(none)) == 0 and taken_for(none) == {}
+
+
+def test_pictures_show_what_the_numbers_say():
+    import matplotlib.pyplot as plt
+
+    from dans.front.look import plot_confusion, plot_mistakes, plot_seen, plot_training
+
+    said, labels, table = answers()
+    images = np.random.default_rng(0).integers(0, 255, (40, 24, 24, 3), dtype=np.uint8)
+    seen = plot_seen(images[:2], [ImageConfig(24), ImageConfig(16, "mono")])
+    assert [np.shape(ax.images[0].get_array()) for ax in seen[1]] == [(24, 24, 3), (16, 16)]
+    found = report(labels, said, ("cat", "dog", "no pet"))
+    ax = plot_confusion(found)
+    assert [int(text.get_text()) for text in ax.texts] == np.ravel(found["confusion"]).tolist()
+    shown = plot_mistakes(images, table, most=3, cols=2)
+    first = mistakes(table).iloc[0]
+    title = shown[0, 0].get_title(loc="left")
+    assert first["image"] in title and f"taken for {first['answer']}" in title
+    at = table.index[table["image"] == first["image"]][0]
+    assert (shown[0, 0].images[0].get_array() == images[at]).all() and not shown[1, 1].axison
+    loss, checked = plot_training([dict(epoch=1, loss=0.7, val=0.5), dict(epoch=2, loss=0.6, val=0.6)])
+    assert loss.lines[0].get_ydata().tolist() == [0.7, 0.6] and checked.lines[0].get_ydata().tolist() == [50, 60]
+    assert not plot_training([dict(epoch=1, loss=0.7)])[1].lines
+    plt.close("all")
+
+
 # Beside a network
 
 
@@ -177,3 +263,8 @@ def test_a_search_that_is_stopped_goes_on_and_ends_in_a_folder(photos, tmp_path,
     assert {"model.tflite", "model.keras", "model_data.cc", "preprocess.h", "model_card.md", "example"} <= names
     kept = json.loads((tmp_path / "out/found.json").read_text())
     assert kept["accuracy"] == found["accuracy"] == found["test"]["accuracy"]
+    wrong = pd.read_csv(tmp_path / "out/mistakes.csv")
+    assert len(wrong) == round((1 - found["accuracy"]) * found["test"]["images"]) and "mistakes" in err
+    assert wrong["image"][0] == found["mistakes"][0]["image"] and (photos / wrong["image"][0]).is_file()
+    pictures = {path.name for path in (tmp_path / "out/pictures").iterdir()}
+    assert pictures == {"seen.png", "supernet.png", "training.png", "confusion.png", "mistakes.png"}

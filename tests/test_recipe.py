@@ -17,7 +17,7 @@ from dans.net.score import FineTuned, Scorer
 from dans.net.state import State
 from dans.net.step import Layout, as_rgb, pair_weights, trainer
 from dans.net.supernet import Supernet
-from dans.net.train import Recipe
+from dans.net.train import Recipe, batch_at
 from dans.space import SearchSpace
 
 SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2), max_depths=(1, 1, 0, 0, 0))
@@ -46,8 +46,24 @@ def same(a, b):
 def test_what_came_later_is_silent_at_its_default_and_speaks_else():
     told = set(keyed(Recipe()))
     assert {"drawn", "rank", "split_at"}.isdisjoint(told) and {"networks", "deep"} <= told
-    changed = [replace(Recipe(), **change) for change in (dict(drawn=6), dict(rank=0.5), dict(split_at=0.5))]
-    assert len({canonical(recipe) for recipe in [Recipe(), *changed]}) == 4
+    changes = dict(drawn=6), dict(rank=0.5), dict(split_at=0.5), dict(mirror=False)
+    changed = [replace(Recipe(), **change) for change in changes]
+    assert len({canonical(keyed(recipe)) for recipe in [Recipe(), *changed]}) == 5
+
+
+def test_without_mirrors_the_same_crops_are_drawn_and_none_is_mirrored(prepared):
+    (boxes, flips), (same_boxes, none) = (
+        prepared.front.draw(np.random.default_rng(0), 64, 48, (0.6, 1.0), **how) for how in ({}, dict(mirror=False))
+    )
+    assert np.array_equal(boxes, same_boxes) and flips.any() and not none.any()
+
+    def first(recipe):
+        return batch_at(prepared, recipe, 0, lambda rng: [SPACE[0]])[0][0][1]
+
+    usual, plain = first(SHORT), first(replace(SHORT, mirror=False))
+    as_drawn = [np.array_equal(a, b) for a, b in zip(usual, plain)]
+    mirrored = [np.allclose(a[:, ::-1].astype(int), b, atol=2) for a, b in zip(usual, plain)]
+    assert any(as_drawn) and not all(as_drawn) and all(a or m for a, m in zip(as_drawn, mirrored))
 
 
 @pytest.mark.parametrize(

@@ -338,6 +338,14 @@ def _plain(name):
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def _called(device, asked):
+    "A board under the name that it was asked for, where that is another board with the same chip."
+    for name in device.also:
+        if _plain(name) == asked:
+            return replace(device, board=name, measured_on=(*device.measured_on, device.board))
+    return device
+
+
 def board_named(
     name: str,  # like "nrf52840", "NUCLEO-F446RE" or "Arduino Nano 33 BLE Sense", or a file for `board_file`
 ) -> Device:
@@ -349,7 +357,7 @@ def board_named(
         names |= {_plain(n): key for key, d in reversed(DEVICES.items()) for n in of(key, d)}
     asked = _plain(name)
     if asked in names:
-        return DEVICES[names[asked]]
+        return _called(DEVICES[names[asked]], asked)
     part = sorted({key for n, key in names.items() if len(asked) > 2 and (asked in n or len(n) > 5 and n in asked)})
     near = part or list(dict.fromkeys(names[n] for n in get_close_matches(asked, names, 3)))
     hint = f"did you mean {' or '.join(f'{n} ({DEVICES[n].board})' for n in near)}? " if near else ""

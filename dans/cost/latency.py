@@ -135,7 +135,7 @@ def costs(
         fit = Fit(device, need.arena_bytes, need.file_bytes)
         rows.append(
             dict(
-                board=name if name in device.also else device.board,
+                board=device.board,
                 fits=not fit.lacks,
                 ram_bytes=need.arena_bytes,
                 ram_of=device.block_bytes,

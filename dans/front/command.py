@@ -15,7 +15,7 @@ from fastcore.docments import docments
 from ..cost.boards import RESERVE, board_of
 from ..data.catalogue import options_told
 from .preflight import Preflight, check_machine, preflight
-from .wish import Wish, limits_for, minutes_of, numbers_of
+from .wish import ENGINES, Wish, limits_for, minutes_of, numbers_of
 from ..frontends import COLORS
 from ..house import EXITS, run_command, stoppable
 from ..net.metrics import METRICS
@@ -35,8 +35,10 @@ def wish_of(
     colors: str = ",".join(COLORS),  # rgb, mono or both
     widths: str = ",".join(map(str, SPACES["own"]["widths"])),  # channel multipliers of MobileNetV2
     depths: str = "34331",  # most blocks of stages 3 to 7
-    metric: str = "accuracy",  # what is maximised
+    metric: str = "accuracy",  # what is maximised: accuracy, balanced_accuracy, macro_f1, auc (two classes), likelihood
     class_weights: str = "",  # balanced: classes weigh the same in training, however many images they have
+    mirror: bool = True,  # learn from the images as they are: for letters and arrows, where mirroring is wrong
+    engine: str = "",  # what computes training: loops (processor) or keras; default: loops, unless there is a GPU
     options: list = (),  # how images are read, such as -p source.image=img, -p source.skip_bad=True
     seed: int = 0,  # of cuts, first weights and batches
     name: str | None = None,  # of the model in C and of its C files; default: firmware, and files model_data
@@ -56,6 +58,8 @@ def wish_of(
         numbers_of(",".join(depths)),
         metric,
         class_weights,
+        engine,
+        mirror,
         options_told(options),
         seed,
         name,
@@ -85,7 +89,9 @@ def _parser():
 
     def add(name, *short, of=None, **how):
         said = about[of or name.lstrip("-").replace("-", "_")]
-        default = f" (default {said.default})" if name.startswith("-") and said.default not in (None, "", ()) else ""
+        default = (
+            f" (default {said.default})" if name.startswith("-") and said.default not in (None, "", (), True) else ""
+        )
         parser.add_argument(name, *short, help=said.docment + default, **how)
 
     add("data", metavar="DATA")
@@ -102,6 +108,8 @@ def _parser():
     add("--depths", metavar="DIGITS", default=about["depths"].default)
     add("--metric", metavar="NAME", choices=[*METRICS], default="accuracy")
     add("--class-weights", metavar="balanced", default="")
+    add("--no-mirror", of="mirror", dest="mirror", action="store_false")
+    add("--engine", metavar="NAME", choices=ENGINES, default="")
     add("-p", "--parameter", of="options", dest="options", metavar="source.NAME=VALUE", action="append", default=[])
     add("--seed", metavar="N", type=int, default=0)
     add("--name", metavar="NAME")

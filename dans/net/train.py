@@ -52,6 +52,7 @@ class Recipe:
     rank: float = later(0.0)  # weight of the rank loss at the last step; it grows from 0 in equal steps
     split_at: float = later(1.0)  # share of the steps from which on each resolution trains weights of its own
     engine: str = later("keras")  # what computes a step: "keras", or "loops", for one processor and in less time
+    mirror: bool = later(True)  # whether half of the images are mirrored: wrong where left and right mean something
 
     def __post_init__(self):
         sound = self.drawn >= 0 and (self.drawn == 2 or self.networks == "sandwich")
@@ -114,7 +115,8 @@ def batch_at(
     epoch, i = divmod(t, n // size)
     index = np.sort(_order(recipe.seed, epoch, n)[i * size : (i + 1) * size])
     rng = np.random.default_rng([recipe.seed, 1, t])
-    drawn = prepared.front.draw(rng, size, prepared.native, area=(recipe.area, 1.0))
+    varied = dict(area=(recipe.area, 1.0)) | ({} if recipe.mirror else dict(mirror=False))
+    drawn = prepared.front.draw(rng, size, prepared.native, **varied)
     images, seen, networks = prepared.images("train")[index], {}, []
     for system in draw(rng):
         if system.data not in seen:
