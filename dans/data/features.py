@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CEPSTRA_FROM', 'LOWEST', 'HIGHEST', 'WEIGHT_BITS', 'LOG_SCALE', 'STEP', 'LIFTER', 'Chain', 'hann', 'edges', 'lines',
-           'Bands', 'bands', 'loudest', 'cosines', 'front_file', 'features']
+           'Bands', 'bands', 'loudest', 'cosines', 'FrontGraph', 'front_graph', 'front_file', 'features']
 
 # %% ../../nbs/1_data/28_features.ipynb #d6f30550
 import threading
@@ -113,51 +113,9 @@ def cosines(
     bias[0] = round(-(loudest(chain) - 127 * STEP) * LOG_SCALE / scale)
     return np.round(wanted / scale).astype(np.int8), scale, bias
 
-# %% ../../nbs/1_data/28_features.ipynb #53e27db8
-def _packed(tensors, steps):
-    """The `.tflite` file of `tensors` (shape, type, constant or None, scale, zero point) and `steps` (operator, inputs,
-    outputs, options)."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-    from flatbuffers import flexbuffers
-
-    class Builder(flatbuffers.Builder):
-        def StartVector(self, size, count, alignment):  # constants begin at 16 bytes, as the schema wants
-            return super().StartVector(size, count, 16 if size == 1 else alignment)
-
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    model.version, model.buffers, model.operatorCodes, model.subgraphs = 3, [schema.BufferT()], [], [graph]
-    graph.tensors, graph.operators = [], []
-    graph.inputs, graph.outputs = [0], [len(tensors) - 1]
-    for shape, kind, constant, scale, zero in tensors:
-        tensor = schema.TensorT()
-        tensor.shape, tensor.type, tensor.buffer = list(shape), getattr(schema.TensorType, kind), 0
-        if constant is not None:
-            held = schema.BufferT()
-            held.data, tensor.buffer = np.frombuffer(constant.tobytes(), np.uint8), len(model.buffers)
-            model.buffers.append(held)
-        if scale is not None:
-            tensor.quantization = schema.QuantizationParametersT()
-            tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [zero]
-        graph.tensors.append(tensor)
-    for name, inputs, outputs, options in steps:
-        step, code = schema.OperatorT(), schema.OperatorCodeT()
-        step.opcodeIndex, step.inputs, step.outputs = len(model.operatorCodes), inputs, outputs
-        number = getattr(schema.BuiltinOperator, name, schema.BuiltinOperator.CUSTOM)
-        code.builtinCode = code.deprecatedBuiltinCode = number
-        code.version = 1
-        if number == schema.BuiltinOperator.CUSTOM:
-            code.customCode = name
-            step.customOptions = np.frombuffer(flexbuffers.Dumps(options), np.uint8)
-        model.operatorCodes.append(code)
-        graph.operators.append(step)
-    builder = Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-# %% ../../nbs/1_data/28_features.ipynb #6debb192
-class _Graph:
-    "Tensors and steps of a file, while they are put together."
+# %% ../../nbs/1_data/28_features.ipynb #da608379
+class FrontGraph:
+    "Tensors (shape, type, constant or None, scale, zero point) and steps (operator, inputs, outputs, options)."
 
     def __init__(self):
         self.tensors, self.steps = [], []
@@ -176,13 +134,54 @@ class _Graph:
         self.steps.append((name, inputs, outputs, options))
         return outputs[0]
 
+# %% ../../nbs/1_data/28_features.ipynb #9b9c59bd
+def _packed(of):
+    "The `.tflite` file of a `FrontGraph`."
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+    from flatbuffers import flexbuffers
+
+    class Builder(flatbuffers.Builder):
+        def StartVector(self, size, count, alignment):  # constants begin at 16 bytes, as the schema wants
+            return super().StartVector(size, count, 16 if size == 1 else alignment)
+
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.buffers, model.operatorCodes, model.subgraphs = 3, [schema.BufferT()], [], [graph]
+    graph.tensors, graph.operators = [], []
+    graph.inputs, graph.outputs = [0], [len(of.tensors) - 1]
+    for shape, kind, constant, scale, zero in of.tensors:
+        tensor = schema.TensorT()
+        tensor.shape, tensor.type, tensor.buffer = list(shape), getattr(schema.TensorType, kind), 0
+        if constant is not None:
+            held = schema.BufferT()
+            held.data, tensor.buffer = np.frombuffer(constant.tobytes(), np.uint8), len(model.buffers)
+            model.buffers.append(held)
+        if scale is not None:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale, tensor.quantization.zeroPoint = [scale], [zero]
+        graph.tensors.append(tensor)
+    for name, inputs, outputs, options in of.steps:
+        step, code = schema.OperatorT(), schema.OperatorCodeT()
+        step.opcodeIndex, step.inputs, step.outputs = len(model.operatorCodes), inputs, outputs
+        number = getattr(schema.BuiltinOperator, name, schema.BuiltinOperator.CUSTOM)
+        code.builtinCode = code.deprecatedBuiltinCode = number
+        code.version = 1
+        if number == schema.BuiltinOperator.CUSTOM:
+            code.customCode = name
+            step.customOptions = np.frombuffer(flexbuffers.Dumps(options), np.uint8)
+        model.operatorCodes.append(code)
+        graph.operators.append(step)
+    builder = Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
 # %% ../../nbs/1_data/28_features.ipynb #065f7624
 @lru_cache(maxsize=256)
-def front_file(
+def front_graph(
     chain: Chain,  # what it computes
-) -> bytes:  # a `.tflite` file: int16 (window,) in, int8 (rows,) out, the byte less 128
-    "The front end of one row as a model file."
-    graph, n, table = _Graph(), lines(chain), bands(chain)
+) -> FrontGraph:  # its first tensor is the input, its last the output
+    "The front end of one row: the operators of TensorFlow Lite Micro, and their tables."
+    graph, n, table = FrontGraph(), lines(chain), bands(chain)
     window = (chain.window,)
     x = graph.tensor(window, "INT16")
     weights = graph.constant(hann(chain.window))
@@ -207,7 +206,15 @@ def front_file(
         x = graph.step("FULLY_CONNECTED", inputs, [graph.tensor((1, chain.rows), "INT16", scale=STEP / 64)])
         shape, zero = (1, chain.rows), 0
     graph.step("QUANTIZE", [x], [graph.tensor(shape, "INT8", scale=STEP, zero=zero)])
-    return _packed(graph.tensors, graph.steps)
+    return graph
+
+
+@lru_cache(maxsize=256)
+def front_file(
+    chain: Chain,  # what it computes
+) -> bytes:  # a `.tflite` file: int16 (window,) in, int8 (rows,) out, the byte less 128
+    "The front end of one row as a model file."
+    return _packed(front_graph(chain))
 
 # %% ../../nbs/1_data/28_features.ipynb #79c8ed1d
 _ONE_AT_A_TIME = threading.Lock()
