@@ -97,8 +97,8 @@ LIFTER = 22  # of HTK
 def loudest(
     chain: Chain,  # of which front end
 ) -> float:  # nepers
-    "The logarithm of the loudest tone: what 255 stands for."
-    return log(2**15 * hann(chain.window).sum(dtype=float) / 2**WEIGHT_BITS / 2)
+    "The logarithm of the loudest tone, all its lines in one band (Parseval): what 255 stands for."
+    return log(2**28 * lines(chain) * np.square(hann(chain.window) / 2**WEIGHT_BITS).sum()) / 2
 
 
 def cosines(

@@ -165,7 +165,7 @@ def decode_flac(
             for part, found in zip(parts, _frame(bits, width), strict=True):
                 part.append(found)
             there += len(parts[0][-1])
-        samples = np.array([list(chain(*part)) for part in parts], np.int32).T
+        samples = np.stack([np.fromiter(chain(*part), np.int32) for part in parts], 1)
         md5 = about.number(128).to_bytes(16, "big")
     except (ValueError, IndexError, KeyError, UnboundLocalError, OverflowError):
         raise DansError(f"{name} is not a readable FLAC file", "copy it again, or convert it to WAV") from None
