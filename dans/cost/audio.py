@@ -96,7 +96,7 @@ class AudioConfig(DataConfig):
         "The images of recordings that are `changed` first."
         return np.stack([self.see(changed(recording, *how)) for recording, *how in zip(recordings, *drawn)])
 
-# %% ../../nbs/2_cost/37_audio.ipynb #367cdf5d
+# %% ../../nbs/2_cost/37_audio.ipynb #6b5cd99a
 _WIDTH = {"INT8": 1, "INT16": 2, "INT32": 4, "UINT32": 4, "UINT64": 8}  # bytes of a number
 
 
@@ -123,7 +123,7 @@ def transform_bytes(
     half = lines(chain) // 2
     return 3 * bits // 8 + 268 + 4 * (half - 1) + 6 * half
 
-# %% ../../nbs/2_cost/37_audio.ipynb #aed9528a
+# %% ../../nbs/2_cost/37_audio.ipynb #f607f91d
 _OWN = {  # operator: bytes that it keeps, with 32-bit pointers and in the 64-bit wheel; signal/micro/kernels/*.cc
     "SignalWindow": (8, 8),
     "SignalRfft": (32, 48),  # besides `transform_bytes`
@@ -171,7 +171,7 @@ def front_records(
         top = _on_top(top, size["its quantisation"] * quantised, word)
     return RecordBytes(top, start)
 
-# %% ../../nbs/2_cost/37_audio.ipynb #bdac389c
+# %% ../../nbs/2_cost/37_audio.ipynb #351d9b0a
 def products(
     chain: Chain,  # which front end
 ) -> dict:  # what -> multiplications
@@ -218,7 +218,7 @@ def own_cost(self: AudioConfig) -> FrontEndCost:
     "What the front end takes beside the network: RAM with pointers of 32 bits, its file, products for one second."
     return _cost(self)
 
-# %% ../../nbs/2_cost/37_audio.ipynb #b7cea424
+# %% ../../nbs/2_cost/37_audio.ipynb #52c54fc7
 @dataclass(frozen=True)
 class AudioSpace(Space):
     "All systems of some ways to hear, widths and depths."
@@ -245,7 +245,7 @@ def audio_space(
     "The space of these choices. Raises `DansError` for one that is not possible."
     return AudioSpace(sample_rates, representations, bands, windows_ms, hops_ms, **rest)
 
-# %% ../../nbs/2_cost/37_audio.ipynb #0371bdc4
+# %% ../../nbs/2_cost/37_audio.ipynb #058ea138
 @patch(as_prop=True)
 def how_made(self: AudioConfig) -> str:
     "What firmware does, in words."

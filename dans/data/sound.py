@@ -65,7 +65,7 @@ def _filter(up, down):
     half = math.ceil(ZEROS * max(1, down / up))
     place = (np.arange(up)[:, None] / up + half - 1 - np.arange(2 * half)) * min(1, up / down) * EDGE
     weights = np.sinc(place) * np.i0(BETA * np.sqrt(np.clip(1 - (place / ZEROS / EDGE) ** 2, 0, 1)))
-    return weights / weights.sum(axis=1, keepdims=True)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def resampled(
@@ -80,10 +80,11 @@ def resampled(
     up, down = to // math.gcd(rate, to), rate // math.gcd(rate, to)
     weights = _filter(up, down)
     half = weights.shape[1] // 2
-    before, phase = np.divmod(np.arange(len(samples) * up // down) * down, up)
     held = np.pad(samples.astype(np.float32), (half - 1, half + 1))
-    near = np.lib.stride_tricks.sliding_window_view(held, 2 * half)
-    found = np.einsum("ij,ij->i", near[before], weights.astype(np.float32)[phase])
+    near, found = np.lib.stride_tricks.sliding_window_view(held, 2 * half), np.zeros(len(samples) * up // down)
+    for i in range(min(up, len(found))):  # all samples at one place between two
+        (before, place), n = divmod(i * down, up), len(found[i::up])
+        found[i::up] = near[before::down][:n] @ weights[place]
     return np.clip(np.round(found), -(2**15), 2**15 - 1).astype(np.int16)
 
 # %% ../../nbs/1_data/24_sound.ipynb #503cf9ed

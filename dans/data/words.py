@@ -16,7 +16,7 @@ from ..house import DansError
 # %% ../../nbs/1_data/26_words.ipynb #7295a16d
 WORDS_VERSION = 1  # raised when the same seed gives other words
 VOWELS = {"a": (730, 1090, 2440), "i": (270, 2290, 3010), "u": (300, 870, 2240)}  # Hz, Peterson and Barney (1952), men
-NOISES = {"s": (3_600, 7_400, 1.0), "f": (1_200, 7_400, 0.35)}  # from, to (Hz), and how loud
+NOISES = {"s": (3_600, 7_400, 1.0), "f": (2_400, 7_400, 0.35)}  # from, to (Hz), and how loud
 
 
 def draw_speaker(
