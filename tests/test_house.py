@@ -170,6 +170,7 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "judged",
     "scored",
     "find",
+    "hearing",
 }
 
 

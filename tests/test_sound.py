@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from make_data import refused
 
-from dans.board.deploy import Deployed
-from dans.board.export import export
+from dans.board.deploy import deploy
+from dans.board.hearing import export_hearing
 from dans.board.quantise import quantise
 from dans.board.runtime import arena, predict
 from dans.cost.audio import AudioConfig, AudioSpace, audio_space, front_buffers, front_memory, front_records
@@ -274,13 +274,23 @@ def test_a_supernet_learns_words_is_scored_and_exported(heard, tmp_path):
     scores = Scorer(net, heard, calibration=32)(list(SPACE)[::9])
     assert (scores >= 0).all() and heard.view("val", SPACE[0].data).images.shape == (24, *SPACE[0].data.shape)
     system = SPACE[-1]
-    seen = heard.view("train", system.data).images
-    tflite = quantise(net.extract(system, seen), np.array(seen))
-    known = Deployed(system, 4, footprint(system, 4), None, len(tflite), 0.5, 0.5, 8, "", None)
-    export(tmp_path, tflite, (seen[0].astype(int) - 128).astype(np.int8), known)
-    assert "SignalFilterBank" in (tmp_path / "model_card.md").read_text()
-    two = dict(images=np.array(seen[:2]), workers=1, progress=False)
-    assert (predict(tflite, **two) == predict(tflite, **two, interpreter="micro")).all()
+    train, test = (heard.view(split, system.data) for split in ("train", "test"))
+    model = net.extract(system, np.array(train.images))
+    tflite, known = deploy(system, model, np.array(train.images), test.images, test.labels, False, heard.classes)
+    folder = export_hearing(tmp_path / "hears", tflite, known, heard.images("test")[0], heard.classes)
+    assert "SignalFilterBank" in (folder / "model_card.md").read_text()
+    main = (folder / "front_end/example/main.cc").read_text()
+    assert "AddFilterBankSquareRoot();" in main and "nullptr" not in main
+    sound = np.frombuffer((folder / "example_recording.bin").read_bytes(), np.int16)
+    seen = features(sound, system.data.chain, system.data.hop)
+    assert (seen.astype(int) - 128).astype(np.int8).tobytes() == (folder / "example_features.bin").read_bytes()
+    two = dict(images=seen[None, ..., None], workers=1, progress=False)
+    for interpreter in ("reference", "micro"):
+        assert predict(tflite, **two, interpreter=interpreter).tobytes() == (folder / "example_output.bin").read_bytes()
+
+
+def test_the_loops_say_that_they_do_not_hear(heard):
+    refused(lambda: Supernet(SPACE, 4).train(heard, Recipe(epochs=1, engine="loops"), check_images=0), "engine='keras'")
 
 
 @speech

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['hearing_header', 'export_hearing']
 
-# %% ../../nbs/5_board/64a_hearing.ipynb #8333a650
+# %% ../../nbs/5_board/64a_hearing.ipynb #4c2809b3
+import re
 from pathlib import Path
 
 import numpy as np
 
 from .export import export
-from ..cost.audio import AudioConfig
+from ..cost.audio import AudioConfig, front_memory
 from ..data.features import front_file
 from ..data.sound import RATE, resampled
 from ..files import atomic
@@ -25,6 +26,8 @@ _HEADER = """/* How the input of the network is made of sound; written by dans.
  *   2. move the kHearRows rows that you keep (int8, kHearRows x kHearBands) up by one, and put the new row at the end;
  *   3. when you want an answer, copy all rows into the input of the network, and run it.
  * The network writes over its input, so keep the rows in an array of their own.
+ *
+ * RAM besides the network's arena: RINGS bytes for samples and rows, and the front end's arena, ARENA on a 32-bit board.
  *
  * example_recording.bin (int16) gives example_features.bin (int8), row by row, and these example_output.bin.
  */
@@ -46,11 +49,11 @@ def hearing_header(
 ) -> str:
     "The header with the numbers of a front end."
     rows, bands, _ = data.shape
+    memory = front_memory(data)
+    rings = memory["microphone"] + memory["features"]
     about = dict(RATE=data.sample_rate, WINDOW=data.chain.window, HOP=data.hop, ROWS=rows, BANDS=bands)
-    text = _HEADER
-    for name, value in about.items():
-        text = text.replace(f" {name} /*", f" {value} /*")
-    return text
+    about |= dict(RINGS=rings, ARENA=f"{sum(memory.values()) - rings} bytes")
+    return re.sub(rf"\b({'|'.join(about)})\b", lambda found: str(about[found[0]]), _HEADER)
 
 # %% ../../nbs/5_board/64a_hearing.ipynb #0d6d1745
 def export_hearing(
