@@ -14,13 +14,13 @@ from make_data import refused
 
 from dans.board.deploy import deploy
 from dans.board.hearing import export_hearing
-from dans.board.quantise import quantise
+from dans.board.quantise import pixel_table, quantise
 from dans.board.runtime import arena, predict
 from dans.cost.audio import AudioConfig, AudioSpace, audio_space, front_buffers, front_memory, front_records
 from dans.cost.footprint import footprint, macs
 from dans.cost.limits import Limits
 from dans.cost.memory import plan
-from dans.cost.tflite import footprint_of
+from dans.cost.tflite import footprint_of, ports
 from dans.data.features import edges, features, front_file, lines
 from dans.data.flac import decode_flac
 from dans.data.heard import hear
@@ -284,6 +284,7 @@ def test_a_supernet_learns_words_is_scored_and_exported(heard, tmp_path):
     sound = np.frombuffer((folder / "example_recording.bin").read_bytes(), np.int16)
     seen = features(sound, system.data.chain, system.data.hop)
     assert (seen.astype(int) - 128).astype(np.int8).tobytes() == (folder / "example_features.bin").read_bytes()
+    assert pixel_table(ports(tflite)[0])[seen].tobytes() == (folder / "example_input.bin").read_bytes()
     two = dict(images=seen[None, ..., None], workers=1, progress=False)
     for interpreter in ("reference", "micro"):
         assert predict(tflite, **two, interpreter=interpreter).tobytes() == (folder / "example_output.bin").read_bytes()

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from .export import export
+from .quantise import pixel_table
 from ..cost.audio import AudioConfig, front_memory
+from ..cost.tflite import ports
 from ..data.features import front_file
 from ..data.sound import RATE, resampled
 from ..files import atomic
@@ -23,16 +25,19 @@ _HEADER = """/* How the input of the network is made of sound; written by dans.
  *
  * Keep the last kHearWindow samples of the microphone (int16, kHearRate a second, one channel). Every kHearHop samples:
  *   1. copy them into the input of the front end (front_end/), and run it: it gives one row, kHearBands values (int8);
- *   2. move the kHearRows rows that you keep (int8, kHearRows x kHearBands) up by one, and put the new row at the end;
+ *   2. move the kHearRows rows that you keep (int8, kHearRows x kHearBands) up by one, and put the new row at the end,
+ *      each of its values v as kHearInput[v + 128];
  *   3. when you want an answer, copy all rows into the input of the network, and run it.
  * The network writes over its input, so keep the rows in an array of their own.
  *
- * RAM besides the network's arena: RINGS bytes for samples and rows, and the front end's arena, ARENA on a 32-bit board.
+ * RAM besides the network's arena: RINGS bytes for samples and rows; the front end's arena, ARENA on a 32-bit board.
  *
- * example_recording.bin (int16) gives example_features.bin (int8), row by row, and these example_output.bin.
+ * example_recording.bin (int16) gives example_features.bin (int8) row by row, these give example_input.bin, and that
+ * example_output.bin.
  */
 #ifndef HEARING_H_
 #define HEARING_H_
+#include <stdint.h>
 
 #define kHearRate RATE /* samples a second */
 #define kHearWindow WINDOW /* samples that make a row */
@@ -40,19 +45,26 @@ _HEADER = """/* How the input of the network is made of sound; written by dans.
 #define kHearRows ROWS /* rows of the network's input, the oldest first */
 #define kHearBands BANDS /* values of a row */
 
+static const int8_t kHearInput[256] = {
+TABLE
+};
+
 #endif
 """
 
 
 def hearing_header(
     data: AudioConfig,  # how the network hears
+    table: np.ndarray,  # int8 (256,), of `pixel_table`
 ) -> str:
     "The header with the numbers of a front end."
+    lines = (", ".join(map(str, table[i : i + 16])) for i in range(0, 256, 16))
     rows, bands, _ = data.shape
     memory = front_memory(data)
     rings = memory["microphone"] + memory["features"]
     about = dict(RATE=data.sample_rate, WINDOW=data.chain.window, HOP=data.hop, ROWS=rows, BANDS=bands)
     about |= dict(RINGS=rings, ARENA=f"{sum(memory.values()) - rings} bytes")
+    about["TABLE"] = ",\n".join(f"  {line}" for line in lines)
     return re.sub(rf"\b({'|'.join(about)})\b", lambda found: str(about[found[0]]), _HEADER)
 
 # %% ../../nbs/5_board/64a_hearing.ipynb #0d6d1745
@@ -69,16 +81,16 @@ def export_hearing(
     data = measured.system.data
     if not isinstance(data, AudioConfig):
         raise DansError(f"{data} is no way to hear", "use `export` for images")
-    values = (data.see(recording).astype(np.int16) - 128).astype(np.int8)
-    folder = export(folder, tflite, values, measured, classes, **options)
+    image, table = data.see(recording), pixel_table(ports(tflite)[0])
+    folder = export(folder, tflite, table[image], measured, classes, **options)
     samples = resampled(recording, RATE, data.sample_rate)
     words = f"the last {data.chain.window} samples of the microphone, 16 bits, {data.sample_rate:,} a second"
     first = samples[: data.chain.window]
     export(folder / "front_end", front_file(data.chain), first, name="front_end", preprocessing=words)
     held = {
-        "hearing.h": hearing_header(data).encode(),
+        "hearing.h": hearing_header(data, table).encode(),
         "example_recording.bin": samples.astype("<i2").tobytes(),
-        "example_features.bin": values.tobytes(),
+        "example_features.bin": (image.astype(np.int16) - 128).astype(np.int8).tobytes(),
     }
     for name, content in held.items():
         with atomic(folder / name) as part:
