@@ -52,7 +52,7 @@ TABLE
 #endif
 """
 
-
+# %% ../../nbs/5_board/64a_hearing.ipynb #1b0a3e8f
 def hearing_header(
     data: AudioConfig,  # how the network hears
     table: np.ndarray,  # int8 (256,), of `pixel_table`

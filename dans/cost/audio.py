@@ -65,18 +65,10 @@ class AudioConfig(DataConfig):
         for name in LEAST:
             object.__setattr__(self, name, int(getattr(self, name)))
 
-    def __str__(self):
-        return f"{self.sample_rate // 1000}kHz-{self.representation}{self.bands}-{self.window_ms}by{self.hop_ms}ms"
-
     @property
     def chain(self) -> Chain:
         "What the front end computes for one row."
         return Chain(self.representation, self.sample_rate, self.sample_rate * self.window_ms // 1000, self.bands)
-
-    @property
-    def hop(self) -> int:
-        "Samples from one row to the next."
-        return self.sample_rate * self.hop_ms // 1000
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,6 +87,17 @@ class AudioConfig(DataConfig):
     def see_drawn(self, recordings, *drawn) -> np.ndarray:  # uint8 (n, *shape)
         "The images of recordings that are `changed` first."
         return np.stack([self.see(changed(recording, *how)) for recording, *how in zip(recordings, *drawn)])
+
+# %% ../../nbs/2_cost/37_audio.ipynb #9a8ca189
+@patch
+def __str__(self: AudioConfig):
+    return f"{self.sample_rate // 1000}kHz-{self.representation}{self.bands}-{self.window_ms}by{self.hop_ms}ms"
+
+
+@patch(as_prop=True)
+def hop(self: AudioConfig) -> int:
+    "Samples from one row to the next."
+    return self.sample_rate * self.hop_ms // 1000
 
 # %% ../../nbs/2_cost/37_audio.ipynb #6b5cd99a
 _WIDTH = {"INT8": 1, "INT16": 2, "INT32": 4, "UINT32": 4, "UINT64": 8}  # bytes of a number
@@ -145,7 +148,7 @@ def _kept(chain, bits):
 def _on_top(top, nbytes, alignment=16):
     return -(-(top + nbytes) // alignment) * alignment if nbytes else top
 
-
+# %% ../../nbs/2_cost/37_audio.ipynb #47d047f7
 def front_records(
     chain: Chain,  # which front end
     bits: int = 32,  # of a pointer: 32 on microcontrollers, 64 in the Python wheel
@@ -206,7 +209,7 @@ def front_memory(
         "features": prod(data.shape),
     }
 
-
+# %% ../../nbs/2_cost/37_audio.ipynb #38399fb0
 @lru_cache(maxsize=4096)
 def _cost(data):
     work = data.shape[0] * sum(products(data.chain).values())

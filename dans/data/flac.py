@@ -84,7 +84,7 @@ def _restored(first, weights, shift, missed):
         found.append((sum(map(mul, weights, near)) >> shift) + rest)
     return found
 
-
+# %% ../../nbs/1_data/23_flac.ipynb #8b4f77a6
 def channel(
     bits: Bits,  # at the start of one channel of a frame
     n: int,  # samples in it

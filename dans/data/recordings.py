@@ -64,7 +64,7 @@ def cut_by_speaker(
         raise DansError(f"{len(ranked)} speakers are too few to cut {' and '.join(shares)}", "add speakers")
     return [moved.get(who, split) if split == "train" else split for split, who in zip(splits, speakers)]
 
-
+# %% ../../nbs/1_data/25_recordings.ipynb #9eee0502
 def _check_apart(splits, groups, names, what, remedy):
     "Raises `DansError` where two splits hold one of `groups`."
     seen = {}
@@ -84,7 +84,7 @@ def _check_filled(splits, labels, classes):
     if missing:
         raise DansError(f"{listed(missing)} have no recording in train", "add recordings, or leave the class out")
 
-
+# %% ../../nbs/1_data/25_recordings.ipynb #a700bfd6
 def gathered(
     name: str,  # of the source
     classes: tuple,  # class names
@@ -148,7 +148,7 @@ def speaker_of(
     found = re.match(r"(.+)_nohash_\d+$", name.rpartition(".")[0])
     return found[1] if found else None
 
-
+# %% ../../nbs/1_data/25_recordings.ipynb #5d0760d9
 def _placed(path, held, splits):
     "Yields (split, class, file) of the recordings in class folders."
     full = sorted(p for p in held if p and held[p] and not p[-1].startswith("_"))
@@ -159,7 +159,7 @@ def _placed(path, held, splits):
                 split = given.get(file.relative_to(path).as_posix(), place[0])
                 yield split, normalize("NFC", p[place[1]]), file
 
-
+# %% ../../nbs/1_data/25_recordings.ipynb #00e33fbf
 def sound_folder(
     path,  # holds CLASS/recordings, or {train,val,test}/CLASS/recordings
     val: float = 0.1,  # share of the speakers to cut for val, where there is no val
@@ -216,7 +216,7 @@ def _sound_files(path):
         )
     return sorted(((*said[file], "train")[0], file) for file in found)
 
-
+# %% ../../nbs/1_data/25_recordings.ipynb #0e989ff7
 def sound_parquet(
     path,  # a parquet file, or a folder of them
     label: str = None,  # column of classes; default: `label`, else the only one that can be meant
