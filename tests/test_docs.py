@@ -146,7 +146,7 @@ def test_folders_of_rooms_are_called_by_their_wings_on_the_site():
     wing = SimpleNamespace(is_section=True, title="1 data")
     page, other = SimpleNamespace(is_section=False), SimpleNamespace(is_section=True, title="Tutorials")
     nav = docs.on_nav(SimpleNamespace(items=[page, wing, other]))
-    assert [item.title for item in nav.items[1:]] == ["Images", "Tutorials"]
+    assert [item.title for item in nav.items[1:]] == ["Images and sound", "Tutorials"]
     assert not hasattr(page, "title"), "mkdocs takes it from the page's heading"
 
 
