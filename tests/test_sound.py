@@ -134,7 +134,9 @@ def test_splits_of_folders_are_taken_and_one_recording_is_in_one_of_them(tmp_pat
     found = sound_folder(tmp_path)
     assert found.sizes == dict(train=2, val=2, test=2) and "no speaker is named" in found.notes[-1]
     (tmp_path / "val/a/1.wav").write_bytes((tmp_path / "train/a/0.wav").read_bytes())
-    refused(lambda: sound_folder(tmp_path), "the same recording in two splits")
+    (tmp_path / "train/a/more.wav").write_bytes(b"as many as need be")
+    refused(lambda: sound_folder(tmp_path), "the same recording in two splits", "duplicates")
+    assert sound_folder(tmp_path, duplicates="drop").sizes == dict(train=2, val=2, test=2)
     refused(lambda: sound_folder(tmp_path / "nowhere"), "does not exist")
 
 
