@@ -278,8 +278,7 @@ def speech_commands(
     max_test: int = None,
     seed: int = 0,  # of that draw
 ) -> Recordings:
-    """Speech Commands of TensorFlow Datasets, without what is in a later split, too. Raises `DansError` where it has not
-    been built."""
+    "Speech Commands of TensorFlow Datasets, without copies in a later split. Raises `DansError` where it is not built."
     found = sorted(Path(data_dir).glob("speech_commands/*/dataset_info.json"))
     if not found:
         raise DansError(
