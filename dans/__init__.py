@@ -33,6 +33,13 @@ _HOMES = {  # the room that defines each name
     "export_model":       "dans.board.export",      # a folder for firmware
     "costs":              "dans.cost.latency",      # RAM, flash and time of a model file on boards
     "plot_costs":         "dans.cost.latency",      # the same as a picture
+    "sound_folder":       "dans.data.recordings",   # recordings in class folders
+    "sound_parquet":      "dans.data.recordings",   # recordings in parquet files
+    "hear":               "dans.data.heard",        # recordings as arrays on the disk
+    "AudioConfig":        "dans.cost.audio",        # what a network hears of a second
+    "audio_space":        "dans.cost.audio",        # systems that hear
+    "deploy":             "dans.board.deploy",      # a model as an int8 file, measured
+    "export_hearing":     "dans.board.hearing",     # a folder for firmware that hears
 }
 # fmt: on
 __all__ = sorted(_HOMES)

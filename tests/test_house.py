@@ -173,6 +173,7 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "plain",
     "bugs",
     "find",
+    "hearing",
 }
 
 

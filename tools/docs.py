@@ -39,7 +39,7 @@ PAGES = ROOT / "_proc" / "site"
 FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.S)
 WINGS = {  # in reading order; the ground floor has no name
     "": "The ground floor: what is searched, and what everything stands on",
-    "data": "Images: from a file of any kind to an array",
+    "data": "Images and sound: from a file of any kind to an array",
     "cost": "Cost: what a system, a file and a board take and hold",
     "net": "Weights: how they are shared, trained and scored",
     "choose": "Choice: who proposes, and whether its scores can be believed",

@@ -22,6 +22,8 @@ _CUSTOM = {  # operators of TensorFlow Lite Micro's own
     "TFLite_Detection_PostProcess": "AddDetectionPostprocess()",
     "ethos-u": "AddEthosU()",
 }
+_SIGNAL = ("Window", "FftAutoScale", "Rfft", "Energy", "FilterBank", "FilterBankSquareRoot", "FilterBankLog")
+_CUSTOM |= {f"Signal{name}": f"Add{name}()" for name in _SIGNAL}  # of sound
 
 
 def resolver_calls(

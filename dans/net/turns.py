@@ -14,6 +14,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..cost.footprint import macs
+from ..frontends import ImageConfig
 from ..house import DansError, cores
 from .elastic import Weights
 from .fused import Fused, Memory, columns
@@ -137,6 +138,8 @@ def _turns(self: TurnTrainer, networks):
     "Turns of a step's networks; those that see the same images share windows."
     windows, found = {}, []
     for system, images, row in networks:
+        if not isinstance(system.data, ImageConfig):
+            raise DansError(f"the loops know square images, and {system.data} is none", "train with engine='keras'")
         kind = id(images), system.data.channels
         if kind not in windows:
             windows[kind] = columns(images[..., : system.data.channels])
