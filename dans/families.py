@@ -39,9 +39,10 @@ class Block:
 class Network:
     "The layers of an architecture as channel counts; the resolution is not part of it."
 
-    stem: int  # channels of the first convolution (3x3, stride 2)
+    stem: int  # channels of the first convolution (stride 2)
     blocks: tuple  # of `Block`, in order
     last: int = 0  # channels of a last 1x1 convolution, 0 where the network has none: only after a family's last stage
+    stem_kernel: tuple = (3, 3)  # rows and columns of the first convolution's filter
 
     @property
     def features(self) -> int:  # what the dense layer sees

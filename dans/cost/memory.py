@@ -66,12 +66,12 @@ def operators(
         shapes.append(shape)
         return len(ops)
 
-    def conv(name, x, size, channels, side=1):
-        weights = side * side * shapes[x][-1] * channels
-        return emit(name, "CONV_2D", (x,), size, channels, (side, side), weights)
+    def conv(name, x, size, channels, kernel=(1, 1)):
+        weights = prod(kernel) * shapes[x][-1] * channels
+        return emit(name, "CONV_2D", (x,), size, channels, kernel, weights)
 
     size = strided(system.data.shape[:2], 2)
-    x = conv("stem", 0, size, net.stem, side=3)
+    x = conv("stem", 0, size, net.stem, net.stem_kernel)
     for block in net.blocks:
         name, start = f"{block.stage}.{block.index}", x
         if block.expands:

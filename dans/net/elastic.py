@@ -65,7 +65,8 @@ def keras_model(
 ) -> keras.Model:  # float32 images (n, h, w, c) in [-1, 1] -> logits (n, classes)
     "A Keras model of `system` with fresh weights, cut after its ending stage."
     net, images = network(system.arch), keras.Input(system.data.shape, name="image")
-    x = _normed(images, keras.layers.Conv2D(net.stem, 3, 2, "same", use_bias=False, name="stem"), "stem", active=True)
+    stem = keras.layers.Conv2D(net.stem, net.stem_kernel, 2, "same", use_bias=False, name="stem")
+    x = _normed(images, stem, "stem", active=True)
     for block in net.blocks:
         x = _keras_block(x, block)
     if net.last:
@@ -88,7 +89,7 @@ def weight_shapes(
     def add(name, *kernel, channels):
         shapes.update({f"{name}/kernel": kernel, f"{name}/gamma": (channels,), f"{name}/beta": (channels,)})
 
-    add("stem", 3, 3, 3, net.stem, channels=net.stem)
+    add("stem", *net.stem_kernel, 3, net.stem, channels=net.stem)
     for block in net.blocks:
         name = block_name(block)
         if block.expands:
