@@ -146,7 +146,6 @@ def test_the_readme_lists_every_room_below_its_wing():
     assert docs.rooms_table(rooms[:1]).startswith("| notebook |")
 
 
-<<<<<<< HEAD
 def test_the_order_of_the_site_has_every_page_once_and_rooms_with_their_numbers(tmp_path, monkeypatch):
     pages = {path.relative_to(ROOT / "nbs").with_suffix(".md").as_posix() for path in NOTEBOOKS}
     for page in pages:
@@ -217,14 +216,6 @@ def test_imports_stand_apart_where_nbdev_runs_them_for_the_documentation():
             imports = [node for node in ast.walk(code) if isinstance(node, ast.Import | ast.ImportFrom)]
             apart = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef
             assert not imports or all(isinstance(node, apart) for node in code.body), f"{path.name}:\n{source[:300]}"
-=======
-def test_folders_of_rooms_are_called_by_their_wings_on_the_site():
-    wing = SimpleNamespace(is_section=True, title="1 data")
-    page, other = SimpleNamespace(is_section=False), SimpleNamespace(is_section=True, title="Tutorials")
-    nav = docs.on_nav(SimpleNamespace(items=[page, wing, other]))
-    assert [item.title for item in nav.items[1:]] == ["Images and sound", "Tutorials"]
-    assert not hasattr(page, "title"), "mkdocs takes it from the page's heading"
->>>>>>> sound
 
 
 def test_the_ten_lines_lead_from_images_to_firmware(tmp_path):
