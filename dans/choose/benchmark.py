@@ -303,7 +303,9 @@ class TableScore(Score):
         rows = table[(table["fidelity"] == self.fidelity) & of_seed]
         found = rows.assign(system=systems_of(rows)).groupby("system", sort=False)
         scores, costs, seconds = found[self.metric].mean(), found["cost_macs"].sum(), found["seconds"].sum()
-        return dict(zip(scores.index, zip(scores, costs, seconds)))
+        of = self.benchmark
+        judging = [self.passes * of.limits.cost(system, of.classes).macs for system in scores.index]
+        return dict(zip(scores.index, zip(scores, costs + judging, seconds)))
 
     def _of(self, system):
         if system in self._known:
@@ -323,8 +325,7 @@ class TableScore(Score):
 
     def cost(self, system):
         "MACs of the training, or trainings, of `system`, and of judging it."
-        trained = self._of(system)[1]
-        return float(trained + self.passes * self.benchmark._costs[system]["macs"] if trained else 0.0)
+        return float(self._of(system)[1])
 
     @property
     def systems(self):

@@ -126,8 +126,9 @@ POPULATION = 10  # systems that must be scored before fewer finalists are traine
 
 @lru_cache(maxsize=512)
 def _order(task, admitted, seed):
-    "All admitted systems, as evolution comes to them."
-    return systems_of(evolution(task, Budget(evaluations=len(admitted)), seed))
+    "All admitted systems as evolution comes to them, their scores, and what has been spent when each is there."
+    order = systems_of(evolution(task, Budget(evaluations=len(admitted)), seed))
+    return order, np.nan_to_num(task.score(order), nan=-np.inf), np.cumsum(task.score.in_turn(order))
 
 
 def _stop(spent, said, prices, top, bound):
@@ -153,9 +154,8 @@ def evolved_scores(
     "Evolution by scores, then the best trained. Raises `DansError` as `Trial` does, and where supernets are too dear."
     task = task if data is None else replace(task, space=task.space.fix(data))
     with trial(task, train, budget, "evolution by scores", batch=batch) as book:
-        order = _order(replace(task, score=score, spent=Spent()), tuple(book.systems), seed)
-        said = np.nan_to_num(score(order), nan=-np.inf)
-        spent = book.log.spent.cost_macs + np.cumsum(score.in_turn(order))
+        order, said, spent = _order(replace(task, score=score, spent=Spent()), tuple(book.systems), seed)
+        spent = book.log.spent.cost_macs + spent
         prices = book.prices[[book.number[system] for system in order]]
         for finalists in range(top, 0, -1):
             stop = _stop(spent, said, prices, finalists, budget.cost_macs)
