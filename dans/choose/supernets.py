@@ -57,7 +57,8 @@ class Supernetted(Score):
     classes: int = 2  # outputs
 
     def _nets(self, systems):
-        return sum(dict(self.trained[data] for data in {system.data for system in systems}).values())
+        needed = dict.fromkeys(system.data for system in systems)
+        return sum(dict(self.trained[data] for data in needed).values())
 
     def cost(self, system):
         "MACs to train what scores `system`, and to score it alone."

@@ -193,6 +193,7 @@ def ask(
         raise DansError(f"scoring {len(systems)} systems takes more than {self.budget}", "allow more, or no score")
     values = scores_of(score, systems)
     self.log.spent = replace(spent, seconds=self.log.seconds())
+    self.task = replace(self.task, spent=self.log.spent)  # shares of the budget are of what is left
     return np.array(values)
 
 # %% ../../nbs/4_choose/51a_trainings.ipynb #c54707fc

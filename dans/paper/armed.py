@@ -11,13 +11,14 @@ import math
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ..choose.claimed import candidates_an_hour
 from ..choose.evidence import EVOLUTION, GUIDED, HALVING, difference_of, levels
 from ..choose.rank import KEYS
 from ..choose.truth import AWARE
 from ..choose.verdict import AT, FORGIVEN, SHARE, SIZES, cells, flipped
-from .plot import label_ends, quantity
+from .plot import quantity
 from .study import Study
 
 # %% ../../nbs/6_paper/77c_armed.ipynb #61ad7fe5
@@ -70,7 +71,7 @@ def plot_rivals(
     df: pd.DataFrame,  # from `above_rivals`
     ax,
 ):
-    "A line for each rival, its worst budget at the top; right of the dashed line guided search is safe."
+    "A line for each rival, the hardest at the top; right of the dashed line guided search is safe."
     if not len(df):
         return _empty(ax, "rows are missing")
     order = df.groupby("arm")["difference"].min().sort_values().index
@@ -83,7 +84,9 @@ def plot_rivals(
         ax.plot(of["difference"], y, ls="", marker="osD^v"[i % 5], ms=3.5, color=gray, label=f"{budget} trainings")
     ax.axvline(-100 * FORGIVEN, color="C3", ls="--", lw=1, marker="")
     ax.axvline(0, color=".6", lw=0.8, marker="", zorder=0)
-    ax.axvspan(min(ax.get_xlim()[0], -100 * FORGIVEN - 0.5), -100 * FORGIVEN, color="C3", alpha=0.08, lw=0)
+    left, right = min(df["low"].min(), -100 * FORGIVEN - 0.5), max(df["high"].quantile(0.9), 2.0)
+    ax.axvspan(left - 0.2, -100 * FORGIVEN, color="C3", alpha=0.08, lw=0)
+    ax.set_xlim(left - 0.2, right)
     ax.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - 0.5, -0.5))
     ax.set_xlabel("guided search above the rival (points)")
     ax.grid(axis="y", visible=False)
@@ -112,22 +115,19 @@ def plot_arms(
     if not len(df):
         return _empty(ax, "rows are missing, or not judged")
     label, factor, _ = ("below the best of the table (points)", 1, 1) if y == "regret" else quantity(y)
-    wide, ends = df.pivot(index="budget", columns="arm", values=y) * factor, []
+    wide = df.pivot(index="budget", columns="arm", values=y) * factor
     behind = [arm for arm in wide if arm not in FRONT]
     for arm in behind:
-        ax.plot(wide.index, wide[arm], color=".8", lw=0.7, marker="", ls="-", zorder=1)
+        label_ = f"{len(behind)} others" if arm == behind[-1] else None
+        ax.plot(wide.index, wide[arm], color=".8", lw=0.7, marker="", ls="-", zorder=1, label=label_)
     for arm in [arm for arm in FRONT if arm in wide]:
-        ax.plot(wide.index, wide[arm], ms=4, **FRONT[arm])
-        ends.append((arm, wide[arm].iloc[-1], FRONT[arm]["color"]))
-    if behind:
-        ends.append((f"{len(behind)} others", wide[behind].iloc[-1].median(), ".6"))
+        ax.plot(wide.index, wide[arm], ms=4, label=arm, **FRONT[arm])
     ax.set(xscale="log", xlabel="total cost (mean trainings)", ylabel=label)
     ax.set_xticks(wide.index, [f"{n:g}" for n in wide.index])
     ax.minorticks_off()
     low, high = (wide[[arm for arm in FRONT if arm in wide]].stack().quantile(q) for q in (0, 0.93))
     if y == "regret":
         ax.set_ylim(max(high, 0.5) * 1.15, min(low, 0) - 0.2)
-    label_ends(ax, ends)
     return ax
 
 # %% ../../nbs/6_paper/77c_armed.ipynb #b79fd6ae
@@ -210,5 +210,7 @@ def plot_front(
     ring = dict(ls="", marker="o", ms=6, mfc="none", mec="C3", mew=1, label="chosen")
     ax.plot(chosen[size] * factor, 100 * chosen["accuracy"], **ring)
     ax.set(xscale="log", xlabel=label)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return ax
