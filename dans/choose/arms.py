@@ -137,7 +137,7 @@ def searched(
 ) -> pd.DataFrame:  # limit, budget, supernet, trained, times, why, `CHOSEN`, and the means of `SPENT`
     "What an arm chooses within limits. Raises `DansError` where the table has nothing within them."
     names, rows = [str(one) for one in as_limits(limits)], []
-    short = benchmark.score(fidelity="quarter", **how)
+    short = benchmark.score(fidelity="quarter", **how | dict(gaps=True))
     for of in trained:
         task = tabled(benchmark, limits, benchmark.score(seed=of, **how))
         unit, task = mean_training(task), replace(task, spent=arm.spent)

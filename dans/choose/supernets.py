@@ -203,13 +203,14 @@ def arms_of(
     per_config: dict,  # the same
     data_configs: tuple,  # of the space
     guide: Guide = Guide(),
-    guided: int = 3,  # searches of guided search with each supernet
+    guided: int = 3,  # searches of guided search with each supernet; without any eight times as many
     evolved: int = 2,  # of evolution by scores
     samplers: bool = False,  # Optuna's, which must be installed
 ) -> dict:  # name -> `Arm`
     "All arms; those that need supernets of a kind only where there are any."
     alone = partial(guided_search, guide=guide)
-    arms = {"guided without score": Arm(lambda task, score, *rest, **more: alone(task, None, *rest, **more))}
+    unguided = Arm(lambda task, score, *rest, **more: alone(task, None, *rest, **more), seeds=8 * guided)
+    arms = {"guided without score": unguided}
     if shared:
         arms = {GUIDED: Arm(alone, shared, seeds=guided)} | arms
         arms["shared, all scored"] = Arm(scored_first, shared, seeds=1)

@@ -54,7 +54,8 @@ def above_rivals(
         for arm in rows["arm"].unique():
             d = None if arm == GUIDED else difference_of(ours, levels(rows, arm, limits, budget))
             if d is not None:
-                of = flipped(d)
+                with np.errstate(invalid="ignore"):  # few supernets that all agree
+                    of = flipped(d)
                 low, high = (of[end] if math.isfinite(of[end]) else of["effect"] for end in ("low", "high"))
                 numbers = dict(difference=100 * of["effect"], low=100 * low, high=100 * high)
                 found.append(dict(arm=arm, budget=budget, **numbers))
