@@ -165,7 +165,7 @@ def open_to(
         found &= spent.evaluations + len(chosen) < bounds.evaluations
     return found
 
-
+# %% ../../nbs/4_choose/51a_trainings.ipynb #c5470770
 @patch
 def price(
     self: Trial,
