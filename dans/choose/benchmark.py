@@ -297,13 +297,12 @@ class TableScore(Score):
 
     @cached_property
     def _known(self):  # system -> score, cost, seconds
-        table = self.benchmark.table
-        searched = table["seed"].isin(SEARCHED)
-        of_seed = searched if self.seed is None else ~searched if self.seed == "fresh" else table["seed"] == self.seed
-        rows = table[(table["fidelity"] == self.fidelity) & of_seed]
+        of, seed = self.benchmark, self.seed
+        searched = of.table["seed"].isin(SEARCHED)
+        of_seed = searched if seed is None else ~searched if seed == "fresh" else of.table["seed"] == seed
+        rows = of.table[(of.table["fidelity"] == self.fidelity) & of_seed]
         found = rows.assign(system=systems_of(rows)).groupby("system", sort=False)
         scores, costs, seconds = found[self.metric].mean(), found["cost_macs"].sum(), found["seconds"].sum()
-        of = self.benchmark
         judging = [self.passes * of.limits.cost(system, of.classes).macs for system in scores.index]
         return dict(zip(scores.index, zip(scores, costs + judging, seconds)))
 
@@ -327,23 +326,27 @@ class TableScore(Score):
         "MACs of the training, or trainings, of `system`, and of judging it."
         return float(self._of(system)[1])
 
-    @property
-    def systems(self):
-        "Those that have such a training."
-        return [system for system, (score, *_) in self._known.items() if math.isfinite(score)]
-
-    def seconds(self, system):
-        "What it, or they, took on one core."
-        return float(self._of(system)[2])
-
-    @property
-    def pace(self):
-        "Seconds for each MAC, over all of these trainings."
-        _, macs, seconds = np.sum(list(self._known.values()), axis=0)
-        return seconds / macs if macs else math.nan
-
     def __call__(self, systems):
         return np.array([self._of(system)[0] for system in systems], float)
+
+# %% ../../nbs/4_choose/57_benchmark.ipynb #7f2d9a1c
+@patch(as_prop=True)
+def systems(self: TableScore) -> list:
+    "Those that have such a training."
+    return [system for system, (score, *_) in self._known.items() if math.isfinite(score)]
+
+
+@patch
+def seconds(self: TableScore, system) -> float:
+    "What it, or they, took on one core."
+    return float(self._of(system)[2])
+
+
+@patch(as_prop=True)
+def pace(self: TableScore) -> float:
+    "Seconds for each MAC, over all of these trainings."
+    _, macs, seconds = np.sum(list(self._known.values()), axis=0)
+    return seconds / macs if macs else math.nan
 
 # %% ../../nbs/4_choose/57_benchmark.ipynb #8fe3d6fb
 @patch

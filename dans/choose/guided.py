@@ -168,7 +168,7 @@ def _short_trainings(advisor, first):
         listed = known + [s for s in hopeful if s not in trial.known[SHORT]]
         trial.train(within_share(trial, listed, guide.short_share, SHORT), "short", 0, SHORT)
 
-
+# %% ../../nbs/4_choose/54b_guided.ipynb #f62bbb85
 def guided_search(
     task: Task,  # space, limits (one or several), classes, what was spent before; its own score is not asked
     score: Score | None,  # who knows all systems roughly, such as a supernet's `Scorer`; None: nobody

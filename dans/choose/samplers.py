@@ -34,7 +34,7 @@ def asked_system(
     depths, width = tuple(map(int, point.pop("depths"))), point.pop("width")
     return System(space.front(**point), space.arch(depths, width))
 
-
+# %% ../../nbs/4_choose/54d_samplers.ipynb #40a209c1
 def sampled_trainings(
     task: Task,  # as for `largest_first`
     score: Score | None,  # not asked

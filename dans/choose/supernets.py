@@ -140,7 +140,7 @@ def _stop(spent, said, prices, top, bound):
         stop = n + 1 if cost + sum(prices[i] for _, i in best) <= bound else stop
     return stop
 
-
+# %% ../../nbs/4_choose/59d_supernets.ipynb #429ee812
 def evolved_scores(
     task: Task,  # one limit
     score: Supernetted,  # who scores

@@ -188,7 +188,7 @@ def chosen_by(
     of = rows[(rows["arm"] == arm) & (rows["budget"] == budget)].dropna(subset="resolution")
     return table.merge(of[KEYS].astype({"resolution": int}).drop_duplicates(), on=KEYS)
 
-
+# %% ../../nbs/6_paper/77c_armed.ipynb #a9cb8a66
 def plot_front(
     table: pd.DataFrame,  # all systems of a table: resolution, color, accuracy, footprints
     chosen: pd.DataFrame,  # those that a search has found
