@@ -201,9 +201,12 @@ def test_constants_leave_their_defaults_only_where_that_wins(study, table, kinds
         return pd.Series({5: 0.02 - 0.0005 * (guide.first == 6), 40: 0.01 + 0.02 * (guide.power - 0.5) ** 2})
 
     metric, guide, rows = settled(loss, grid={name: GRID[name] for name in ("first", "power")})
-    assert (metric, guide) == ("accuracy", Guide()) and rows.groupby("constant")["taken"].sum().eq(1).all()
+    assert (metric, guide.first, guide.power) == ("accuracy", 10, 0.5), "a twentieth of a point, mean over budgets"
+    assert rows.groupby("constant")["taken"].sum().eq(1).all()
     metric, guide, _ = settled(lambda *of: 10 * loss(*of), grid={name: GRID[name] for name in ("first", "power")})
-    assert (guide.first, guide.power) == (6, 1.0)
+    assert (guide.first, guide.power) == (6, 0.5)
+    metric, guide, _ = settled(lambda *of: loss(*of) / 10, grid={name: GRID[name] for name in ("first", "power")})
+    assert guide == Guide(), "what is forgiven counts as nothing"
     with pytest.raises(DansError, match="constant"):
         with_value(Guide(), "fist", 1)
     monkeypatch.setattr("dans.paper.guidance.supernets_in", lambda *of: kinds)
