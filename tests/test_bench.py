@@ -136,7 +136,7 @@ def test_a_sample_stands_for_all():
 
 
 def test_work_is_counted_as_scoring_counts_it():
-    from dans.net.tree import list_macs, tree_macs
+    from dans.cost.prefixes import list_macs, tree_macs
 
     systems = subnets(SPACE, ImageConfig(16), 0.2)
     for some in (systems, systems[::7]):

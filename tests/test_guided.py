@@ -25,6 +25,7 @@ from dans.choose.simple import (
     most_macs,
     random_trainings,
     ridge_first,
+    scored_first,
     short_first,
 )
 from dans.choose.surrogate import Inputs, Prior, Surrogate, inputs_of, learned
@@ -205,7 +206,13 @@ def test_a_score_that_is_asked_is_paid_for_before_the_first_training(table, know
     first = System.from_dict(found.log.iloc[0])
     assert found.log["cost_macs"].iloc[0] == len(known) * 1e9 + Asked(known).cost(first)
     with pytest.raises(DansError, match="scoring 408 systems takes more than"):
-        guided_search(table.task(), score, Asked(known), Budget(cost_macs=1e9))
+        scored_first(table.task(), score, Asked(known), Budget(cost_macs=1e9))
+    unit = mean_training(table.task())
+    for share, heard in ((0.5, True), (1e-6, False)):  # a score that is too dear is left aside
+        asked = []
+        dear = Plain(lambda systems: asked.extend(systems) or np.zeros(len(systems)), lambda system: 1e8)
+        guided_search(table.task(), dear, Asked(known), Budget(cost_macs=5 * unit), guide=Guide(score_share=share))
+        assert bool(asked) == heard
 
 
 def test_several_trainings_at_once_are_kept_one_by_one(known, tmp_path):
@@ -434,15 +441,18 @@ def test_compare_charges_supernets_and_judges_by_lookup(table, known):
     score = Lookup(known, lambda system: 0.0)
     unit = mean_training(table.task(Limits(macs=400_000)))
     arms = {
-        "guided": Arm(guided_search, (score,), Spent(cost_macs=2 * unit)),
+        "guided": Arm(guided_search, {7: score}, Spent(cost_macs=2 * unit)),
         "random": random_trainings,
         "most": most_macs,
     }
-    found = compare(table, arms, judge, [Limits(macs=400_000), LIMITS[:2]], (1, 6), seeds=2, trained=(0,))
-    assert len(found) == 3 * 2 * 2 * 3 and (found["accuracy"].dropna() == found["macs"].dropna()).all()
-    one = found[found["within"] == 0]
+    limits = [Limits(macs=400_000), LIMITS[:2]]
+    found = compare(table, arms, judge, limits, budgets=(1, 6), seeds=2)
+    assert (found.groupby(["arm", "budget", "limit"])["times"].sum() == 2).all() and found["limit"].nunique() == 3
+    assert (found["accuracy"].dropna() == found["macs"].dropna()).all()
+    one = found[found["limit"] == str(limits[0])]
     assert (one["cost_macs"] <= unit * np.maximum(one["budget"], 2) + 1).all()
     guided = one[one["arm"] == "guided"]
+    assert (guided["supernet"] == 7).all() and one.loc[one["arm"] != "guided", "supernet"].isna().all()
     assert guided.loc[guided["budget"] == 1, "accuracy"].isna().all()  # the supernet alone was too dear
     assert (guided.loc[guided["budget"] == 6, "cost_macs"] > 2 * unit).all()
     assert found.loc[guided.index[guided["budget"] == 1], "why"].str.contains("takes more than|before the first").all()

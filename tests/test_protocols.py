@@ -12,6 +12,7 @@ from dans.board.export import export
 from dans.board.quantise import quantise
 from dans.cost.footprint import footprint, macs
 from dans.cost.memory import operators
+from dans.cost.prefixes import list_macs, tree_macs
 from dans.cost.tflite import footprint_of, read
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
@@ -22,7 +23,6 @@ from dans.net.elastic import calibrate, keras_model, subnet_logits, tensors
 from dans.net.score import Scorer, subnet_outputs
 from dans.net.supernet import Supernet, extremes
 from dans.net.train import Recipe
-from dans.net.tree import list_macs, tree_macs
 from dans.space import SearchSpace, Space, System
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import dans.net.score
 from dans.cost.footprint import macs
+from dans.cost.prefixes import branches, children, list_macs, tree_macs
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
 from dans.families import Architecture, parent
@@ -22,7 +23,7 @@ from dans.net.metrics import METRICS
 from dans.net.score import Scorer, StandAlone, score_subnets, subnet_outputs
 from dans.net.supernet import Supernet
 from dans.net.train import Recipe
-from dans.net.tree import branches, children, list_macs, peak_bytes, tree_logits, tree_macs
+from dans.net.tree import peak_bytes, tree_logits
 from dans.space import SearchSpace, System
 
 SPACE = SearchSpace(resolutions=(16, 48), widths=(0.1, 0.2))

@@ -281,7 +281,8 @@ def sources(page):
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     "A checkout with what was known before any search: what systems cost."
-    runs = "items: {run_bands: {notebook: a.ipynb, title: A, writes: [benchmark/systems, arms/animals, arms/costs]}}"
+    writes = "benchmark/systems, arms/animals, arms/animals-costs"
+    runs = f"items: {{run_bands: {{notebook: a.ipynb, title: A, writes: [{writes}]}}}}"
     (tmp_path / "paper.yml").write_text(runs)
     monkeypatch.chdir(tmp_path)
     study = Study("cpu")
@@ -320,7 +321,7 @@ def test_pages_say_that_rows_are_missing(checkout, page, capsys):
 
 def test_pages_with_rows_are_filled(checkout, searches, capsys):
     checkout.write("arms/animals", searches.round(5))
-    checkout.write("arms/costs", costs().assign(data=PRIMARY))
+    checkout.write("arms/animals-costs", costs().assign(data=PRIMARY))
     for page in ("claim_3", "claim_5", "tab_claims"):
         names = run(page)
         if page != "tab_claims":

@@ -293,16 +293,18 @@ class TableScore(Score):
     seed: int | str | None = 0  # None: the mean over seeds 0 and 1; "fresh": the mean over all others
     metric: str = "val_accuracy"  # a column of the table
     gaps: bool = False  # a system without such a training has no score (NaN), at no cost; else it is an error
+    passes: int = 0  # images that go through each trained model besides, to judge it; their MACs are charged
 
     @cached_property
-    def _known(self):  # system -> score, cost
-        table = self.benchmark.table
-        searched = table["seed"].isin(SEARCHED)
-        of_seed = searched if self.seed is None else ~searched if self.seed == "fresh" else table["seed"] == self.seed
-        rows = table[(table["fidelity"] == self.fidelity) & of_seed]
+    def _known(self):  # system -> score, cost, seconds
+        of, seed = self.benchmark, self.seed
+        searched = of.table["seed"].isin(SEARCHED)
+        of_seed = searched if seed is None else ~searched if seed == "fresh" else of.table["seed"] == seed
+        rows = of.table[(of.table["fidelity"] == self.fidelity) & of_seed]
         found = rows.assign(system=systems_of(rows)).groupby("system", sort=False)
-        scores, costs = found[self.metric].mean(), found["cost_macs"].sum()
-        return dict(zip(scores.index, zip(scores, costs)))
+        scores, costs, seconds = found[self.metric].mean(), found["cost_macs"].sum(), found["seconds"].sum()
+        judging = [self.passes * of.limits.cost(system, of.classes).macs for system in scores.index]
+        return dict(zip(scores.index, zip(scores, costs + judging, seconds)))
 
     def _of(self, system):
         if system in self._known:
@@ -310,7 +312,7 @@ class TableScore(Score):
         self.benchmark._check(system)
         if not self.gaps:
             raise self.benchmark._lacks(system, self.fidelity, self.seed)
-        return math.nan, 0.0
+        return math.nan, 0.0, 0.0
 
     @property
     def what(self):
@@ -321,11 +323,30 @@ class TableScore(Score):
         return dict(benchmark=table, sha256=about.get("sha256"), **of, **fresh)
 
     def cost(self, system):
-        "MACs of the training, or trainings, of `system`."
+        "MACs of the training, or trainings, of `system`, and of judging it."
         return float(self._of(system)[1])
 
     def __call__(self, systems):
         return np.array([self._of(system)[0] for system in systems], float)
+
+# %% ../../nbs/4_choose/57_benchmark.ipynb #7f2d9a1c
+@patch(as_prop=True)
+def systems(self: TableScore) -> list:
+    "Those that have such a training."
+    return [system for system, (score, *_) in self._known.items() if math.isfinite(score)]
+
+
+@patch
+def seconds(self: TableScore, system) -> float:
+    "What it, or they, took on one core."
+    return float(self._of(system)[2])
+
+
+@patch(as_prop=True)
+def pace(self: TableScore) -> float:
+    "Seconds for each MAC, over all of these trainings."
+    _, macs, seconds = np.sum(list(self._known.values()), axis=0)
+    return seconds / macs if macs else math.nan
 
 # %% ../../nbs/4_choose/57_benchmark.ipynb #8fe3d6fb
 @patch
@@ -336,6 +357,7 @@ def score(
     seed: int | str | None = 0,  # None: the mean over seeds 0 and 1; with reveal="test" "fresh": over all others
     metric: str = "val_accuracy",  # or "val_auc"; with reveal="test" a test column, too
     gaps: bool = False,  # a system without such a training has no score (NaN), at no cost; else it is an error
+    passes: int = 0,  # images that go through each trained model besides, to judge it; their MACs are charged
 ) -> TableScore | np.ndarray:  # a `Score`; with systems its numbers, (n,)
     "What trainings came to, for searches or by hand. Raises `DansError` for an unknown fidelity, metric or seed."
     self._check_training(fidelity, seed)
@@ -343,7 +365,7 @@ def score(
     if "test" in metric and not test:
         raise self._hidden(metric)
     check_known([metric], [*METRICS, *test], "metric")
-    found = TableScore(self, fidelity, seed, metric, gaps)
+    found = TableScore(self, fidelity, seed, metric, gaps, passes)
     return found if systems is None else found(systems)
 
 

@@ -21,6 +21,7 @@ class Guide:
     "The constants of guided search."
 
     prior: Prior = field(default_factory=Prior)  # what is believed before the first training
+    score_share: float = 0.5  # of the budget that a score may take; where it takes more, it is not asked
     first: int = 10  # trainings that are spread over the space before the surrogate is asked
     first_share: float = 0.4  # of the budget that these may take
     short_share: float = 0.25  # of the budget that short trainings may take, where there are any
@@ -148,6 +149,14 @@ class _Advisor:
         return self.of(FULL, inputs, self.guide.prior.noise)
 
 # %% ../../nbs/4_choose/54b_guided.ipynb #99120b35
+def _asked(trial, score, guide):
+    "What a score says, in a list; an empty one where there is none, or where asking is too dear."
+    bound = trial.budget.cost_macs
+    if score is None or bound and trial.price(score) > guide.score_share * (bound - trial.log.spent.cost_macs):
+        return []
+    return [trial.ask(score)]
+
+
 def _short_trainings(advisor, first):
     "Short trainings of the first systems, then of the most hopeful ones, where they are worth it."
     trial, guide = advisor.trial, advisor.guide
@@ -159,7 +168,7 @@ def _short_trainings(advisor, first):
         listed = known + [s for s in hopeful if s not in trial.known[SHORT]]
         trial.train(within_share(trial, listed, guide.short_share, SHORT), "short", 0, SHORT)
 
-
+# %% ../../nbs/4_choose/54b_guided.ipynb #f62bbb85
 def guided_search(
     task: Task,  # space, limits (one or several), classes, what was spent before; its own score is not asked
     score: Score | None,  # who knows all systems roughly, such as a supernet's `Scorer`; None: nobody
@@ -173,8 +182,8 @@ def guided_search(
     """Train systems where that is most worth its cost, as long as it is and `budget` allows. Raises `DansError` for
     limits that no system meets, a budget without room for one training, and where no training gives a number."""
     with trial(task, train, budget, "guided search", short, batch) as book:
-        said = [] if score is None else [book.ask(score)]
-        advisor = _Advisor(book, inputs_of(book.systems, list(book.costs.values()), said), guide)
+        inputs = inputs_of(book.systems, list(book.costs.values()), _asked(book, score, guide))
+        advisor = _Advisor(book, inputs, guide)
         first = spread(book, guide.first, np.random.default_rng([seed, 0]))
         book.train(within_share(book, first, guide.first_share), "first")
         if short:

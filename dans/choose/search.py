@@ -162,8 +162,8 @@ def watched(
     with progress_bar(total=1.0, desc=desc, bar_format=_BAR) as bar, stoppable(kept):
 
         def show(share):
+            bar.set_postfix_str(f"{len(log.rows)} systems, best {log.rows[-1]['best_score']:.3f}", refresh=False)
             bar.update(min(share, 1.0) - bar.n)
-            bar.set_postfix_str(f"{len(log.rows)} systems, best {log.rows[-1]['best_score']:.3f}")
 
         yield show
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['most_macs', 'largest_resolution', 'largest_first', 'ridge_first', 'short_first', 'halving', 'hyperband',
-           'random_trainings', 'evolved_trainings', 'mcunet_choice', 'mcunet_first']
+           'random_trainings', 'evolved_trainings', 'mcunet_choice', 'mcunet_first', 'scored_first']
 
 # %% ../../nbs/4_choose/54c_simple.ipynb #6ac82f42
 import math
@@ -240,4 +240,20 @@ def mcunet_first(
         if score is not None:
             merit[among] = np.nan_to_num(book.ask(score, [book.systems[i] for i in among]), nan=-np.inf)
         book.train(_listed(book, merit, top), "largest" if score is None else "scored")
+        return book.found()
+
+# %% ../../nbs/4_choose/54c_simple.ipynb #781119df
+def scored_first(
+    task: Task,  # as for `largest_first`
+    score: Score,  # asked about all admitted systems
+    train: Score,
+    budget: Budget,
+    seed: int = 0,  # decides nothing
+    short: Score | None = None,
+    batch: int = 1,
+    top: int | None = 3,  # systems trained for each limit
+) -> Found:
+    "Score all, train the best within each limit. Raises `DansError` as `Trial` does, and where scores are too dear."
+    with trial(task, train, budget, "all scored", batch=batch) as book:
+        book.train(_listed(book, np.nan_to_num(book.ask(score), nan=-np.inf), top), "scored")
         return book.found()

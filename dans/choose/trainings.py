@@ -165,6 +165,19 @@ def open_to(
         found &= spent.evaluations + len(chosen) < bounds.evaluations
     return found
 
+# %% ../../nbs/4_choose/51a_trainings.ipynb #c5470770
+@patch
+def price(
+    self: Trial,
+    score: Score,  # who guides, such as a supernet's `Scorer`
+    systems: list | None = None,  # default: all that may be trained
+) -> float:  # MACs; NaN: nobody knows
+    "What it takes to ask `score` about systems."
+    systems = self.systems if systems is None else systems
+    shared = check_score(score).shared_cost(systems)
+    costs = [score.cost(s) for s in systems] if shared is None else [shared]
+    return math.nan if None in costs else float(sum(costs))
+
 
 @patch
 def ask(
@@ -174,14 +187,13 @@ def ask(
 ) -> np.ndarray:  # one number for each
     "What `score` says of systems, and pay for it. Raises `DansError` where that is too dear."
     systems = self.systems if systems is None else systems
-    shared = check_score(score).shared_cost(systems)
-    costs = [score.cost(s) for s in systems] if shared is None else [shared]
-    cost = math.nan if None in costs else sum(costs)
-    spent = replace(self.log.spent, cost_macs=self.log.spent.cost_macs + cost, seconds=self.log.seconds())
+    cost = self.log.spent.cost_macs + self.price(score, systems)
+    spent = replace(self.log.spent, cost_macs=cost, seconds=self.log.seconds())
     if not self.budget.allows(spent):
         raise DansError(f"scoring {len(systems)} systems takes more than {self.budget}", "allow more, or no score")
     values = scores_of(score, systems)
     self.log.spent = replace(spent, seconds=self.log.seconds())
+    self.task = replace(self.task, spent=self.log.spent)  # shares of the budget are of what is left
     return np.array(values)
 
 # %% ../../nbs/4_choose/51a_trainings.ipynb #c54707fc

@@ -13,6 +13,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..cost.footprint import macs
+from ..cost.prefixes import branches, tree_macs, trees_of
 from ..data.prepared import Prepared
 from ..families import Architecture
 from ..files import keyed
@@ -27,7 +28,7 @@ from dans.net.elastic import (
 from .metrics import METRICS, metric_named
 from .supernet import Supernet
 from .train import Recipe
-from .tree import branches, tree_logits, tree_macs, trees_of
+from .tree import tree_logits
 from ..space import System
 
 # %% ../../nbs/3_net/48_score.ipynb #a6a9bb82

@@ -147,6 +147,8 @@ RULES = {  # (name, type)
     ("systems", "int"): _from(1),
     ("of_bands", "int"): _from(0),
     ("again", "int"): _from(1),
+    ("guided", "int"): _from(1),
+    ("evolved", "int"): _from(1),
     ("reserve_kib", "int"): _from(0),
     ("minutes", "float"): Rule("a number of minutes, 0 for no limit", 30, lambda v: _number(v, least=0)),
     ("code_kib", "int"): _from(0),
@@ -169,6 +171,9 @@ RULES |= {
         f"whole numbers from {MIN_RESOLUTION} on, in pixels", [16, 24], least=MIN_RESOLUTION, whole=True
     ),
     ("budgets", "list"): _some([1]),
+    ("trained", "list"): _numbers("seeds that searches see: 0, 1 or both", [0, 1], (1, 2), least=0, whole=True),
+    ("constants", "list"): Rule("names, or none for all", ["first"], lambda v: all(isinstance(n, str) for n in v)),
+    ("judge", "str"): _one_of(("fresh", "other", "table")),
     ("share", "list"): Rule(
         "[i, n] with i from 0 to n - 1",
         [0, 1],

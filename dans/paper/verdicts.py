@@ -54,7 +54,8 @@ def evidence_of(
     systems, tables = study.rows("benchmark/systems"), (PRIMARY, REPLICATION)
     searches = {data: rows for data in tables if (rows := _there(study, f"arms/{data}")) is not None}
     held = {data: _held(study, systems, data) for data in searches}
-    costs, trainings = (_there(study, f"arms/{name}") for name in ("costs", "doses"))
+    each = [rows for data in tables if (rows := _there(study, f"arms/{data}-costs")) is not None]
+    costs, trainings = pd.concat(each) if each else None, _there(study, "arms/doses")
     return dict(searches=searches, systems=systems, held=held, costs=costs, trainings=trainings)
 
 
