@@ -11,13 +11,14 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from functools import cache, reduce
-from importlib.metadata import entry_points, version
+from importlib.metadata import distributions, entry_points, version
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import DEAREST
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +85,14 @@ def test_environment_yml_agrees_with_the_lock():
         "numpy",
         "matplotlib",
     } <= set(pins)
+
+
+def test_what_is_locked_runs_on_every_python_of_its_line():
+    "Debian's is 3.11.2; a version that wants a later one is refused by pip there."
+    for found in distributions():
+        wanted = found.metadata["Requires-Python"] or ""
+        if canonicalize_name(found.metadata["Name"]) in lock():
+            assert SpecifierSet(wanted).contains("3.11.0"), f"{found.metadata['Name']} {found.version} wants {wanted}"
 
 
 EXTRAS = [name for name in settings() if name.endswith("_requirements")]
