@@ -118,6 +118,7 @@ NEEDS = {
     "deploy": Need(("tensorflow",), {"ai_edge_litert": "ai-edge-litert"}),
     "tflite-micro": Need(packages={"tflite_micro": "tflite-micro"}),
     "logistic regression": Need(packages={"sklearn": "scikit-learn"}),
+    "FLAC": Need(packages={"soundfile": "soundfile"}, extra="sound"),
     "notebooks": Need((), {name: name for name in ("ipykernel", "matplotlib", "papermill")}, "paper"),
 }
 

@@ -9,12 +9,13 @@ __all__ = ['AUDIO_SUFFIXES', 'RATE', 'ZEROS', 'BETA', 'EDGE', 'GAIN_DB', 'NOISE_
 # %% ../../nbs/1_data/24_sound.ipynb #af98d56d
 import io
 import math
+import re
 import wave
 from functools import lru_cache
 
 import numpy as np
 
-from .flac import decode_flac
+from ..backend import need
 from ..house import DansError
 
 # %% ../../nbs/1_data/24_sound.ipynb #82266428
@@ -38,6 +39,22 @@ def _decode_wav(content, name):
     return np.frombuffer(held[: len(held) // (2 * channels) * 2 * channels], "<i2").reshape(-1, channels), rate, 16
 
 
+def _decode_flac(content, name):
+    "The same of a FLAC file, by libsndfile."
+    need("FLAC")
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            width, rate, frames = int(re.sub(r"\D", "", file.subtype)), file.samplerate, file.frames
+            samples = file.read(dtype="int16", always_2d=True)
+    except soundfile.SoundFileError:
+        raise DansError(f"{name} is not a readable FLAC file", "copy it again, or convert it to 16-bit WAV") from None
+    if len(samples) < frames:
+        raise DansError(f"{name} is damaged: it holds {len(samples):,} of {frames:,} samples", "copy it again")
+    return samples, rate, width
+
+
 def decode_sound(
     content,  # bytes of a WAV or FLAC file, or int16 samples at `RATE`
     name: str = "recording",  # what an error calls it
@@ -47,7 +64,7 @@ def decode_sound(
         return content, RATE
     if not content:
         raise DansError(f"{name} is empty", "copy it again, or delete it")
-    samples, rate, width = (decode_flac if content[:4] == b"fLaC" else _decode_wav)(content, name)
+    samples, rate, width = (_decode_flac if content[:4] == b"fLaC" else _decode_wav)(content, name)
     if width != 16:
         raise DansError(f"{name} has {width} bits a sample", "convert it to 16 bits")
     if not len(samples):
