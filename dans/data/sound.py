@@ -38,7 +38,7 @@ def _decode_wav(content, name):
         raise DansError(f"{name} has {8 * width} bits a sample", "convert it to 16-bit PCM")
     return np.frombuffer(held[: len(held) // (2 * channels) * 2 * channels], "<i2").reshape(-1, channels), rate, 16
 
-
+# %% ../../nbs/1_data/24_sound.ipynb #f2b37505
 def _decode_flac(content, name):
     "The same of a FLAC file, by libsndfile."
     need("FLAC")
@@ -54,7 +54,7 @@ def _decode_flac(content, name):
         raise DansError(f"{name} is damaged: it holds {len(samples):,} of {frames:,} samples", "copy it again")
     return samples, rate, width
 
-
+# %% ../../nbs/1_data/24_sound.ipynb #41bd8ebc
 def decode_sound(
     content,  # bytes of a WAV or FLAC file, or int16 samples at `RATE`
     name: str = "recording",  # what an error calls it
