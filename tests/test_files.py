@@ -35,7 +35,13 @@ from dans.house import DansError
 from dans.net.train import Recipe
 from dans.space import SearchSpace, System
 
-LATER = {"mirror", "drawn", "rank", "split_at", "engine"}  # fields that are newer than kept rows, at their defaults here
+LATER = {
+    "mirror",
+    "drawn",
+    "rank",
+    "split_at",
+    "engine",
+}  # fields that are newer than kept rows, at their defaults here
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

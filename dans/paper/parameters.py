@@ -149,6 +149,11 @@ RULES = {  # (name, type)
     ("again", "int"): _from(1),
     ("guided", "int"): _from(1),
     ("evolved", "int"): _from(1),
+    ("drawn", "int"): _from(1),
+    ("trainings", "int"): _from(1),
+    ("steps", "int"): _from(1),
+    ("shapes", "int"): _from(1),
+    ("first", "int"): _from(0),
     ("reserve_kib", "int"): _from(0),
     ("minutes", "float"): Rule("a number of minutes, 0 for no limit", 30, lambda v: _number(v, least=0)),
     ("code_kib", "int"): _from(0),
@@ -165,6 +170,9 @@ RULES = {  # (name, type)
 # %% ../../nbs/6_paper/70_parameters.ipynb #58fc332c
 RULES |= {
     ("width", "float"): Rule("a number above 0", 0.3, lambda v: _number(v, above=0)),
+    ("rate", "float"): Rule("a number above 0", 0.001, lambda v: _number(v, above=0)),
+    ("million_macs", "float"): Rule("a number above 0", 2.0, lambda v: _number(v, above=0)),
+    ("by_hand", "list"): Rule("names, or none", ["MobileNetV1 0.25"], lambda v: all(isinstance(n, str) for n in v)),
     ("memory_kib", "list"): _numbers("two numbers above 0, RAM and flash in KiB", [48, 256], (2,), above=0),
     ("million_macs", "list"): _some([0.2, 0.5]),
     ("resolutions", "list"): _numbers(
