@@ -41,7 +41,7 @@ LATER = {
     "rank",
     "split_at",
     "engine",
-}  # fields that are newer than kept rows, at their defaults here
+}  # newer than kept rows, at their defaults here
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

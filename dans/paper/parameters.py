@@ -153,6 +153,7 @@ RULES = {  # (name, type)
     ("trainings", "int"): _from(1),
     ("steps", "int"): _from(1),
     ("shapes", "int"): _from(1),
+    ("orders", "int"): _from(1),
     ("first", "int"): _from(0),
     ("reserve_kib", "int"): _from(0),
     ("minutes", "float"): Rule("a number of minutes, 0 for no limit", 30, lambda v: _number(v, least=0)),
