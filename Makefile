@@ -13,7 +13,7 @@ BIN   := $(VENV)/bin
 # Written last, so an install that was interrupted starts again.
 STAMP := $(VENV)/installed
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
-ROOMS := --path nbs --file_re '^[0-9][0-9][a-z]?_.*' --skip_folder_re '^(paper|tutorials|[._].*)$$'
+ROOMS := --path nbs --file_re '^(?!index|benchmarks|robustness)' --skip_folder_re '^(paper|[._].*)$$'
 # Of each of the processes that run tests: more threads than cores wait for each other.
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
 
@@ -52,8 +52,6 @@ figures: $(STAMP)  ## redraw figures/ from the committed rows; computes nothing
 test: $(STAMP)  ## pytest, and nbdev_test for rooms, tutorials and archive, in JOBS=2 processes
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20
 	$(ONE_THREAD) $(BIN)/nbdev_test $(ROOMS) --n_workers $(JOBS) --timing
-	$(ONE_THREAD) $(BIN)/nbdev_test --path nbs/tutorials --n_workers $(JOBS) --timing
-	$(ONE_THREAD) $(BIN)/nbdev_test --path nbs/archive --n_workers $(JOBS) --timing
 
 bench: $(STAMP)  ## how fast, side by side: benchmarks/results.json and the page (ONLY="quick_space ...", ARGS=--help)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
