@@ -119,6 +119,7 @@ NEEDS = {
     "tflite-micro": Need(packages={"tflite_micro": "tflite-micro"}),
     "logistic regression": Need(packages={"sklearn": "scikit-learn"}),
     "FLAC": Need(packages={"soundfile": "soundfile"}, extra="sound"),
+    "sample rates": Need(packages={"scipy": "scipy"}, extra="sound"),
     "notebooks": Need((), {name: name for name in ("ipykernel", "matplotlib", "papermill")}, "paper"),
 }
 

@@ -24,7 +24,7 @@ from dans.data.catalogue import collage, source, wake_scenes
 from dans.data.folders import folder
 from dans.data.images import decode
 from dans.data.parquet import parquet
-from dans.data.prepared import ImageFile, Prepared, prepare
+from dans.data.prepared import Prepared, RowFile, prepare
 from dans.files import mine
 from dans.frontends import ImageConfig, crops, draw_boxes, reduce
 from dans.house import DansError
@@ -325,14 +325,14 @@ def test_space_is_counted_before_anything_is_written(tmp_path, monkeypatch):
     "code,part", [(errno.ENOSPC, "No space left"), (errno.EDQUOT, "quota exceeded"), (errno.EROFS, "Read-only")]
 )
 def test_a_disk_that_fills_up_in_the_middle(tmp_path, monkeypatch, code, part):
-    plain, count = ImageFile.__setitem__, iter(range(100))
+    plain, count = RowFile.__setitem__, iter(range(100))
 
     def fails(self, i, pixels):
         if next(count) == 30:
             raise OSError(code, os.strerror(code))
         plain(self, i, pixels)
 
-    monkeypatch.setattr(ImageFile, "__setitem__", fails)
+    monkeypatch.setattr(RowFile, "__setitem__", fails)
     refused(lambda: prepare(drawn(), [16], tmp_path / "cache"), part, "choose another cache folder")
     assert nothing_left(tmp_path / "cache")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dans.data.prepared import ImageFile, Prepared, read_meta
+from dans.data.prepared import Prepared, RowFile, read_meta
 
 LIMITED = """
 import resource, sys
@@ -59,7 +59,7 @@ def large(tmp_path):
     sizes, folder = dict(train=45_000, val=3000, test=2), tmp_path / "large"
     folder.mkdir()
     for split, n in sizes.items():
-        with ImageFile(folder / f"{split}.npy", (n, 128, 128, 3)) as images:
+        with RowFile(folder / f"{split}.npy", (n, 128, 128, 3)) as images:
             images[n - 1] = np.full((128, 128, 3), 200, np.uint8)
         np.save(folder / f"{split}-labels.npy", np.arange(n) % 2)
     files = {path.name: path.stat().st_size for path in folder.iterdir()}

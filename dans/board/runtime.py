@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..backend import need
 from .quantise import check_images, pixel_table
 from ..cost.tflite import ports, read
 from ..frontends import scaled
@@ -175,8 +176,7 @@ class Arena:
 
 def need_micro():
     "Raises `DansError` where `tflite-micro` is missing."
-    if find_spec("tflite_micro") is None:
-        raise DansError("tflite-micro is not installed", "pip install 'dans[deploy]' (there are wheels for Linux)")
+    need("tflite-micro")
 
 # %% ../../nbs/5_board/61_runtime.ipynb #d31f18f3
 def arena(

@@ -16,7 +16,7 @@ import pandas as pd
 from .benchmark import Benchmark, TableScore
 from .rank import KEYS, systems_of
 from .task import Budget, Score, Spent, Task, as_limits, scores_of
-from .trainings import Found, winners_of
+from .trainings import found_in
 from ..house import DansError, heard
 
 # %% ../../nbs/4_choose/58a_arms.ipynb #3ac7e9f7
@@ -78,11 +78,9 @@ class Arm:
 def _beginning(found, task, bound):
     "What a search that does not look at its budget has found when so much is spent."
     log = found.log[found.log["cost_macs"] <= bound]
-    scores = dict(zip(systems_of(log), log["score"]))
-    scores = {system: score for system, score in scores.items() if math.isfinite(score)}
-    if not scores:
+    if log.empty:
         raise DansError("the budget is spent before the first training", f"allow more than {bound:.3g} MACs")
-    return Found(log, winners_of(task, scores, scores))
+    return found_in(task, log)
 
 
 def _each_budget(arm, task, score, bounds, seed, short):

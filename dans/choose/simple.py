@@ -18,10 +18,9 @@ from .guided import spread, within_share
 from .search import evolution, random_search
 from .surrogate import features_of, ridge_fit
 from .task import Budget, Score, Task
-from .trainings import FULL, SHORT, Found, Trial, trial, winners_of
+from .trainings import FULL, SHORT, Found, Trial, found_in, trial, winners_of
 from ..frontends import DataConfig
 from ..house import DansError
-from ..space import System
 
 # %% ../../nbs/4_choose/54c_simple.ipynb #d1ee8ef0
 def _untrained(task, merit):
@@ -176,14 +175,6 @@ def hyperband(
         return book.found()
 
 # %% ../../nbs/4_choose/54c_simple.ipynb #ba84380b
-def _as_found(task, log):
-    "The log of a search as others have it, and its winners by score."
-    scores = {System.from_dict(row): row["score"] for row in log.to_dict("records") if math.isfinite(row["score"])}
-    if not scores:
-        raise DansError(f"none of {len(log)} trainings has given a number", "look at why they diverge")
-    return Found(log.assign(**{SHORT: math.nan}), winners_of(task, scores, scores))
-
-
 def random_trainings(
     task: Task,  # as for `largest_first`
     score: Score | None,
@@ -194,7 +185,7 @@ def random_trainings(
     batch: int = 1,
 ) -> Found:
     "`random_search` with each candidate trained."
-    return _as_found(task, random_search(replace(task, score=train), budget, seed, batch))
+    return found_in(task, random_search(replace(task, score=train), budget, seed, batch).assign(**{SHORT: math.nan}))
 
 
 def evolved_trainings(
@@ -207,7 +198,7 @@ def evolved_trainings(
     batch: int = 1,  # decides nothing: a generation is a batch
 ) -> Found:
     "`evolution` with each candidate trained."
-    return _as_found(task, evolution(replace(task, score=train), budget, seed))
+    return found_in(task, evolution(replace(task, score=train), budget, seed).assign(**{SHORT: math.nan}))
 
 # %% ../../nbs/4_choose/54c_simple.ipynb #8c635fdd
 def mcunet_choice(

@@ -34,7 +34,7 @@ from dans.choose.simple import (
     short_first,
 )
 from .task import Budget, Score, Spent, Task
-from .trainings import Found, trial, winners_of
+from .trainings import Found, found_in, trial
 from .truth import AWARE
 from ..cost.footprint import macs
 from ..cost.prefixes import tree_macs
@@ -193,9 +193,7 @@ def every_fixed(
         spent = replace(spent, cost_macs=float(found.log["cost_macs"].iloc[-1]))
     if not logs:
         raise why
-    log = pd.concat(logs, ignore_index=True)
-    scores = {s: a for s, a in zip(systems_of(log), log["score"]) if math.isfinite(a)}
-    return Found(log, winners_of(task, scores, scores))
+    return found_in(task, pd.concat(logs, ignore_index=True))
 
 # %% ../../nbs/4_choose/59d_supernets.ipynb #f205c1ca
 def arms_of(

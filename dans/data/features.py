@@ -9,13 +9,12 @@ __all__ = ['CEPSTRA_FROM', 'LOWEST', 'HIGHEST', 'WEIGHT_BITS', 'LOG_SCALE', 'STE
 # %% ../../nbs/1_data/28_features.ipynb #d6f30550
 import threading
 from functools import lru_cache
-from importlib.util import find_spec
 from math import ceil, log, log2
 from typing import NamedTuple
 
 import numpy as np
 
-from ..house import DansError
+from ..backend import need
 
 # %% ../../nbs/1_data/28_features.ipynb #ebf32929
 class Chain(NamedTuple):
@@ -223,8 +222,7 @@ _ONE_AT_A_TIME = threading.Lock()
 @lru_cache(maxsize=64)
 def _interpreter(chain):
     "The interpreter of a front end. Raises `DansError` where tflite-micro is missing."
-    if find_spec("tflite_micro") is None:
-        raise DansError("tflite-micro is not installed", "pip install 'dans[deploy]' (there are wheels for Linux)")
+    need("tflite-micro")
     from tflite_micro import runtime
 
     return runtime.Interpreter.from_bytes(front_file(chain), arena_size=16_384 + 32 * lines(chain) + 64 * chain.bands)

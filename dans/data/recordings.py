@@ -23,7 +23,7 @@ from .images import BadImage, counted, exists, option
 from .parquet import PARQUET_SUFFIXES, file_rows, file_split
 from .sound import AUDIO_SUFFIXES
 from .splits import SPLITS, cut, digest, folder_splits, limited, listed, twice
-from .survey import ReadOptions
+from .survey import ReadOptions, told
 from .tfds import check_features
 from ..house import DansError
 
@@ -41,10 +41,7 @@ class Recordings:
     notes: tuple = ()  # what a reader should know: splits cut here, files left out
 
     def __repr__(self):
-        sizes, classes = ", ".join(f"{split} {n:,}" for split, n in self.sizes.items()), ", ".join(self.classes)
-        return "\n".join(
-            [f"{self.name}: {len(self.classes)} classes ({classes})", sizes, *(f"- {note}" for note in self.notes)]
-        )
+        return told(self)
 
 # %% ../../nbs/1_data/25_recordings.ipynb #f9af6830
 def cut_by_speaker(

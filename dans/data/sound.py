@@ -73,16 +73,15 @@ def decode_sound(
 
 # %% ../../nbs/1_data/24_sound.ipynb #6d5ddf29
 ZEROS, BETA = 16, 8.0  # zeros of the sinc on each side, and its window
-EDGE = 0.92  # where it cuts, a share of half the rate
+EDGE = 0.92  # where it cuts, a share of half the lower rate
 
 
 @lru_cache(maxsize=32)
-def _filter(up, down):
-    "Weights (up, n) of the samples around each of the `up` places between two samples."
-    half = math.ceil(ZEROS * max(1, down / up))
-    place = (np.arange(up)[:, None] / up + half - 1 - np.arange(2 * half)) * min(1, up / down) * EDGE
-    weights = np.sinc(place) * np.i0(BETA * np.sqrt(np.clip(1 - (place / ZEROS / EDGE) ** 2, 0, 1)))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+def _filter(most):
+    "Taps of the filter between two rates, `most` the larger factor."
+    from scipy.signal import firwin
+
+    return firwin(2 * ZEROS * most + 1, EDGE / most, window=("kaiser", BETA))
 
 
 def resampled(
@@ -90,18 +89,15 @@ def resampled(
     rate: int,  # samples a second
     to: int,  # samples a second that are asked for
 ) -> np.ndarray:  # int16, of the same seconds
-    "`samples` at another rate, nothing left of what that rate cannot hold."
+    "`samples` at another rate, nothing left of what that rate cannot hold. Raises `DansError` where SciPy is missing."
     samples = np.asarray(samples)
     if rate == to:
         return np.clip(np.round(samples), -(2**15), 2**15 - 1).astype(np.int16)
+    need("sample rates")
+    from scipy.signal import resample_poly
+
     up, down = to // math.gcd(rate, to), rate // math.gcd(rate, to)
-    weights = _filter(up, down)
-    half = weights.shape[1] // 2
-    held = np.pad(samples.astype(np.float32), (half - 1, half + 1))
-    near, found = np.lib.stride_tricks.sliding_window_view(held, 2 * half), np.zeros(len(samples) * up // down)
-    for i in range(min(up, len(found))):  # all samples at one place between two
-        (before, place), n = divmod(i * down, up), len(found[i::up])
-        found[i::up] = near[before::down][:n] @ weights[place]
+    found = resample_poly(samples.astype(float), up, down, window=_filter(max(up, down)))[: len(samples) * up // down]
     return np.clip(np.round(found), -(2**15), 2**15 - 1).astype(np.int16)
 
 # %% ../../nbs/1_data/24_sound.ipynb #503cf9ed

@@ -80,12 +80,8 @@ def all_searches(
 
     def compute(piece):
         name, one = piece
-        try:
-            return dict(
-                rows=searched(arms[name], benchmark, one, budgets, seeds, trained, passes=passes).to_dict("list")
-            )
-        except DansError:
-            return dict(rows={})
+        rows = searched(arms[name], benchmark, one, budgets, seeds, trained, passes=passes)
+        return dict(rows=rows.to_dict("list"))
 
     wanted = {piece: what(*piece) for piece in pieces}
     found = study.pieces("search", wanted, compute, "arms", "arm within a limit", **options)
