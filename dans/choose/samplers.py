@@ -18,7 +18,7 @@ def _optuna():
     try:
         import optuna
     except ModuleNotFoundError:
-        raise DansError("Optuna is not installed", "pip install optuna, or leave its samplers out") from None
+        raise DansError("Optuna is not installed", "pip install 'dans[optuna]', or leave its samplers out") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

@@ -219,9 +219,9 @@ def arms_of(
         arms["MCUNet's choice"] = Arm(partial(mcunet_first, top=FINALISTS), per_config, seeds=1)
     arms |= {EVOLUTION: Arm(evolved_trainings, anytime=True), "random": Arm(random_trainings, anytime=True)}
     if samplers:
-        arms["TPE"] = Arm(sampled_trainings, anytime=True)
+        arms["TPE"] = Arm(sampled_trainings, anytime=True, seeds=10)  # seconds for each search: fewer of them
         nsga = partial(sampled_trainings, sampler="NSGAIISampler", population_size=POPULATION)
-        arms["NSGA-II"] = Arm(nsga, anytime=True)
+        arms["NSGA-II"] = Arm(nsga, anytime=True, seeds=20)
     arms |= {HALVING: Arm(halving), "Hyperband": Arm(hyperband)}
     arms |= {"ridge, then five": Arm(ridge_first), "short, then five": Arm(short_first)}
     untrained = {"most MACs": most_macs, "largest resolution": largest_resolution}
