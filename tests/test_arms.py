@@ -27,7 +27,7 @@ from dans.cost.limits import Limits
 from dans.cost.prefixes import tree_macs
 from dans.house import DansError
 from dans.paper import searched as kept
-from dans.paper.armed import above_rivals, front_of, regrets
+from dans.paper.armed import above_rivals, front_of, in_cells, regrets
 from dans.paper.guidance import GRID, losses_on, means_by_budget, settled, with_value
 from dans.paper.searched import all_searches, best_of, cost_of_ways, judges_of, rows_of
 from dans.paper.study import Study
@@ -240,3 +240,13 @@ def test_a_sampler_is_told_what_trainings_came_to_and_pays_for_each_once(table, 
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(DansError, match="Optuna is not installed"):
         partial(sampled_trainings, sampler="TPESampler")(task, None, task.score, budget)
+
+
+def test_a_grid_says_what_is_chosen_and_what_it_gains_on_one_fixed_configuration():
+    of_grid = cells(costed(SearchSpace.preset("bench"), Limits(macs=2_000_000), 2))
+    of_grid = of_grid[of_grid["counts"]]
+    searches = invented_searches(of_grid, gain=0.03, noise=0.0).assign(times=1, trained=0, macs=5e5, trainings=20)
+    found = in_cells(averaged(searches), of_grid)
+    assert set(found["limit"]) == set(of_grid["limit"]) and found["fixed"].nunique() == 1
+    assert 2 < found["gain"].mean() < 4 and set(found["color"]) == {"rgb"}
+    assert sorted(found["macs"].unique()) == pytest.approx(sorted(of_grid["macs"].unique()), rel=1e-3)
