@@ -9,7 +9,8 @@ from make_study import CHOOSING, JUDGING, SCORES, TRUTH, study
 from scipy.stats import kendalltau
 
 from dans.choose.correct import FEATURES, Corrector, corrected, costs_of, refitted
-from dans.choose.rank import Judged, judge, resample, statistics
+from dans.choose.rank import Judged, judge, statistics
+from dans.choose.resampled import resample
 from dans.house import DansError
 
 

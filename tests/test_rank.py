@@ -12,24 +12,10 @@ from hypothesis import strategies as st
 from make_study import JUDGING, SCORES, TRUTH, made
 from scipy.stats import kendalltau, spearmanr
 
-from dans.choose.rank import (
-    KEYS,
-    Judged,
-    bias,
-    ceiling,
-    components,
-    difference,
-    invented,
-    judge,
-    matched,
-    plateau,
-    proxy,
-    ram_class,
-    resample,
-    statistics,
-    systems_of,
-    unbiased,
-)
+from dans.choose.ceiling import ceiling, components, plateau
+from dans.choose.proxy import proxy
+from dans.choose.rank import KEYS, Judged, bias, invented, judge, matched, ram_class, statistics, systems_of
+from dans.choose.resampled import difference, resample, unbiased
 from dans.choose.stats import intervals
 from dans.cost.footprint import macs
 from dans.house import DansError
@@ -335,7 +321,9 @@ def test_the_proxy_is_the_determinant_of_shared_bits(tmp_path):
     assert proxy(system, batch, 2, seed=1) != proxy(system, batch, 2)
 
 
-@pytest.mark.parametrize("room", ["choose.stats", "choose.rank", "choose.correct", "paper.claims"])
+@pytest.mark.parametrize(
+    "room", ["choose.stats", "choose.rank", "choose.resampled", "choose.ceiling", "choose.correct", "paper.claims"]
+)
 def test_importing_a_room_loads_no_backend(room):
     code = f"import sys, dans.{room}; print({{'tensorflow', 'keras', 'jax', 'scipy', 'sklearn'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from .benchmark import SEARCHED
-from .rank import FEWEST, KEYS, LEVELS
+from .ceiling import FEWEST
+from .rank import KEYS
+from .resampled import LEVELS
 from .stats import bootstrap, kendall_tau, signs
 from ..house import DansError
 

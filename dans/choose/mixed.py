@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from fastcore.basics import patch
 
-from .rank import proxy
+from .proxy import proxy
 from .task import Score, check_score, scores_of
 from ..cost.footprint import macs
 from ..data.prepared import Prepared
@@ -80,7 +80,7 @@ class MeanScorer(Score):
 # %% ../../nbs/4_choose/55a_mixed.ipynb #56a0000d
 @dataclass(frozen=True)
 class Untrained(Score):
-    "`dans.choose.rank.proxy` as a score: what a system's fresh weights say of a few training images."
+    "`dans.choose.proxy.proxy` as a score: what a system's fresh weights say of a few training images."
 
     prepared: Prepared  # images
     images: int = 64  # training images

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..choose.ceiling import ceiling, components, plateau
 from ..choose.correct import costs_of, refitted
-from ..choose.rank import Judged, ceiling, components, difference, judge, plateau, resample
+from ..choose.rank import Judged, judge
+from ..choose.resampled import difference, resample
 from ..choose.stats import intervals
 
 # %% ../../nbs/6_paper/75_claims.ipynb #1bcac946

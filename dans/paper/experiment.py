@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..choose.rank import proxy
+from ..choose.proxy import proxy
 from ..cost.footprint import macs
 from ..data.catalogue import open_source, source
 from ..data.prepared import Prepared, prepare
@@ -410,7 +410,7 @@ def untrained(
     system: System,  # to look at
     images: int,  # training images
 ) -> float:
-    "What `dans.choose.rank.proxy` says of a system before any training."
+    "What `dans.choose.proxy.proxy` says of a system before any training."
     what = dict(
         proxy="log-determinant of activation kernels",
         system=system.to_dict(),
