@@ -44,17 +44,18 @@ WORDS = {"worth it": "is worth it", "as good": "is as good as the best other sea
 def standing(
     rows: pd.DataFrame,  # all searches on one table, as `with_relaxed` gives them
     best: pd.DataFrame,  # as for `regrets`
-) -> pd.DataFrame:  # budget, rival (the best other), ahead (points above it), word (of `WORDS`)
+) -> pd.DataFrame:  # budget, rival (the best other), ahead (points above it), chosen (share of limits), word
     "Relaxed search beside the best other search at each budget; empty where either is missing."
     below = regrets(rows, best).pivot(index="budget", columns="arm", values="regret").dropna(axis=1)
     others = [arm for arm in below if arm != RELAXED and not re.fullmatch(FIXED, arm)]
     if RELAXED not in below or not others:
-        return pd.DataFrame(columns=["budget", "rival", "ahead", "word"])
-    others, near = below[others], 1e-9
+        return pd.DataFrame(columns=["budget", "rival", "ahead", "chosen", "word"])
+    others, near, mine = below[others], 1e-9, rows[rows["arm"] == RELAXED]
     ahead = others.min(axis=1) - below[RELAXED]
-    found = pd.DataFrame(dict(rival=others.idxmin(axis=1), ahead=ahead)).reset_index()
-    at_least = [found["ahead"] >= 100 * MARGIN - near, found["ahead"] >= -100 * FORGIVEN - near]
-    return found.assign(word=np.select(at_least, ["worth it", "as good"], "not"))
+    chosen = mine["resolution"].notna().groupby([mine["budget"], mine["limit"]]).any().groupby("budget").mean()
+    found = pd.DataFrame(dict(rival=others.idxmin(axis=1), ahead=ahead, chosen=chosen)).reset_index()
+    better, like = (found["ahead"] >= 100 * by - near for by in (MARGIN, -FORGIVEN))
+    return found.assign(word=np.select([found["chosen"] == 0, better, like], ["not", "worth it", "as good"], "not"))
 
 # %% ../../nbs/6_paper/77e_worth.ipynb #61678230
 def _listed(parts):
@@ -64,8 +65,11 @@ def _listed(parts):
 
 def _apart(row):
     "A budget, and how far relaxed search is from the best other search there."
+    if not row.chosen:
+        return f"{row.budget:g} (nothing is chosen by then)"
     far = f"{abs(row.ahead):.1f} points {'above' if row.ahead > 0 else 'below'}"
-    return f"{row.budget:g} ({'level with' if abs(row.ahead) < 0.05 else far} {row.rival})"
+    none = f", nothing chosen within {1 - row.chosen:.0%} of the limits" if row.chosen < 1 else ""
+    return f"{row.budget:g} ({'level with' if abs(row.ahead) < 0.05 else far} {row.rival}{none})"
 
 
 def sentence(
@@ -82,5 +86,6 @@ def sentence(
         for word, says in WORDS.items()
         if word in set(found["word"])
     ]
-    means = f"mean over {mine['limit'].nunique()} limits, {mine['searches'].max()} searches in each"
+    seeds = int(mine["searches"].max())
+    means = f"mean over {mine['limit'].nunique()} limits, {seeds} search{'es' * (seeds > 1)} within each"
     return f"On {data} ({means}; costs in mean trainings), relaxed search {_listed(clauses)}."
