@@ -67,7 +67,7 @@ def recipes_at_cost(
     training = 3 * shared.steps(images) * shared.batch * experiment.macs_of_a_step(shared)
     total = training + passes * tree_macs(tuple(systems), experiment.classes)
     of_a_pass = planned_macs(experiment, replace(shared, epochs=1))
-    return [replace(shared, epochs=round(length * total / of_a_pass, 2)) for length in LENGTHS]
+    return [replace(shared, epochs=float(round(length * total / of_a_pass, 2))) for length in LENGTHS]
 
 # %% ../../nbs/6_paper/77f_relaxations.ipynb #85534b34
 def longest(
@@ -132,21 +132,20 @@ def relaxations(
     benchmark: Benchmark,  # the table, whose limits hold as well
     wanted: list,  # of `Relaxing`
     **options,  # for `Study.pieces`: known, minutes, share
-) -> dict:  # `Relaxing` -> seconds, cost_macs, inside (probability within the limits), each option; None: to come
+) -> dict:  # `Relaxing` -> seconds (of one core), cost_macs, inside (its probability), options; None: to come
     "Train what is wanted, and keep what its choices have become."
     study, prepared = experiment.study, experiment.prepared
     whats = {piece: what_of(experiment, piece) for piece in wanted}
     begun = {each: study.checkpoint(KIND, {**what, "limits": "before the first move"}) for each, what in whats.items()}
 
     def compute(piece):
-        recipe, clock = piece.recipe, time.perf_counter()
-        net, again = (Supernet(experiment.space, experiment.classes, recipe.seed) for _ in range(2))
+        recipe, clock = piece.recipe, time.process_time()
+        net, task = Supernet(experiment.space, experiment.classes, recipe.seed), benchmark.task(piece.limits, gaps=True)
         start = beginning(net, prepared, recipe, RELAXATION, begun[piece])
-        task = benchmark.task(piece.limits, gaps=True)
         file = study.checkpoint(KIND, whats[piece])
-        choices, cost = relax(again, prepared, task, recipe, RELAXATION, file, start)
+        choices, cost = relax(net, prepared, task, recipe, RELAXATION, file, start)
         inside = float(choices.of_systems[excess(task) == 0].sum())
-        about = dict(seconds=round(time.perf_counter() - clock, 1), cost_macs=cost, inside=round(inside, 6))
+        about = dict(seconds=round(time.process_time() - clock, 1), cost_macs=cost, inside=round(inside, 6))
         return about | dict(zip(options_of(choices), choices.log_probabilities.round(6).tolist()))
 
     found = study.pieces(KIND, whats, compute, "relaxed searches", "search", **options)
