@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dans.choose.relaxed as room
-from dans.choose.relaxed import Choices, Relaxation, excess, most_probable, relax, relaxed_search
+from dans.choose.relaxed import Choices, Relaxation, beginning, excess, most_probable, relax, relaxed_search
 from dans.choose.task import Budget, Plain, Task
 from dans.cost.limits import Limits
 from dans.data.catalogue import wake_scenes
@@ -75,3 +75,14 @@ def test_what_is_not_possible_is_said(change, says):
 def test_a_supernet_of_another_space_is_refused(prepared):
     with pytest.raises(DansError, match="of another space"):
         relax(Supernet(SearchSpace(16), 2), prepared, TASK, SHORT)
+
+
+def test_searches_within_several_limits_share_their_beginning(prepared, tmp_path):
+    relaxation, file = Relaxation(begin=0.5), tmp_path / "beginning.npz"
+    wide = replace(TASK, limits=Limits(macs=60_000))
+    for task in (TASK, wide):
+        start = beginning(Supernet(SPACE, 2), prepared, SHORT, relaxation, file)
+        assert start.step == 6 and not start.slots[-3].any()
+        shared = relax(Supernet(SPACE, 2), prepared, task, SHORT, relaxation, start=start)
+        alone = relax(Supernet(SPACE, 2), prepared, task, SHORT, relaxation)
+        assert (shared[0].logits == alone[0].logits).all() and shared[1] == alone[1] and shared[0].logits.any()
