@@ -4,6 +4,11 @@ import shutil
 import signal
 from pathlib import Path
 
+from hypothesis import settings
+
+settings.register_profile("dans", deadline=None)  # a test that takes long on a busy machine has not failed
+settings.load_profile("dans")
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ROOT = Path(__file__).parent.parent
 
