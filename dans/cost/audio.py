@@ -21,7 +21,7 @@ from ..data.features import CEPSTRA_FROM, Chain, bands, features, front_file, fr
 from ..data.sound import RATE, changed, draw_changes, resampled
 from ..ds_cnn import DSCNN
 from ..families import FULL_DEPTHS
-from ..frontends import DataConfig, FrontEndCost
+from ..frontends import DataConfig, FrontEndCost, Words
 from ..house import DansError
 from ..space import Space
 
@@ -54,6 +54,8 @@ class AudioConfig(DataConfig):
 
     choices: ClassVar[dict] = {"representation": REPRESENTATIONS}
     units: ClassVar[dict] = {"sample_rate": "Hz", "window_ms": "ms of window", "hop_ms": "ms of hop"}
+    words: ClassVar[Words] = Words("sound", "rows and mel bands", "hearing.h, front_end/")
+    seconds: ClassVar[float] = 0.001
 
     sample_rate: int  # samples a second
     representation: str = "log-mel"  # one of `REPRESENTATIONS`
@@ -99,6 +101,18 @@ def __str__(self: AudioConfig):
 def hop(self: AudioConfig) -> int:
     "Samples from one row to the next."
     return self.sample_rate * self.hop_ms // 1000
+
+
+@patch(cls_method=True)
+def plain(cls: AudioConfig, side: int, native: int) -> AudioConfig:
+    "Some 16 rows of mel bands."
+    return cls(RATE, "log-mel", side, window_ms=64, hop_ms=60)
+
+
+@patch
+def picture(self: AudioConfig, seen: np.ndarray) -> np.ndarray:
+    "Time from left to right, low bands at the bottom."
+    return seen[..., 0].T[::-1]
 
 # %% ../../nbs/2_cost/37_audio.ipynb #6b5cd99a
 _WIDTH = {"INT8": 1, "INT16": 2, "INT32": 4, "UINT32": 4, "UINT64": 8}  # bytes of a number
