@@ -40,7 +40,8 @@ def least(self: Checked) -> str:
     "What every recording has, and who speaks."
     short, long = self.seconds
     speak = f"; speakers: {', '.join(f'{n:,} {split}' for split, n in self.speakers.items())}" if self.speakers else ""
-    return f"at least {self.rate:,} samples a second; {short:.3g} to {long:.3g} s{speak}"
+    length = f"{short:.3g} s" if short == long else f"{short:.3g} to {long:.3g} s"
+    return f"at least {self.rate:,} samples a second; {length}{speak}"
 
 
 @patch(as_prop=True)
