@@ -48,7 +48,7 @@ WINGS = {  # in reading order; the ground floor has no name
     "front": "The front: your own images, in one command",
 }
 # in reading order; others come after them
-GUIDES = ["quickstart", "own_images", "own_board", "own_search", "explore", "reproduce", "gpu", "cluster"]
+GUIDES = ["quickstart", "own_images", "own_sounds", "own_board", "own_search", "explore", "reproduce", "gpu", "cluster"]
 
 
 def title(cells):

@@ -15,7 +15,7 @@ from fastcore.docments import docments
 from ..cost.boards import RESERVE, board_of
 from ..data.catalogue import options_told
 from .preflight import Preflight, check_machine, preflight
-from .sounds import SoundWish, wish_kind
+from .sound_wish import SoundWish, wish_kind
 from .wish import ENGINES, Wish, limits_for, minutes_of, numbers_of
 from ..frontends import COLORS
 from ..house import EXITS, DansError, run_command, stoppable
