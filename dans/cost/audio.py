@@ -55,7 +55,7 @@ class AudioConfig(DataConfig):
     choices: ClassVar[dict] = {"representation": REPRESENTATIONS}
     units: ClassVar[dict] = {"sample_rate": "Hz", "window_ms": "ms of window", "hop_ms": "ms of hop"}
     words: ClassVar[Words] = Words("sound", "mel bands, 16 times a second", "hearing.h, front_end/")
-    seconds: ClassVar[float] = 0.001
+    seconds: ClassVar[float] = 0.001  # measured below
 
     sample_rate: int  # samples a second
     representation: str = "log-mel"  # one of `REPRESENTATIONS`
