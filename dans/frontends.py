@@ -19,7 +19,7 @@ from PIL import Image
 
 from .house import DansError, Json, entry
 
-# %% ../nbs/03a_frontends.ipynb #5858f56d
+# %% ../nbs/03a_frontends.ipynb #5c65add5
 class FrontEndCost(NamedTuple):
     "What a front end takes on the board, beside the network."
 
@@ -35,7 +35,7 @@ class Words(NamedTuple):
     values: str = "px pixels"  # of its plain form, behind their number along a side
     files: str = "preprocess.h"  # that bring it to firmware
 
-
+# %% ../nbs/03a_frontends.ipynb #5858f56d
 class DataConfig(Json, ABC):
     "What a network sees of a recording: a frozen dataclass whose fields are the front end's choices."
 

@@ -280,6 +280,7 @@ def __str__(self: Found):
     lines.append(("", f"within {self.flight.wish.limits}"))
     lines += [("board", str(self.held))] if self.held else []
     lines += [("latency", f"{time_['ms']:.1f} ms ({time_['low_ms']:.1f} to {time_['high_ms']:.1f})")] if time_ else []
+    lines += [("", "of the network alone, without the front end")] if time_ and any(own) else []
     files = f"model.tflite, a C array, {data.words.files}, an example and model_card.md"
     lines.append(("firmware", f"{self.folder}/: {files}"))
     lines.append(("next", _next(data)))

@@ -41,8 +41,8 @@ class SoundWish(Wish):
 
     def __post_init__(self):
         said = {"--resolutions": self.resolutions, "--colors": self.colors != COLORS, "--no-mirror": not self.mirror}
-        for name in (name for name, is_said in said.items() if is_said):
-            raise DansError(f"{name} is for images, and {self.data} holds sounds", "leave it out")
+        if wrong := [name for name, is_said in said.items() if is_said]:
+            raise DansError(f"{wrong[0]} is for images, and {self.data} holds sounds", "leave it out")
         if self.engine == "loops":
             raise DansError("the loops know images alone", "leave --engine out: Keras trains what hears")
         super().__post_init__()
