@@ -45,10 +45,10 @@ WINGS = {  # in reading order; the ground floor has no name
     "choose": "Choice: who proposes, and whether its scores can be believed",
     "board": "The board: an int8 file, checked and handed over",
     "paper": "The paper: what is computed, kept, drawn and claimed",
-    "front": "The front: your own images, in one command",
+    "front": "The front: your own images or sounds, in one command",
 }
 # in reading order; others come after them
-GUIDES = ["quickstart", "own_images", "own_board", "own_search", "explore", "reproduce", "gpu", "cluster"]
+GUIDES = ["quickstart", "own_images", "own_sounds", "own_board", "own_search", "explore", "reproduce", "gpu", "cluster"]
 
 
 def title(cells):

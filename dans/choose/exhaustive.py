@@ -139,7 +139,8 @@ def select(
     limits, rescore = as_limits(limits), check_score(rescore)
     tops = [self.best(each, finalists) for each in limits]
     first = self.log.loc[sorted(set().union(*(rows.index for rows in tops)))]
-    systems = [System.from_dict(row) for row in first.to_dict("records")]
+    space = self.task.space
+    systems = [System.from_dict(row, space.front, space.family) for row in first.to_dict("records")]
     last = self.log.iloc[-1]
     task = replace(self.task, score=rescore, spent=Spent(last.cost_macs, last.seconds, len(self.log)))
     finals = _scored(task, systems, "finalist", 1, "finalists").set_index(first.index)

@@ -33,14 +33,14 @@ def __repr__(self: Heard):
     return "\n".join([*lines, self.summary().to_string(), *(f"- {note}" for note in self.meta["notes"])])
 
 # %% ../../nbs/1_data/27_heard.ipynb #f6b9f109
-def _write(source, folder):
+def _write(source, folder, lowest):
     "Write all recordings of `source` into `folder`. Returns counts by split and class."
     sizes, beside = source.sizes, Beside(source.sizes, "recordings")
     with ExitStack() as stack:
         files = {s: stack.enter_context(RowFile(folder / f"{s}.npy", (n, RATE), np.int16)) for s, n in sizes.items()}
         bar = dict(total=sum(sizes.values()), unit="recording", desc=f"preparing {source.name}")
         for split, name, content, label, values in progress_bar(source.rows(), **bar):
-            files[split][beside.add(split, name, label, values)] = read_second(content, name)
+            files[split][beside.add(split, name, label, values)] = read_second(content, name, lowest)
     return beside.save(source, folder)
 
 # %% ../../nbs/1_data/27_heard.ipynb #28905921
@@ -48,13 +48,14 @@ def hear(
     source: Recordings,  # what to read
     cache_dir,  # folder for prepared data; made if needed
     front: type[DataConfig],  # front end that makes what a network sees of them
+    lowest: int = RATE,  # sample rate that each must have; below `RATE`, the front end must ask for no more
 ) -> Heard:  # the second call finds what the first one wrote
     """The recordings of `source` as arrays on disk, in a folder of `cache_dir` named after a hash of all that made
     them. Raises `DansError` for a recording that cannot be read, and a full disk; then nothing is left behind."""
     key = data_key("heard", HEARD_VERSION, source.key, RATE)
 
     def write(temp):
-        return about_arrays(source, key, HEARD_VERSION, _write(source, temp), native=RATE, fit="second")
+        return about_arrays(source, key, HEARD_VERSION, _write(source, temp, lowest), native=RATE, fit="second")
 
     folder, nbytes = Path(cache_dir) / key[:16], sum(source.sizes.values()) * (2 * RATE + 8)
     return Heard(folder, meta=written_once(folder, source, nbytes, write), front=front)

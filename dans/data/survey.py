@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 
+from fastcore.basics import patch
+
 from .images import FAULTS, BadImage, bad_images, checked, counted, decode, largest_of_16, option
 from .splits import CHOICES, SPLITS, check_splits, contradictions, cut, digest, limited, twice
 from ..house import DansError, progress_bar
@@ -42,7 +44,7 @@ class Source:
     )
 
     def __repr__(self):
-        return told(self, f"; at least {self.side} px")
+        return told(self, f"; {self.least}")
 
 
 def told(
@@ -54,6 +56,45 @@ def told(
     names = ", ".join(source.classes[:10]) + (", ..." if len(source.classes) > 10 else "")
     lines = [f"{source.name}: {len(source.classes)} classes ({names})", sizes + more]
     return "\n".join([*lines, *(f"- {note}" for note in source.notes)])
+
+# %% ../../nbs/1_data/12_survey.ipynb #3a192f4e
+@patch(as_prop=True)
+def finest(self: Source) -> int:
+    "The largest resolution that every image has, pixels."
+    return self.side
+
+
+@patch(as_prop=True)
+def least(self: Source) -> str:
+    "What every image has."
+    return f"at least {self.side} px"
+
+
+@patch(as_prop=True)
+def facts(self: Source) -> dict:
+    "The same for a program."
+    return dict(smallest_side=self.side)
+
+
+@patch
+def lacks(
+    self: Source,
+    needed: int,  # pixels
+) -> DansError:
+    "The error for a resolution that images do not have."
+    return DansError(
+        f"{self.smallest} of {self.name} is {self.side} px on its short side, and {needed} are needed",
+        f"name smaller resolutions, leave such images out, or enlarge them: {option('upscale', True)}",
+    )
+
+
+@patch
+def without(
+    self: Source,
+    left: int,  # pixels
+) -> str:
+    "Why this and larger resolutions are left out."
+    return f"{self.smallest} is {self.side} px on its short side, so {left} px and more are left out"
 
 # %% ../../nbs/1_data/12_survey.ipynb #8e25f023
 def typed(

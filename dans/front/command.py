@@ -15,15 +15,24 @@ from fastcore.docments import docments
 from ..cost.boards import RESERVE, board_of
 from ..data.catalogue import options_told
 from .preflight import Preflight, check_machine, preflight
+from .sound_wish import SoundWish, wish_kind
 from .wish import ENGINES, Wish, limits_for, minutes_of, numbers_of
 from ..frontends import COLORS
-from ..house import EXITS, run_command, stoppable
+from ..house import EXITS, DansError, run_command, stoppable
 from ..net.metrics import METRICS
-from ..space import SPACES
+
+# %% ../../nbs/7_front/94_command.ipynb #3d14937b
+def _hearing(kind, data, sample_rates, representations):
+    "What is said of sounds, as fields of a wish. Raises `DansError` where there are none."
+    if kind is not SoundWish and (sample_rates or representations):
+        raise DansError(f"sample rates and representations are of sounds, and {data} holds none", "leave them out")
+    found = dict(sample_rates=numbers_of(sample_rates)) if sample_rates else {}
+    names = tuple(name.strip() for name in representations.split(","))
+    return found | (dict(representations=names) if representations else {})
 
 # %% ../../nbs/7_front/94_command.ipynb #28df4402
 def wish_of(
-    data: str,  # a folder of class folders, parquet files, or a data set by name, like wake_scenes
+    data: str,  # a folder of class folders (images, or WAV and FLAC), parquet files, or a name: wake_scenes, words
     board: str | None = None,  # whose RAM and flash bound: nrf52840, "Arduino Nano 33 BLE Sense", or a file
     limits: str = "",  # like "RAM 64 KiB, flash 512 KiB, MACs 2 M", any part of it; beside a board the lower counts
     reserve: str = str(RESERVE),  # of the board, for the program beside the model
@@ -33,8 +42,10 @@ def wish_of(
     out: str | None = None,  # folder for all that is made; default: runs/ and the name of the images
     resolutions: str = "",  # pixels, like 24,32,48; default: the three largest that images and limits allow
     colors: str = ",".join(COLORS),  # rgb, mono or both
-    widths: str = ",".join(map(str, SPACES["own"]["widths"])),  # channel multipliers of MobileNetV2
-    depths: str = "34331",  # most blocks of stages 3 to 7
+    sample_rates: str = "",  # of sounds, like 4000,8000,16000; default: those that recordings and limits allow
+    representations: str = "",  # of sounds: spectrogram, log-mel, mfcc or several; default: log-mel,mfcc
+    widths: str = "",  # channel multipliers of MobileNetV2; default: 0.25,0.5,0.75,1.0, of sounds 0.1 to 0.5
+    depths: str = "",  # most blocks of stages 3 to 7; default: 34331, of sounds 21111
     metric: str = "accuracy",  # what is maximised: accuracy, balanced_accuracy, macro_f1, auc (two classes), likelihood
     class_weights: str = "",  # balanced: classes weigh the same in training, however many images they have
     mirror: bool = True,  # learn from the images as they are: for letters and arrows, where mirroring is wrong
@@ -44,8 +55,9 @@ def wish_of(
     name: str | None = None,  # of the model in C and of its C files; default: firmware, and files model_data
 ) -> Wish:
     "What these words ask for. Raises `DansError` for words that cannot be."
-    of = board_of(board) if board else None
-    return Wish(
+    of, kind = board_of(board) if board else None, wish_kind(data)
+    how = dict(metric=metric, class_weights=class_weights, engine=engine, mirror=mirror, seed=seed, name=name)
+    return kind(
         data,
         limits_for(of, limits, reserve, latency, kernels),
         Path(out or Path("runs") / (re.sub(r"\W+", "-", Path(data).stem).strip("-") or "images")),
@@ -54,21 +66,18 @@ def wish_of(
         minutes_of(budget) if budget else None,
         numbers_of(resolutions) if resolutions else (),
         tuple(color.strip() for color in colors.split(",")),
-        numbers_of(widths, float),
-        numbers_of(",".join(depths)),
-        metric,
-        class_weights,
-        engine,
-        mirror,
-        options_told(options),
-        seed,
-        name,
+        numbers_of(widths, float) if widths else kind.widths,
+        numbers_of(",".join(depths)) if depths else kind.max_depths,
+        options=options_told(options),
+        **how,
+        **_hearing(kind, data, sample_rates, representations),
     )
 
 # %% ../../nbs/7_front/94_command.ipynb #b87657ca
 _HELP = """examples:
   dans-search photos --board "Arduino Nano 33 BLE Sense" --dry-run
   dans-search photos --board nrf52840 --limits "MACs 2 M"
+  dans-search words --board nrf52840 --sample-rates 8000,16000
   dans-search photos.parquet -p source.image=img --limits "RAM 64 KiB, flash 512 KiB, MACs 2 M" --budget "30 min"
   dans-search photos --board board.yml --latency 100 --kernels tflm+cmsis-nn --json > found.json
 
@@ -84,7 +93,7 @@ def _parser():
         "dans-search",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_HELP + EXITS,
-        description="Search image and network for a microcontroller, from images of your own to a folder for firmware.",
+        description="Search image or sound and network for a microcontroller: from your own data to firmware.",
     )
 
     def add(name, *short, of=None, **how):
@@ -104,8 +113,10 @@ def _parser():
     add("--out", metavar="DIR")
     add("--resolutions", metavar="PIXELS", default="")
     add("--colors", metavar="NAMES", default=about["colors"].default)
-    add("--widths", metavar="NUMBERS", default=about["widths"].default)
-    add("--depths", metavar="DIGITS", default=about["depths"].default)
+    add("--sample-rates", metavar="HZ", default="")
+    add("--representations", metavar="NAMES", default="")
+    add("--widths", metavar="NUMBERS", default="")
+    add("--depths", metavar="DIGITS", default="")
     add("--metric", metavar="NAME", choices=[*METRICS], default="accuracy")
     add("--class-weights", metavar="balanced", default="")
     add("--no-mirror", of="mirror", dest="mirror", action="store_false")

@@ -27,7 +27,7 @@ def _picture(ax, image, title=""):
 
 
 def plot_seen(
-    images: np.ndarray,  # uint8 (n, native, native, 3), one a row
+    images: np.ndarray,  # uint8 (n, native, native, 3), or sounds, one a row
     configs,  # data configurations, one a column
     axes=None,  # n x configurations; default: of a new figure
 ):  # the axes
@@ -36,7 +36,7 @@ def plot_seen(
         axes = subplots(len(images), len(configs), "page", 1.2 * len(images), squeeze=False)[1]
     for i, (row, image) in enumerate(zip(axes, images)):
         for ax, data in zip(row, configs):
-            _picture(ax, data.see(image), "" if i else str(data))
+            _picture(ax, data.picture(data.see(image)), "" if i else str(data))
     return axes
 
 # %% ../../nbs/7_front/92b_look.ipynb #cbc81daf
@@ -46,16 +46,17 @@ CHECKS = {"largest": "largest subnet", "smallest": "smallest subnet", "val": "va
 def plot_training(
     history: list,  # records of a training: epoch, loss, and what was checked
     axes=None,  # two: loss, accuracy; default: of a new figure
+    of: str = "image",  # what is learnt from
 ):  # the axes
     "Loss of each pass over the images, and accuracy on some of those for validation where that was checked."
     loss, checked = subplots(1, 2, "page", 1.9)[1] if axes is None else axes
     rows = pd.DataFrame(history)
     loss.plot(rows["epoch"], rows["loss"], marker="")
-    loss.set(xlabel="passes over the training images", ylabel="loss")
+    loss.set(xlabel=f"passes over the training {of}s", ylabel="loss")
     for name, label in CHECKS.items():
         if name in rows:
-            checked.plot(rows["epoch"], 100 * rows[name], marker="", label=label)
-    checked.set(xlabel="passes over the training images", ylabel="accuracy (%)")
+            checked.plot(rows["epoch"], 100 * rows[name], marker="", label=label.replace("image", of))
+    checked.set(xlabel=f"passes over the training {of}s", ylabel="accuracy (%)")
     for ax in (loss, checked):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if checked.lines:
@@ -88,7 +89,7 @@ def plot_confusion(
 
 # %% ../../nbs/7_front/92b_look.ipynb #6d922bbf
 def plot_mistakes(
-    images: np.ndarray,  # uint8 (n, r, r, c), in the order of `answers`
+    images,  # uint8 (n, r, r, c), or as `DataConfig.picture` gives them, in the order of `answers`
     answers: pd.DataFrame,  # from `dans.front.mistakes.answered`
     most: int = 10,  # how many are shown, the surest first
     cols: int = 5,  # of them in a row
@@ -111,6 +112,12 @@ def _one_of_each(labels, most=4):
     return [int(np.argmax(labels == label)) for label in np.unique(labels)[:most]]
 
 
+def _beside(configs, data, axes=2):
+    "Those of `configs` that differ from `data` in the first axes alone."
+    rest = data.axes()[axes:]
+    return [config for config in configs if all(getattr(config, axis) == getattr(data, axis) for axis in rest)]
+
+
 def save_pictures(
     folder,  # where to; made if it is not there
     prepared: Prepared,  # images
@@ -121,7 +128,7 @@ def save_pictures(
     answers: pd.DataFrame,  # to the test images, from `dans.front.mistakes.answers_of`
 ):
     "What the camera sees, how trainings went, what is taken for what, and the worst mistakes: a PNG for each."
-    folder, labels = Path(folder), prepared.labels("test")
+    folder, labels, of = Path(folder), prepared.labels("test"), data.words.one
     folder.mkdir(parents=True, exist_ok=True)
 
     def save(name, axes):
@@ -129,11 +136,12 @@ def save_pictures(
         figure.savefig(folder / f"{name}.png")
         plt.close(figure)
 
-    save("seen", plot_seen(prepared.images("test")[_one_of_each(labels)], configs))
+    save("seen", plot_seen(prepared.images("test")[_one_of_each(labels)], _beside(configs, data)))
     for name, records in curves.items():
         if records:
-            save(name, plot_training(records))
+            save(name, plot_training(records, of=of))
     if len(prepared.classes) <= MATRIX:
         save("confusion", plot_confusion(found))
     if not answers["right"].all():
-        save("mistakes", plot_mistakes(prepared.view("test", data).images, answers))
+        images = [data.picture(image) for image in prepared.view("test", data).images]
+        save("mistakes", plot_mistakes(images, answers))

@@ -12,7 +12,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..data.prepared import Prepared
-from ..frontends import MIN_RESOLUTION, ImageConfig
 from ..net.metrics import accuracy, report
 
 # %% ../../nbs/7_front/92_simple.ipynb #58728581
@@ -40,16 +39,16 @@ def logits_of(
     return found
 
 # %% ../../nbs/7_front/92_simple.ipynb #98e5f880
-SIDE = 16  # pixels of the images that it sees
+SIDE = 16  # pixels of the images that it sees, or bands of sounds
 MOST = 4000  # training images that it learns from
 
 
 def simple_answers(
-    prepared: Prepared,  # images
+    prepared: Prepared,  # images, or sounds
 ) -> dict:  # as `dans.net.metrics.report`, with `side`: pixels that it has seen
     "What a logistic regression says of the test images. Validation images choose its penalty."
-    data = ImageConfig(max(MIN_RESOLUTION, min(SIDE, prepared.native)))
+    data = prepared.front.plain(SIDE, prepared.native)
     train, val, test = (prepared.view(split, data, n) for split, n in (("train", MOST), ("val", None), ("test", None)))
     fitted, classes = [logistic(train.images, train.labels, penalty) for penalty in PENALTIES], len(prepared.classes)
     best = max(fitted, key=lambda one: accuracy(val.labels, logits_of(one, val.images, classes)))
-    return dict(report(test.labels, logits_of(best, test.images, classes), prepared.classes), side=data.resolution)
+    return dict(report(test.labels, logits_of(best, test.images, classes), prepared.classes), side=data.shape[1])

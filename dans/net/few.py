@@ -42,6 +42,7 @@ def few_images(
     classes,  # names of the classes
     judges: str = "validation images",  # what they are called
     enough: int = FEW,  # so many say nothing
+    of: str = "image",  # what one of them is
 ) -> str:  # one line; empty where there are `enough`
     "What so few images can tell apart (95 %)."
     n = len(labels)
@@ -54,8 +55,8 @@ def few_images(
     return (
         f"{n} {judges}: an accuracy is known to +-{one:.0f} points (95 %), "
         f"and two systems are told apart from {two:.0f} points on "
-        f"(taking it that one of them alone is right on {DISAGREE:.0%} of the images){rare}; "
-        "more images make the choice surer"
+        f"(taking it that one of them alone is right on {DISAGREE:.0%} of the {of}s){rare}; "
+        f"more {of}s make the choice surer"
     )
 
 # %% ../../nbs/3_net/49_few.ipynb #632d5aad

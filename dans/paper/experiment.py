@@ -342,7 +342,8 @@ def supernets(
 
     found = whole(self.study.pieces("supernet", whats, compute, "supernets", "supernet"), "supernet")
     kept = {key: self.study.store.file("supernet", what, "supernet.npz") for key, what in whats.items()}
-    return [Trained(Supernet.load(kept[key]), whats[key], found[key]["history"], learnt[key]) for key in whats]
+    nets = {key: Supernet.load(file, type(self.space)) for key, file in kept.items()}
+    return [Trained(nets[key], whats[key], found[key]["history"], learnt[key]) for key in whats]
 
 
 @patch
