@@ -77,10 +77,10 @@ class Answer:
     def __str__(self):
         where = f"within {self.limits}" if self.limits.bounds() else "without limits"
         if not self.known:
-            return f"{where} no system is known, of {self.possible} of the table"
+            return f"{where}: no system is known, of {self.possible} of the table"
         top, of = self.best.iloc[0], f"{self.known} known systems, of {self.possible} of the table"
         each = f"the mean of {top['trainings']} trainings" if top["trainings"] > 1 else "one training"
-        return f"{where} the best of {of}: {self.system}, {top['score']:.1%} of validation images right ({each})"
+        return f"{where}: the best of {of}: {self.system}, {top['score']:.1%} of validation images right ({each})"
 
 # %% ../../nbs/4_choose/58b_explore.ipynb #db8e3962
 def front(
