@@ -137,7 +137,7 @@
     if (all.cycles) parts.push(`${time} ms for an image`)
     const where = parts.length ? `Within ${parts.join(", ")}` : "Without limits"
     if (!system) {
-      said.textContent = `${where}: no system is known, of ${possible} of the table.`
+      said.textContent = `${where}: no system is known, of ${possible} of the table; raise a limit.`
       return
     }
     const each = system.trainings > 1 ? `the mean of ${system.trainings} trainings` : "one training"

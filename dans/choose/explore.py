@@ -11,6 +11,7 @@ __all__ = ['FEWEST_PAIRS', 'NAMES', 'STEPS', 'TIMES', 'LIBRARIES', 'tables', 'kn
 import base64
 import io
 import math
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -36,7 +37,8 @@ def tables(
     found = []
     for name in sorted(PLANNED, reverse=True):
         try:
-            found += [name] if len(known(load_benchmark(name, folder=folder))) else []
+            with redirect_stderr(io.StringIO()):  # what is still missing of a table that nobody reads yet
+                found += [name] if len(known(load_benchmark(name, folder=folder))) else []
         except DansError:
             continue  # its trainings have not come yet
     return found
@@ -77,7 +79,7 @@ class Answer:
     def __str__(self):
         where = f"within {self.limits}" if self.limits.bounds() else "without limits"
         if not self.known:
-            return f"{where}: no system is known, of {self.possible} of the table"
+            return f"{where}: no system is known, of {self.possible} of the table; raise a limit"
         top, of = self.best.iloc[0], f"{self.known} known systems, of {self.possible} of the table"
         each = f"the mean of {top['trainings']} trainings" if top["trainings"] > 1 else "one training"
         return f"{where}: the best of {of}: {self.system}, {top['score']:.1%} of validation images right ({each})"

@@ -294,12 +294,16 @@ def __str__(self: Found):
     lines.append(("takes", f"{Limits(**{axis: self.takes[axis] for axis in SIZES})}"))
     lines.append(("", f"within {self.flight.wish.limits}"))
     lines += [("board", str(Held(**board)))] if board else []
-    lines += [("latency", f"{time_['ms']:.1f} ms ({time_['low_ms']:.1f} to {time_['high_ms']:.1f})")] if time_ else []
-    lines.append(("firmware", f"{self.folder}/: model.tflite, a C array, preprocess.h, an example and model_card.md"))
-    lines.append(("next", NEXT))
+    lines += [("latency", _timed(time_))] if time_ else []
+    lines.append(("firmware", f"{self.folder}/: begin with model_card.md; model, C array, preprocess.h, an example"))
+    lines += [("" if i else "next", text) for i, text in enumerate(NEXT)]
     return "\n".join(f"{head:9} {text}" for head, text in lines)
 
 # %% ../../nbs/7_front/93_find.ipynb #dbc3c648
+def _timed(known):
+    return f"{known['ms']:.1f} ms for an image ({known['low_ms']:.1f} to {known['high_ms']:.1f}), {known['kernels']}"
+
+
 def _beside(baseline, out, accuracy):
     "Lines on a network by hand."
     if not baseline:
@@ -335,9 +339,9 @@ def _surest(wrong, most=3):
 
 
 NEXT = (
-    "the same command shows this again, or goes on where it was stopped; without --budget, other limits use the same "
-    "supernet where resolutions stay the same, so they are quick; firmware/model.keras can be trained on, dans-export "
-    "takes it"
+    "sh build.sh in firmware/example runs the model on this machine; main.cc is where a program for a board begins",
+    "firmware/model.keras can be trained on; dans-export makes a folder of it again",
+    "the same command shows this again; without --budget, other limits take the same supernet if image sizes stay",
 )
 
 # %% ../../nbs/7_front/93_find.ipynb #afc9480b
