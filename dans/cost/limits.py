@@ -55,27 +55,30 @@ class Limits:
         "The bounds that are set."
         return {axis: getattr(self, axis) for axis in _AXES if getattr(self, axis) is not None}
 
-    @property
-    def latency_ms(self) -> float | None:
-        "The bound on time for one image, milliseconds; None where there is none, or where the clock is not known."
-        return self.cycles / 1000 / self.mhz if self.cycles and self.mhz else None
-
-    def shown(
-        self,
-        axis: str,  # a field that bounds
-        value: float,  # a bound of it, or a cost
-    ) -> tuple:  # name and value for the reader, with a unit
-        "A value of an axis in words. Cycles are told as a latency where the clock is known."
-        if axis == "cycles" and self.mhz:
-            return "latency", f"{value / 1000 / self.mhz:.3g} ms"
-        name, show = _AXES[axis]
-        return name, show(value)
-
     def __str__(self):
         parts = [" ".join(self.shown(axis, bound)) for axis, bound in self.bounds().items()]
         if self.kernels != "reference":
             parts.append(f"kernels {self.kernels}")
         return ", ".join(parts) or "no limits"
+
+# %% ../../nbs/2_cost/32_limits.ipynb #da3b119d
+@patch(as_prop=True)
+def latency_ms(self: Limits) -> float | None:
+    "The bound on time for one image, milliseconds; None where there is none, or where the clock is not known."
+    return self.cycles / 1000 / self.mhz if self.cycles and self.mhz else None
+
+
+@patch
+def shown(
+    self: Limits,
+    axis: str,  # a field that bounds
+    value: float,  # a bound of it, or a cost
+) -> tuple:  # name and value for the reader, with a unit
+    "A value of an axis in words. Cycles are told as a latency where the clock is known."
+    if axis == "cycles" and self.mhz:
+        return "latency", f"{value / 1000 / self.mhz:.3g} ms"
+    name, show = _AXES[axis]
+    return name, show(value)
 
 # %% ../../nbs/2_cost/32_limits.ipynb #17653afc
 def written(

@@ -165,14 +165,6 @@ class Preflight:
         return sum(map(len, self.fitting.values()))
 
     @property
-    def baseline(self) -> System | None:
-        "A network by hand on the largest images at which it fits; None if it fits at none, or is not asked for."
-        if not self.wish.by_hand:
-            return None
-        limits, systems = self.wish.limits, (System(d, BY_HAND) for d in sorted(self.space.data_configs, reverse=True))
-        return next((s for s in systems if limits.admits(limits.cost(s, len(self.source.classes)))), None)
-
-    @property
     def folded(self) -> bool:
         "Whether all training images judge, in folds: few were cut for validation."
         return "val" in self.source.cut and 0 < self.source.sizes["val"] < FEW
@@ -187,6 +179,15 @@ class Preflight:
         if not self.folded:
             return few_images(labels, names)
         return few_images(labels, names, f"training and validation images, which judge in {FOLDS} folds", math.inf)
+
+# %% ../../nbs/7_front/91_preflight.ipynb #732eaeb2
+@patch(as_prop=True)
+def baseline(self: Preflight) -> System | None:
+    "A network by hand on the largest images at which it fits; None if it fits at none, or is not asked for."
+    if not self.wish.by_hand:
+        return None
+    limits, systems = self.wish.limits, (System(d, BY_HAND) for d in sorted(self.space.data_configs, reverse=True))
+    return next((s for s in systems if limits.admits(limits.cost(s, len(self.source.classes)))), None)
 
 # %% ../../nbs/7_front/91_preflight.ipynb #6847c2fa
 def _batch(images):
@@ -279,7 +280,7 @@ def _widths(systems):
     widths = sorted({system.arch.width for system in systems})
     return f"widths {widths[0]:g} to {widths[-1]:g}" if widths[1:] else f"width {widths[0]:g}" if widths else "none"
 
-
+# %% ../../nbs/7_front/91_preflight.ipynb #2f847ef2
 @patch
 def __str__(self: Preflight):
     wish, source, plan, alike = self.wish, self.source, self.plan, len(self.space.architectures)

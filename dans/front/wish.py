@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastcore.basics import patch
+
 from ..cost.boards import RESERVE, TFLM, Device, board_of
 from ..cost.limits import Limits
 from ..data.catalogue import check_source
@@ -116,12 +118,14 @@ class Wish:
         "Whether a network by hand is trained, too."
         return not self.budget if self.baseline is None else self.baseline
 
-    def space(
-        self,
-        resolutions,  # pixels
-    ) -> SearchSpace:
-        "All systems with these resolutions, and the wish's colours, widths and depths."
-        return SearchSpace(tuple(resolutions), self.colors, self.widths, self.max_depths)
+# %% ../../nbs/7_front/90_wish.ipynb #a78994ba
+@patch
+def space(
+    self: Wish,
+    resolutions,  # pixels
+) -> SearchSpace:
+    "All systems with these resolutions, and the wish's colours, widths and depths."
+    return SearchSpace(tuple(resolutions), self.colors, self.widths, self.max_depths)
 
 # %% ../../nbs/7_front/90_wish.ipynb #7d3b63a4
 def numbers_of(
