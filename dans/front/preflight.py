@@ -272,8 +272,8 @@ def _baseline(flight):
         return "none: --baseline trains MobileNetV2 0.35 as well, for a comparison"
     if not flight.baseline:
         return "none: MobileNetV2 0.35 is within the limits at none of these resolutions"
-    least = human(flight.plan.baseline.seconds / 60)
-    return f"MobileNetV2 0.35 on {flight.baseline.data}, some {least} of the time below; --no-baseline leaves it out"
+    part = human(flight.plan.baseline.seconds / 60)
+    return f"MobileNetV2 0.35 on {flight.baseline.data}, some {part} of the time below; --no-baseline leaves it out"
 
 
 def _widths(systems):
@@ -293,7 +293,8 @@ def __str__(self: Preflight):
     lines += [("note", text) for text in (*source.notes, self.note, self.unsure) if text]
     lines.append(("limits", f"{wish.limits}" + (f", of {wish.board.board}" if wish.board else "")))
     if wish.limits.cycles:
-        lines.append(("", f"with {wish.kernels} at {wish.limits.mhz:g} MHz; MACs follow from the latency"))
+        library = f", {wish.kernels}" if wish.kernels else ""
+        lines.append(("", f"the latency is that at {wish.limits.mhz:g} MHz{library}; MACs follow from it"))
     lines.append(("systems", f"{self.systems:,} of {len(self.space):,} fit"))
     lines += [("", f"{data}: {len(s):,} of {alike:,}, {_widths(s)}") for data, s in self.fitting.items()]
     in_folds = f" in {plan.supernet.times} folds" if self.folded else ""
