@@ -43,6 +43,7 @@ site = f"{cfg['git_url']}/blob/{cfg['branch']}/"
 def long_description():
     "The README; what it names in the checkout is found from anywhere."
     text = readme.read_text(encoding="utf-8") if readme.exists() else cfg["description"]
+    text = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\1{site.replace('/blob/', '/raw/')}", text)
     return re.sub(r"\]\((?!https?:|#)", f"]({site}", text)
 
 

@@ -51,7 +51,7 @@ def test_symbols_are_spelt_as_they_are_and_docstrings_end_as_they_begin():
     assert docs.symbol("*All of it.*\n\nMore.") == "*All of it.*\n\nMore."
 
 
-def test_pictures_are_described_by_the_heading_above_them():
+def test_pictures_are_described_by_the_heading_and_the_paragraph_above_them():
     said = (
         "# Room\n\n![png](a.png)\n\n## Its plan {#plan}\n\n```python\n# a comment\n```\n\n"
         "![jpeg](b.jpg) and ![mine](c.png)\n"
@@ -59,6 +59,11 @@ def test_pictures_are_described_by_the_heading_above_them():
     shown = docs.described(said)
     assert "![Room](a.png)" in shown and "![Its plan](b.jpg) and ![mine](c.png)" in shown
     assert shown.replace("![Room]", "![png]").replace("![Its plan]", "![jpeg]") == said
+    above = "## Plan\n\nWhat [room 4](a.ipynb) draws, in\n`blocks`. More.\n\n    An output.\n\n![png](d.png)\n"
+    assert "![Plan: What room 4 draws, in blocks](d.png)" in docs.described(above)
+    assert "![Plan: Two of them](d.png)" in docs.described(above.replace("More.", "Two of them:"))
+    assert "![Plan](d.png)" in docs.described(above.replace("draws", "draws $n$"))
+    assert "![Next](d.png)" in docs.described(above.replace("    An output.", "## Next"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -11,11 +11,12 @@ from make_data import class_folder, refused
 
 from dans.cost.boards import board_of
 from dans.cost.limits import Limits
+from dans.families import Architecture
 from dans.front.command import main, wish_of
 from dans.front.mistakes import answered, mistakes, taken_for
 from dans.front.preflight import _batch, human, preflight, sizes_for
 from dans.front.simple import logistic, logits_of
-from dans.front.wish import limits_for, minutes_of
+from dans.front.wish import kernels_for, limits_for, minutes_of
 from dans.frontends import ImageConfig
 from dans.net.metrics import confusion, report
 
@@ -39,7 +40,10 @@ def test_of_a_board_and_words_the_lower_bound_counts():
     assert tighter.bounds() == dict(arena_bytes=224 * 1024, flash_bytes=100 * 1024, macs=2_000_000)
     assert limits_for(board, reserve="RAM 100 KiB").arena_bytes == 156 * 1024
     assert held.both(Limits(macs=5, kernels="reference")).kernels == "cmsis-nn"
-    assert limits_for(board, latency_ms=50, kernels="tflm+cmsis-nn").cycles
+    timed = limits_for(board, latency_ms=50)
+    assert timed == limits_for(board, latency_ms=50, kernels="tflm+cmsis-nn") and timed.latency_ms == 50
+    assert "latency 50 ms" in str(timed) and "cycles" not in str(timed)
+    assert kernels_for(board) == "tflm+cmsis-nn" and kernels_for(board_of("rp2040")) is None
     assert limits_for(None, "MACs 2 M") == Limits(macs=2_000_000)
 
 
@@ -58,6 +62,8 @@ def test_times_have_units():
         (["{photos}", "--limits", "RAM 4 KiB"], "no system of this space meets the RAM limit of 4 KiB"),
         (["{photos}", "--limits", "memory 4 KiB"], "cannot be read"),
         (["{photos}", "--latency", "30", *LIMITS], "a latency and kernels are those of a board"),
+        (["{photos}", "--latency", "1", "--board", "nrf52840"], "meets the latency limit of 1 ms: the smallest needs"),
+        (["{photos}", "--latency", "30", "--board", "rp2040"], "a limit on MACs can stand in"),
         (["{photos}", "--budget", "1 s", *LIMITS], "a budget of 1 s is too little"),
         (["{photos}", "--resolutions", "64", *LIMITS], "32 px on its short side, and 64 are needed"),
         (["{photos}", "--resolutions", "small", *LIMITS], "write it like 24,32,48"),
@@ -138,6 +144,24 @@ def test_a_plan_counts_the_steps_that_will_be_made(photos):
     assert plan.alone.steps >= 1000 and plan.few == 24
     shorter = preflight(wish_of(str(photos), limits="RAM 64 KiB", budget="2 min")).plan
     assert shorter.minutes < 2 < plan.minutes and shorter.supernet.steps < plan.supernet.steps
+
+
+def test_a_network_by_hand_is_the_largest_that_fits_and_is_left_out_of_a_budget(photos):
+    def planned(limits, **words):
+        flight = preflight(wish_of(str(photos), limits=limits, **words))
+        return flight.baseline and str(flight.baseline), flight.plan, str(flight)
+
+    system, plan, said = planned("RAM 128 KiB")
+    assert system == "32px-rgb-w0.35-d34331-eight" and "MobileNetV2 0.35 on 32px-rgb" in said
+    assert plan.baseline.epochs == plan.alone.epochs and plan.baseline.steps == plan.alone.steps
+    without = planned("RAM 128 KiB", baseline=False)[1]
+    assert plan.minutes > without.minutes + plan.baseline.seconds / 60 and without.baseline is None
+    assert planned("MACs 1 M")[0] == "24px-rgb-w0.35-d34331-eight"
+    nowhere, plan, said = planned("flash 100 KiB")
+    assert nowhere is None and plan.baseline is None and "none of these resolutions" in said
+    assert planned("RAM 128 KiB", budget="3 min")[0] is None
+    system, plan, _ = planned("RAM 128 KiB", budget="3 min", baseline=True)
+    assert system and plan.minutes <= 3.3 and plan.baseline.epochs == plan.alone.epochs
 
 
 def test_loops_train_where_there_is_no_gpu_and_are_expected_to_be_quicker(photos, monkeypatch):
@@ -242,7 +266,8 @@ def test_a_search_that_is_stopped_goes_on_and_ends_in_a_folder(photos, tmp_path,
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    words = [str(photos), *LIMITS, *TINY, "--out", str(tmp_path / "out"), "--json"]
+    monkeypatch.setattr("dans.front.preflight.BY_HAND", Architecture((1, 0, 0, 0, 0), 0.35, "eight"))
+    words = [str(photos), *LIMITS, *TINY, "--baseline", "--out", str(tmp_path / "out"), "--json"]
     with monkeypatch.context() as patched:
         patched.setattr(Finding, "exported", stop)
         assert main(words) == 130
@@ -256,7 +281,11 @@ def test_a_search_that_is_stopped_goes_on_and_ends_in_a_folder(photos, tmp_path,
     assert main(words) == 0
     out, err = capfd.readouterr()
     found = json.loads(out)
-    assert found["system"] in err and "beside" in err and "[4/4]" in err
+    assert found["system"] in err and "beside" in err and "[5/5]" in err
+    by_hand = found["baseline"]
+    assert by_hand["system"] == "16px-mono-w0.35-d10000-eight" and by_hand["system"] in err
+    assert (tmp_path / "out/baseline.tflite").stat().st_size == by_hand["file_bytes"]
+    assert by_hand["images"] == found["test"]["images"] and 0 <= by_hand["int8_accuracy"] <= 1
     assert set(found["logistic_regression"]) > {"accuracy", "recall"} and len(found["test"]["recall"]) == 3
     assert all(found["takes"][axis] <= bound for axis, bound in found["limits"].items())
     names = {path.name for path in (tmp_path / "out/firmware").iterdir()}

@@ -37,6 +37,7 @@ from traitlets.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "_proc" / "site"
 FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.S)
+LONGEST = 200  # characters of a sentence that describes a picture
 WINGS = {  # in reading order; the ground floor has no name
     "": "The ground floor: what is searched, and what everything stands on",
     "data": "Images and sound: from a file of any kind to an array",
@@ -128,16 +129,28 @@ def callouts(text):
     return re.sub(r"(?:\A|(?<=\n\n))> \*\*(.+?)\.\*\*((?:.*\n)(?:>.*\n)*)", admonition, text)
 
 
+def sentence(paragraph):
+    "What a paragraph says of the picture below it, in plain words: its last sentence before a colon, else its first."
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraph.split()))
+    parts = re.split(r"(?<=[.:?]) (?=[A-Z`])", re.sub(r"[`*\[\]]", "", plain))
+    said = (parts[-1] if parts[-1].endswith(":") else parts[0]).rstrip(".: ")
+    return "" if re.search(r"[$\\]", said) or len(said) > LONGEST else said
+
+
 def described(text):
-    "Pictures of outputs, which have no words of their own, are described by the heading that they stand below."
-    heading = ""
+    "Pictures of outputs, which have no words of their own, are described by the heading and the paragraph above them."
+    heading = said = ""
 
     def described_by(match):
-        nonlocal heading
-        heading = match[1] or heading
-        return f"![{heading}]" if match[0].startswith("![") else match[0]
+        nonlocal heading, said
+        if match["heading"]:
+            heading, said = match["heading"], ""
+        if match["prose"]:
+            said = sentence(match["prose"])
+        return f"![{': '.join(filter(None, (heading, said)))}]" if match[0].startswith("![") else match[0]
 
-    parts = r"^```.*?^```$|^#+ ([^\n]+?)(?: \{#[^\n]*| <a [^\n]*)?$|!\[(?:png|jpeg|svg)\](?=\()"
+    parts = r"^```.*?^```$|^#+ (?P<heading>[^\n]+?)(?: \{#[^\n]*| <a [^\n]*)?$|!\[(?:png|jpeg|svg)\](?=\()"
+    parts += r"|(?<=\n\n)(?P<prose>[A-Z`][^\n]*(?:\n[^\n]+)*)$"
     return re.sub(parts, described_by, text, flags=re.M | re.S)
 
 

@@ -137,11 +137,11 @@
     if (all.cycles) parts.push(`${time} ms for an image`)
     const where = parts.length ? `Within ${parts.join(", ")}` : "Without limits"
     if (!system) {
-      said.textContent = `${where} no system is known, of ${possible} of the table.`
+      said.textContent = `${where}: no system is known, of ${possible} of the table; raise a limit.`
       return
     }
     const each = system.trainings > 1 ? `the mean of ${system.trainings} trainings` : "one training"
-    said.textContent = `${where} the best of ${inside.length} known systems, of ${possible} of the table: ${system.name}, ${percent(system.score)} of validation images right (${each}).`
+    said.textContent = `${where}: the best of ${inside.length} known systems, of ${possible} of the table: ${system.name}, ${percent(system.score)} of validation images right (${each}).`
     const head = ["system", "accuracy", "trainings", "RAM", "flash", "MACs"]
     const body = inside.slice(0, 5).map(s => [s.name, percent(s.score), String(s.trainings),
       ...Object.keys(show).map(axis => show[axis](cost(s, axis, all)))])

@@ -3,8 +3,8 @@
     python tools/models.py train SYSTEM ...    trains them again as run_search did: minutes of one core for each
     python tools/models.py measure             measures all files again, on all test images
 
-A file with the sha256 of its row is the one that the row was measured on. Another processor rounds sums otherwise and
-ends in another file; the record has both.
+A file with the sha256 of its row is the one that the row was measured on. Another processor, or another number
+of threads, rounds sums otherwise and ends in another file; the record has both.
 """
 
 import json

@@ -26,7 +26,7 @@ _AXES = {  # name for the reader, and how a value of it is shown
     "flash_bytes": ("flash", show_bytes),
     "macs": ("MACs", show_macs),
     "ram_bytes": ("activations", show_bytes),
-    "cycles": ("cycles", show_macs),
+    "cycles": ("cycles", show_macs),  # a latency, where the clock is known
 }
 
 
@@ -41,6 +41,7 @@ class Limits:
     kernels: str = "reference"  # library of `KERNELS` whose scratch memory the arena must hold
     cycles: int | None = later(None)  # of the core for one image, with `cycles_per`; from a board's latency (room 35)
     cycles_per: tuple | None = later(None)  # cycles for each MAC and for each element written
+    mhz: float | None = later(None)  # clock of the core: then cycles are told as a time
 
     def __post_init__(self):
         for axis, bound in self.bounds().items():
@@ -55,10 +56,29 @@ class Limits:
         return {axis: getattr(self, axis) for axis in _AXES if getattr(self, axis) is not None}
 
     def __str__(self):
-        parts = [f"{_AXES[axis][0]} {_AXES[axis][1](bound)}" for axis, bound in self.bounds().items()]
+        parts = [" ".join(self.shown(axis, bound)) for axis, bound in self.bounds().items()]
         if self.kernels != "reference":
             parts.append(f"kernels {self.kernels}")
         return ", ".join(parts) or "no limits"
+
+# %% ../../nbs/2_cost/32_limits.ipynb #da3b119d
+@patch(as_prop=True)
+def latency_ms(self: Limits) -> float | None:
+    "The bound on time for one image, milliseconds; None where there is none, or where the clock is not known."
+    return self.cycles / 1000 / self.mhz if self.cycles and self.mhz else None
+
+
+@patch
+def shown(
+    self: Limits,
+    axis: str,  # a field that bounds
+    value: float,  # a bound of it, or a cost
+) -> tuple:  # name and value for the reader, with a unit
+    "A value of an axis in words. Cycles are told as a latency where the clock is known."
+    if axis == "cycles" and self.mhz:
+        return "latency", f"{value / 1000 / self.mhz:.3g} ms"
+    name, show = _AXES[axis]
+    return name, show(value)
 
 # %% ../../nbs/2_cost/32_limits.ipynb #17653afc
 def written(
@@ -151,13 +171,14 @@ def check_limits(
     narrow = [a for a in space.architectures if a.width == min(space.widths)]
     costs = [limits.cost(System(data, arch), classes) for data in low for arch in narrow]
     smallest = type(costs[0])(**{axis: min(getattr(c, axis) for c in costs) for axis in vars(costs[0])})
-    for axis, bound in limits.bounds().items():
-        (name, show), least = _AXES[axis], getattr(smallest, axis)
+    for axis, bound in sorted(limits.bounds().items(), key=lambda of: of[0] != "cycles"):  # MACs follow from a latency
+        least = getattr(smallest, axis)
         if least > bound:
-            more = f" ({show(smallest.ram_bytes)} of it activations)" if axis == "arena_bytes" else ""
+            (name, most), (_, needs) = limits.shown(axis, bound), limits.shown(axis, least)
+            more = f" ({show_bytes(smallest.ram_bytes)} of it activations)" if axis == "arena_bytes" else ""
+            exactly = "" if name == "latency" else f" ({least:,})"
             raise DansError(
-                f"no system of this space meets the {name} limit of {show(bound)}",
-                f"the smallest needs {show(least)} ({least:,}){more}; raise the limit, "
-                "or add smaller resolutions or widths",
+                f"no system of this space meets the {name} limit of {most}",
+                f"the smallest needs {needs}{exactly}{more}; raise the limit, or add smaller resolutions or widths",
             )
     return smallest

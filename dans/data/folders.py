@@ -106,7 +106,7 @@ def _check_empty(path, empty, left):
         many, names = len(empty) > 1, listed("/".join([str(path), *p]) for p in empty)
         what = f"class folder{'s' * many} {names} hold{'s' * (not many)} no image"
         raise DansError(
-            f"{what} ({kinds})" if kinds else what,
+            f"{what} (in all folders: {kinds})" if kinds else what,
             ("convert images to JPEG, " if left["foreign"] else "") + "add images or delete the folder",
         )
 

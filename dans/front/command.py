@@ -16,7 +16,7 @@ from ..cost.boards import RESERVE, board_of
 from ..data.catalogue import options_told
 from .preflight import Preflight, check_machine, preflight
 from .sound_wish import SoundWish, wish_kind
-from .wish import ENGINES, Wish, limits_for, minutes_of, numbers_of
+from .wish import ENGINES, Wish, kernels_for, limits_for, minutes_of, numbers_of
 from ..frontends import COLORS
 from ..house import EXITS, DansError, run_command, stoppable
 from ..net.metrics import METRICS
@@ -36,8 +36,8 @@ def wish_of(
     board: str | None = None,  # whose RAM and flash bound: nrf52840, "Arduino Nano 33 BLE Sense", or a file
     limits: str = "",  # like "RAM 64 KiB, flash 512 KiB, MACs 2 M", any part of it; beside a board the lower counts
     reserve: str = str(RESERVE),  # of the board, for the program beside the model
-    latency: float | None = None,  # milliseconds for an image on the board, at most
-    kernels: str | None = None,  # kernel library on the board, like tflm+cmsis-nn: for a latency
+    latency: float | None = None,  # milliseconds for an image on the board at its clock, at most
+    kernels: str | None = None,  # kernel library on the board, whose latency is told; default: tflm+cmsis-nn if known
     budget: str | None = None,  # time to spend, like "30 min", of one core; default: as long as training needs
     out: str | None = None,  # folder for all that is made; default: runs/ and the name of the images
     resolutions: str = "",  # pixels, like 24,32,48; default: the three largest that images and limits allow
@@ -53,6 +53,7 @@ def wish_of(
     options: list = (),  # how images are read, such as -p source.image=img, -p source.skip_bad=True
     seed: int = 0,  # of cuts, first weights and batches
     name: str | None = None,  # of the model in C and of its C files; default: firmware, and files model_data
+    baseline: bool | None = None,  # train MobileNetV2 0.35 as well, for a comparison; default: if there is no --budget
 ) -> Wish:
     "What these words ask for. Raises `DansError` for words that cannot be."
     of, kind = board_of(board) if board else None, wish_kind(data)
@@ -62,13 +63,14 @@ def wish_of(
         limits_for(of, limits, reserve, latency, kernels),
         Path(out or Path("runs") / (re.sub(r"\W+", "-", Path(data).stem).strip("-") or "images")),
         of,
-        kernels,
+        kernels or (kernels_for(of) if of else None),
         minutes_of(budget) if budget else None,
         numbers_of(resolutions) if resolutions else (),
         tuple(color.strip() for color in colors.split(",")),
         numbers_of(widths, float) if widths else kind.widths,
         numbers_of(",".join(depths)) if depths else kind.max_depths,
         options=options_told(options),
+        baseline=baseline,
         **how,
         **_hearing(kind, data, sample_rates, representations),
     )
@@ -79,10 +81,11 @@ _HELP = """examples:
   dans-search photos --board nrf52840 --limits "MACs 2 M"
   dans-search words --board nrf52840 --sample-rates 8000,16000
   dans-search photos.parquet -p source.image=img --limits "RAM 64 KiB, flash 512 KiB, MACs 2 M" --budget "30 min"
-  dans-search photos --board board.yml --latency 100 --kernels tflm+cmsis-nn --json > found.json
+  dans-search photos --board stm32f446 --latency 100 --json > found.json
 
 units: RAM and flash in B, KiB or MiB; MACs (multiply-accumulates for one image) in k or M; RAM is what
-firmware must reserve on a 32-bit board, the whole arena
+firmware must reserve on a 32-bit board, the whole arena; a latency, in ms, is that at the board's clock,
+at the slow end of its range
 
 """
 
@@ -124,6 +127,7 @@ def _parser():
     add("-p", "--parameter", of="options", dest="options", metavar="source.NAME=VALUE", action="append", default=[])
     add("--seed", metavar="N", type=int, default=0)
     add("--name", metavar="NAME")
+    add("--baseline", action=argparse.BooleanOptionalAction)
     parser.add_argument("--dry-run", action="store_true", help="say what was found and what would be done, and end")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", action="store_true", help="print one JSON object to stdout, all else to stderr")

@@ -41,11 +41,17 @@ class SoundWish(Wish):
 
     def __post_init__(self):
         said = {"--resolutions": self.resolutions, "--colors": self.colors != COLORS, "--no-mirror": not self.mirror}
+        said["--baseline"] = self.baseline
         if wrong := [name for name, is_said in said.items() if is_said]:
             raise DansError(f"{wrong[0]} is for images, and {self.data} holds sounds", "leave it out")
         if self.engine == "loops":
             raise DansError("the loops know images alone", "leave --engine out: Keras trains what hears")
         super().__post_init__()
+
+    @property
+    def by_hand(self) -> bool:
+        "MobileNetV2 by hand is for images."
+        return False
 
     @property
     def asked(self) -> tuple:
