@@ -264,6 +264,8 @@ def human(
 
 
 def _baseline(flight):
+    if flight.wish.front is not ImageConfig:
+        return "none: the network by hand is for images"
     if not flight.wish.by_hand:
         return "none: --baseline trains MobileNetV2 0.35 as well, for a comparison"
     if not flight.baseline:
