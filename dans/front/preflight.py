@@ -264,8 +264,6 @@ def human(
 
 
 def _baseline(flight):
-    if flight.wish.front is not ImageConfig:
-        return "none: the network by hand is for images"
     if not flight.wish.by_hand:
         return "none: --baseline trains MobileNetV2 0.35 as well, for a comparison"
     if not flight.baseline:
@@ -298,7 +296,7 @@ def __str__(self: Preflight):
     in_folds = f" in {plan.supernet.times} folds" if self.folded else ""
     steps = f"{plan.supernet.steps:,} steps of the supernet{in_folds}, {plan.alone.steps:,} of the chosen system"
     lines.append(("training", f"{steps}, by {self.engine}"))
-    lines.append(("baseline", _baseline(self)))
+    lines += [("baseline", _baseline(self))] if self.wish.front is ImageConfig else []
     lines.append(("time", f"some {human(plan.minutes)} of one core, right within a factor of two; less on several"))
     lines.append(("folder", str(wish.out)))
     return "\n".join(f"{head:9} {text}" for head, text in lines)
