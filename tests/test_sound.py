@@ -18,7 +18,15 @@ from dans.board.deploy import deploy
 from dans.board.hearing import export_hearing
 from dans.board.quantise import pixel_table, quantise
 from dans.board.runtime import arena, predict
-from dans.cost.audio import AudioConfig, AudioSpace, audio_space, front_buffers, front_memory, front_records
+from dans.cost.audio import (
+    AudioConfig,
+    AudioSpace,
+    KeywordSpace,
+    audio_space,
+    front_buffers,
+    front_memory,
+    front_records,
+)
 from dans.cost.footprint import footprint, macs
 from dans.cost.limits import Limits
 from dans.cost.memory import plan
@@ -28,6 +36,7 @@ from dans.data.heard import hear
 from dans.data.recordings import sound_folder, sound_parquet, speech_commands
 from dans.data.sound import RATE, changed, decode_sound, one_second, read_second, resampled
 from dans.data.words import words
+from dans.ds_cnn import DSCNN
 from dans.net.elastic import keras_model
 from dans.net.score import Scorer
 from dans.net.supernet import Supernet
@@ -303,3 +312,16 @@ def test_real_recordings_are_read_as_they_were_and_no_speaker_is_in_two_splits(t
     assert not who["train"] & who["test"] and not who["train"] & who["val"]
     image = AudioConfig(16_000).see(kept.images("train")[0])
     assert 20 < image.mean() < 200 and image.std() > 10
+
+
+# Spaces with a name
+
+
+def test_spaces_with_a_name_hold_the_front_end_that_is_compared():
+    whole, small = AudioSpace.preset("sound"), KeywordSpace.preset("mlperf-tiny")
+    assert len(whole.data_configs) == 24 and len(whole) == 1320
+    assert [str(data) for data in small.data_configs] == ["16kHz-mfcc10-40by20ms"]
+    assert set(small.data_configs) < set(whole.data_configs)
+    assert {type(system.arch) for system in small} == {DSCNN}
+    assert footprint(small[3], 9).arena_bytes < 64 * 1024
+    refused(lambda: AudioSpace.preset("mlperf-tiny"), "preset 'mlperf-tiny' is unknown")
