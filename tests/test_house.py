@@ -183,6 +183,8 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "bugs",
     "find",
     "hearing",
+    "oblong",
+    "spoken",
 }
 
 
