@@ -111,7 +111,7 @@ RESTS_ON = {
     "deploy": ["standalone"],
 }
 
-
+# %% ../nbs/03_files.ipynb #0e9c896d
 PIECES = {  # kind of piece: the step that it rests on, and what its key says besides
     **{step: (step, {}) for step in RESULT_VERSIONS},
     "tree": ("score", {}),  # scores of the systems of one tree
