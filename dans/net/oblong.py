@@ -80,7 +80,7 @@ def halved_back(
         for w in range(to.shape[1]):
             to[h, w] = frame[h + before[0], w + before[1]]
 
-# %% ../../nbs/3_net/43d_oblong.ipynb #349d73d3
+# %% ../../nbs/3_net/43d_oblong.ipynb #e05dd2f1
 @compiled
 def oblong_forward(x, units, planes, how, learn, to):
     "As `dans.net.fused.block_forward`; `how`: expands, active, residual, stride, zeros before rows and columns."
@@ -102,7 +102,7 @@ def oblong_forward(x, units, planes, how, learn, to):
     if residual:
         rows(to)[:] += rows(x)
 
-
+# %% ../../nbs/3_net/43d_oblong.ipynb #7cc238f3
 @compiled
 def oblong_depthwise_back(planes, units, gradients, how, spread, dactive, dexpanded):
     "As `dans.net.fused.depthwise_back`."
@@ -127,7 +127,7 @@ def oblong_depthwise_back(planes, units, gradients, how, spread, dactive, dexpan
             moments, gamma, beta = expand.moments[c], expand.gamma[c], expand.beta[c]
             dexpand.gamma[c], dexpand.beta[c] = normalise_back(expanded[c], dx[c], moments, gamma, beta, True)
 
-
+# %% ../../nbs/3_net/43d_oblong.ipynb #5bcfc59f
 @compiled
 def oblong_back(x, units, gradients, planes, spare, how, spread, dto, dx):
     "As `dans.net.fused.block_back`."
@@ -162,7 +162,7 @@ def windows_of(
     ]
     return np.stack(parts).reshape(len(parts), -1)
 
-# %% ../../nbs/3_net/43d_oblong.ipynb #de723516
+# %% ../../nbs/3_net/43d_oblong.ipynb #3ad5a760
 class Oblong(Fused):
     "As `Fused`, of images of any height and width and one channel, in MobileNetV2 or DS-CNN."
 
@@ -184,31 +184,35 @@ class Oblong(Fused):
         self.weights, self.gradients = (self._units(vector) for vector in (self.vector, self.gradient))
         self._lay_out(memory)
 
-    def _lay_out(self, memory):
-        "Room for what a batch leaves behind, and for gradients."
-        n, size, net = self.images, tuple(-(-side // 2) for side in self.system.data.shape[:2]), self.net
-        self.stem, self.features = memory.take(net.stem, prod(size) * n), [memory.take(net.stem, *size, n)]
-        self.planes, self.how, self.spread = [], [], []
-        for block in net.blocks:
-            out = tuple(-(-side // block.stride) for side in size)
-            before = (1, 1) if block.stride == 1 else tuple(side % 2 for side in size)
-            expanded = memory.take(block.c_mid, *size, n) if block.expands else self.features[-1]
-            slid, active = (memory.take(block.c_mid, *out, n) for _ in range(2))
-            frames = _frame(memory, size, before, n), _frame(memory, out, "back", n)
-            self.planes.append(Planes(expanded, slid, active, memory.take(block.c_out, prod(out) * n), *frames))
-            self.how.append((block.expands, block.active, block.residual, block.stride, before))
-            self.spread.append(_frame(memory, size, "spread", n))
-            self.features.append(memory.take(block.c_out, *out, n))
-            size = out
-        self.last = [memory.take(net.last, prod(size) * n) for _ in range(2)] if net.last else []
-        sizes = zip(*((p.projected.size, p.active.size, p.expanded.size) for p in self.planes))
-        self.spare = tuple(memory.take(max(size)) for size in sizes)
-        self.dfeatures = [memory.take(*x.shape) for x in self.features]
+# %% ../../nbs/3_net/43d_oblong.ipynb #ef25e7af
+@patch
+def _lay_out(self: Oblong, memory):
+    "Room for what a batch leaves behind, and for gradients."
+    n, size, net = self.images, tuple(-(-side // 2) for side in self.system.data.shape[:2]), self.net
+    self.stem, self.features = memory.take(net.stem, prod(size) * n), [memory.take(net.stem, *size, n)]
+    self.planes, self.how, self.spread = [], [], []
+    for block in net.blocks:
+        out = tuple(-(-side // block.stride) for side in size)
+        before = (1, 1) if block.stride == 1 else tuple(side % 2 for side in size)
+        expanded = memory.take(block.c_mid, *size, n) if block.expands else self.features[-1]
+        slid, active = (memory.take(block.c_mid, *out, n) for _ in range(2))
+        frames = _frame(memory, size, before, n), _frame(memory, out, "back", n)
+        self.planes.append(Planes(expanded, slid, active, memory.take(block.c_out, prod(out) * n), *frames))
+        self.how.append((block.expands, block.active, block.residual, block.stride, before))
+        self.spread.append(_frame(memory, size, "spread", n))
+        self.features.append(memory.take(block.c_out, *out, n))
+        size = out
+    self.last = [memory.take(net.last, prod(size) * n) for _ in range(2)] if net.last else []
+    sizes = zip(*((p.projected.size, p.active.size, p.expanded.size) for p in self.planes))
+    self.spare = tuple(memory.take(max(size)) for size in sizes)
+    self.dfeatures = [memory.take(*x.shape) for x in self.features]
 
-    def _ends(self, i):
-        "Does a head of its own stand behind block `i`?"
-        blocks, kept = self.net.blocks, len(self.system.arch.always)
-        return blocks[i].stage >= kept and (i + 1 == len(blocks) or blocks[i + 1].stage > blocks[i].stage)
+
+@patch
+def _ends(self: Oblong, i):
+    "Does a head of its own stand behind block `i`?"
+    blocks, kept = self.net.blocks, len(self.system.arch.always)
+    return blocks[i].stage >= kept and (i + 1 == len(blocks) or blocks[i + 1].stage > blocks[i].stage)
 
 
 def _frame(memory, size, before, images):
@@ -218,7 +222,7 @@ def _frame(memory, size, before, images):
         memory.frames[kind] = np.zeros((size[0] + 2, size[1] + 2, images), np.float32)
     return memory.frames[kind]
 
-# %% ../../nbs/3_net/43d_oblong.ipynb #47b56ad9
+# %% ../../nbs/3_net/43d_oblong.ipynb #a2566137
 @patch
 def forward(
     self: Oblong,
@@ -237,7 +241,7 @@ def forward(
             found[block.stage] = self._head(to, block.stage, learn)
     return found
 
-
+# %% ../../nbs/3_net/43d_oblong.ipynb #2c8d83c3
 @patch
 def back(
     self: Oblong,

@@ -32,7 +32,7 @@ def chosen_in(
     names = of.apply(lambda row: heard_as(AudioConfig.from_dict(row)), axis=1)
     return pd.crosstab(names, of["limit_macs"]).loc[names.unique()]
 
-# %% ../../nbs/6_paper/77e_chosen.ipynb #f8ddd6e7
+# %% ../../nbs/6_paper/77e_chosen.ipynb #0290e563
 def plot_chosen(
     counts: pd.DataFrame,  # as from `chosen_in`
     ax=None,  # axes to draw on; default: new ones
@@ -73,7 +73,7 @@ def plot_reached(
     _name(ax, ends, names or {})
     return ax
 
-
+# %% ../../nbs/6_paper/77e_chosen.ipynb #bb40a613
 def _name(ax, ends, names):
     "Write each arm's name right of the axes, with its mark."
     low, high = ax.get_ylim()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..board.deploy import Deployed, deploy
 from ..board.hearing import export_hearing
@@ -62,7 +63,7 @@ def recordings_named(
         raise DansError(f"recordings {name!r} are not there", remedy)
     return sound_parquet(path) if any(Path(path).rglob("*.parquet")) else sound_folder(path)
 
-# %% ../../nbs/6_paper/74f_spoken.ipynb #ea1dc901
+# %% ../../nbs/6_paper/74f_spoken.ipynb #9237bb21
 KEEP = 0.9  # share of a recording that a shift leaves at least
 
 
@@ -92,32 +93,40 @@ class Clips:
             raise DansError(f"{self.heard.meta['source']} names no speakers", "give recordings that say who speaks")
         return pd.concat(tables)["speaker"].astype(str).to_numpy()
 
-    def __len__(self):
-        return len(self.labels)
 
-    def recording(self, i: int) -> np.ndarray:  # int16 (RATE,)
-        "The samples of one recording."
-        for split, n in self.heard.sizes.items():
-            if i < n:
-                return np.array(self.heard.images(split)[i])
-            i -= n
+@patch
+def __len__(self: Clips):
+    return len(self.labels)
 
-    def seen(self, data: DataConfig) -> np.ndarray:  # uint8 (n, 1 + takes, *data.shape), mapped from disk
-        "Each recording as `data` has it: as it is, then changed."
-        path = self.heard.folder / "takes" / f"{data}-{self.key[:8]}.npy"
-        return np.load(path if path.is_file() else self._write(path, data), mmap_mode="r")
+# %% ../../nbs/6_paper/74f_spoken.ipynb #0370ce5d
+@patch
+def recording(self: Clips, i: int) -> np.ndarray:  # int16 (RATE,)
+    "The samples of one recording."
+    for split, n in self.heard.sizes.items():
+        if i < n:
+            return np.array(self.heard.images(split)[i])
+        i -= n
 
-    def _write(self, path, data):
-        shape = (len(self), 1 + self.takes, *data.shape)
-        need_space(path.parent, int(np.prod(shape)))
-        with atomic(path) as temp, RowFile(temp, shape) as out:
-            recordings = (each for split in self.heard.sizes for each in self.heard.images(split))
-            for i, each in enumerate(progress_bar(recordings, total=len(self), desc=str(data), unit="recording")):
-                drawn = draw_changes(np.random.default_rng([self.seed, i]), self.takes, len(each), KEEP)
-                out[i] = np.stack([data.see(each), *(data.see(changed(each, *how)) for how in zip(*drawn))])
-        return path
 
-# %% ../../nbs/6_paper/74f_spoken.ipynb #f9840b2d
+@patch
+def seen(self: Clips, data: DataConfig) -> np.ndarray:  # uint8 (n, 1 + takes, *data.shape), mapped from disk
+    "Each recording as `data` has it: as it is, then changed."
+    path = self.heard.folder / "takes" / f"{data}-{self.key[:8]}.npy"
+    return np.load(path if path.is_file() else self._write(path, data), mmap_mode="r")
+
+
+@patch
+def _write(self: Clips, path, data):
+    shape = (len(self), 1 + self.takes, *data.shape)
+    need_space(path.parent, int(np.prod(shape)))
+    with atomic(path) as temp, RowFile(temp, shape) as out:
+        recordings = (each for split in self.heard.sizes for each in self.heard.images(split))
+        for i, each in enumerate(progress_bar(recordings, total=len(self), desc=str(data), unit="recording")):
+            drawn = draw_changes(np.random.default_rng([self.seed, i]), self.takes, len(each), KEEP)
+            out[i] = np.stack([data.see(each), *(data.see(changed(each, *how)) for how in zip(*drawn))])
+    return path
+
+# %% ../../nbs/6_paper/74f_spoken.ipynb #2840e210
 def dealt(
     speakers: np.ndarray,  # who speaks in each recording
     k: int,  # folds
@@ -156,7 +165,7 @@ class Part:
         rows = self.rows[split][: first_rows(n, self.sizes[split])]
         return Split(self.clips.seen(data)[rows, 0], self.clips.labels[rows])
 
-
+# %% ../../nbs/6_paper/74f_spoken.ipynb #e849133c
 def parts_of(
     clips: Clips,  # all recordings
     k: int = 5,  # folds, at least 3
@@ -333,7 +342,7 @@ def planned(
         raise DansError(f"a budget of {plan.budget:.3g} MACs leaves no epoch for the supernet", "raise it")
     return fitting, float(round(epochs, 2))
 
-# %% ../../nbs/6_paper/74f_spoken.ipynb #ead71363
+# %% ../../nbs/6_paper/74f_spoken.ipynb #5d14a3e4
 def _trained(systems, part, recipe):
     "Pupils that have learnt, several at once."
     order = sorted(systems, key=lambda system: -macs(system, len(part.classes)))
@@ -366,7 +375,7 @@ def searched(
         found.append(_record(ceiling, best and pupils[best], best and judged[best], epochs, cost))
     return found
 
-
+# %% ../../nbs/6_paper/74f_spoken.ipynb #ae1a0773
 def _record(ceiling, pupil=None, val=None, epochs=0.0, cost=0.0):
     "What is kept of the best system under a limit; little where none fits."
     about = dict(limit_macs=ceiling.second_macs, epochs=epochs, cost_macs=float(cost))
@@ -381,7 +390,7 @@ def _record(ceiling, pupil=None, val=None, epochs=0.0, cost=0.0):
     about |= dict(**system.to_dict(), network=str(system.arch), **costs, val_accuracy=val, test_accuracy=test)
     return about | dict(answers="".join(chr(97 + i) for i in answers))
 
-# %% ../../nbs/6_paper/74f_spoken.ipynb #c4511602
+# %% ../../nbs/6_paper/74f_spoken.ipynb #1fa61f47
 def right_of(
     rows: pd.DataFrame,  # records of `searched`, with columns arm, fold and seed
     clips: pd.DataFrame,  # fold, place, speaker, label: the test recordings of each fold
@@ -419,7 +428,7 @@ def sure(
             found.append(row)
     return pd.DataFrame(found)
 
-
+# %% ../../nbs/6_paper/74f_spoken.ipynb #7c517416
 def table_of(
     parts: list,  # of `Part`
 ) -> pd.DataFrame:  # fold, place, speaker (a number), label
@@ -431,7 +440,7 @@ def table_of(
             found.append(dict(fold=part.fold[0], place=place, **about))
     return pd.DataFrame(found)
 
-# %% ../../nbs/6_paper/74f_spoken.ipynb #3811b774
+# %% ../../nbs/6_paper/74f_spoken.ipynb #e2b1f093
 def known_rows(
     rows: pd.DataFrame | None,  # records with columns arm, fold, seed and key, as a run writes them
 ) -> dict:  # key -> piece
@@ -461,7 +470,7 @@ def checked(
             raise DansError(f"{folder} does not repeat {name}", "export it again")
     return folder
 
-
+# %% ../../nbs/6_paper/74f_spoken.ipynb #cadc1e8c
 def firmware(
     row,  # a record of `searched`, with its seed
     space: Space,  # its arm
