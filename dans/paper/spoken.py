@@ -417,7 +417,7 @@ def sure(
     for limit, of in right.groupby("limit_macs"):
         means = {}
         for arm, each in of.groupby("arm"):
-            each = each.set_index("speaker").reindex(speakers, fill_value=0)
+            each = each.set_index("speaker")[["right", "clips"]].reindex(speakers, fill_value=0)
             means[arm] = each["right"].to_numpy()[drawn].sum(1) / each["clips"].to_numpy()[drawn].sum(1)
         for arm, values in means.items():
             row = dict(arm=arm, limit_macs=limit, accuracy=values[0])
