@@ -82,6 +82,7 @@ def plot_reached(
         ends.append((arm, x[-1], y.iloc[-1]))
     ax.set_xticks(range(len(limits)), [f"{limit / 1e6:g}" for limit in limits])
     ax.set(xlabel="limit on MACs of a second (millions)", ylabel="test accuracy (%)", xlim=(-0.45, len(limits) - 0.1))
+    ax.set_title("accuracy at equal cost")
     _name(ax, ends, names or {})
     return ax
 
