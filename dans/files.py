@@ -111,7 +111,7 @@ RESTS_ON = {
     "deploy": ["standalone"],
 }
 
-
+# %% ../nbs/03_files.ipynb #0e9c896d
 PIECES = {  # kind of piece: the step that it rests on, and what its key says besides
     **{step: (step, {}) for step in RESULT_VERSIONS},
     "tree": ("score", {}),  # scores of the systems of one tree
@@ -120,6 +120,7 @@ PIECES = {  # kind of piece: the step that it rests on, and what its key says be
     "maker": ("score", {}),  # scores by one maker of ranks
     "truth": ("standalone", {"asked": "truth"}),  # a system, trained to be judged
     "fleet": ("standalone", {"fleet": 1, "threads": 1}),  # the same by `dans.net.fleet`, in one thread
+    "heard": ("standalone", {"asked": "sound"}),  # a search of systems that hear, its best trained on their own
     "way": ("standalone", {"asked": "alone"}),  # a system, trained in one of several ways
     "distance": ("standalone", {"asked": "distance"}),  # a system's accuracy at each distance
     "chosen": ("deploy", {"keeps": "keras"}),  # what a search has chosen, trained and converted

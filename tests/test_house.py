@@ -185,6 +185,8 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "bugs",
     "find",
     "hearing",
+    "oblong",
+    "spoken",
 }
 
 

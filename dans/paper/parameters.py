@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
+from ..cost.audio import AUDIO_SPACES
 from ..cost.boards import board_named
 from ..data.catalogue import place
 from ..data.folders import folder as folder_reader
@@ -197,6 +198,14 @@ RULES |= {
     ),
     ("metric", "str"): Rule(f"one of {', '.join(METRICS)}", "accuracy", lambda v: bool(metric_named(v))),
     ("class_weights", "str"): _one_of(("", "balanced")),
+    ("recordings", "str"): Rule(
+        "words, speech, or a folder that exists", "words", lambda v: v in ("words", "speech") or exists(v)
+    ),
+    ("fronts", "str"): _one_of(tuple(AUDIO_SPACES)),
+    ("takes", "int"): _from(0),
+    ("folds", "int"): _from(3),
+    ("million_each", "float"): Rule("a number above 0", 0.3, lambda v: _number(v, above=0)),
+    ("giga_macs", "float"): Rule("a number above 0", 300.0, lambda v: _number(v, above=0)),
 }
 
 # %% ../../nbs/6_paper/70_parameters.ipynb #c4ab48e7

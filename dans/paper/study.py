@@ -31,6 +31,7 @@ PRESETS = {
     "smoke": "CI: every line runs, nothing is meant to be read",
     "quick": "a first look on 2 cores",
     "own": "your own images, one search of some 30 minutes on 2 cores",
+    "sound": "spoken words, from recordings to a folder for firmware, an hour on 2 cores",
     "cpu": "the committed results",
     "paper": "for the search space of the paper; no run has it yet",
 }
