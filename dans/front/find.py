@@ -324,7 +324,7 @@ def _beside(baseline, out, accuracy):
         lines.append(("note", f"the network by hand is more often right: it is {out / BASELINE}, dans-export takes it"))
     return lines
 
-
+# %% ../../nbs/7_front/93_find.ipynb #b4c1e7a2
 def _by_share(pair):
     return (pair[0] is None, pair)
 

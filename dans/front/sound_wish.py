@@ -49,11 +49,6 @@ class SoundWish(Wish):
         super().__post_init__()
 
     @property
-    def by_hand(self) -> bool:
-        "MobileNetV2 by hand is for images."
-        return False
-
-    @property
     def asked(self) -> tuple:
         "Sample rates that are asked for; empty: chosen by recordings and limits."
         return self.sample_rates
@@ -71,6 +66,12 @@ class SoundWish(Wish):
         return AudioSpace(tuple(rates), *hearing, self.widths, self.max_depths)
 
 # %% ../../nbs/7_front/90a_sound_wish.ipynb #e9143c72
+@patch(as_prop=True)
+def by_hand(self: SoundWish) -> bool:
+    "MobileNetV2 by hand is for images."
+    return False
+
+
 @patch
 def prepared(
     self: SoundWish,
