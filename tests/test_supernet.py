@@ -37,7 +37,7 @@ from dans.net.train import Recipe, batch_at
 from dans.space import SearchSpace, System
 
 LARGEST = Architecture((3, 4, 3, 3, 1), 0.3)
-SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3))
+SPACE = SearchSpace(resolutions=(16, 24), widths=(0.1, 0.2, 0.3), max_depths=(2, 1, 1, 1, 1))
 SHORT = Recipe(epochs=2, batch=32)
 
 
