@@ -13,12 +13,15 @@ BIN   := $(VENV)/bin
 # Written last, so an install that was interrupted starts again.
 STAMP := $(VENV)/installed
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
-ROOMS := --path nbs --file_re '^(?!index|benchmarks|robustness)' --skip_folder_re '^(paper|[._].*)$$'
+# The notebooks that tests run: those below WHERE, without a folder LEAVE.
+WHERE  ?= nbs
+LEAVE  ?=
+ROOMS   = --path $(WHERE) --file_re '^(?!index|benchmarks|robustness)' --skip_folder_re '^(paper|$(LEAVE)|[._].*)$$'
 # Of each of the processes that run tests: more threads than cores wait for each other.
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce figures test bench lab docs readme format export clean-notebooks prepare clean
+.PHONY: help install reproduce figures test tests rooms bench lab docs readme format export clean-notebooks prepare clean
 
 help:  ## this list
 	@echo 'usage: make TARGET [VARIABLE=value ...]'
@@ -49,8 +52,12 @@ reproduce: $(STAMP)  ## run everything in paper.yml (PRESET=quick; ONLY="fig_tim
 figures: $(STAMP)  ## redraw figures/ from the committed rows; computes nothing
 	@$(BIN)/dans-reproduce $(ONLY) --preset cpu --redraw $(ARGS)
 
-test: $(STAMP)  ## pytest, and nbdev_test for rooms, tutorials and archive, in JOBS=2 processes
+test: tests rooms  ## all tests, in JOBS=2 processes: pytest, then the notebooks that document the library
+
+tests: $(STAMP)  ## pytest alone
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20
+
+rooms: $(STAMP)  ## nbdev_test alone: rooms, tutorials and archive (WHERE=nbs/4_choose: those of a folder)
 	$(ONE_THREAD) $(BIN)/nbdev_test $(ROOMS) --n_workers $(JOBS) --timing
 
 bench: $(STAMP)  ## how fast, side by side: benchmarks/results.json and the page (ONLY="quick_space ...", ARGS=--help)

@@ -56,7 +56,7 @@ class Sizes:
     memory_epochs: float = 0.5  # of the supernet, and of the largest system on its own
     memory_searched: int = 40  # systems that the search evaluates
     memory_fresh: bool = True  # a new process for each stage
-    evaluated: SearchSpace = SearchSpace.preset("smoke")  # whose systems are evaluated one by one
+    evaluated: SearchSpace = SearchSpace((16, 24), widths=(0.1, 0.2))  # whose systems are evaluated one by one
     evaluations: tuple = (2000, 300, 100)  # scored, trained, built as Keras models
     environments: int = 50  # runs, each under another random subset of faults
     pieces: int = 16  # on two nodes, for each event
@@ -129,7 +129,7 @@ QUICK = Sizes(
     small_candidates=4,
     small_seeds=(0,),
     small_repeats=1,
-    kills=dict(scenes=4, folders=4, store=4, search=5, training=3),
+    kills=dict(scenes=4, folders=4, store=4, search=6, training=2),
 )
 
 

@@ -140,7 +140,7 @@ SPACES = {  # keyword arguments of `SearchSpace`
     "cpu": dict(resolutions=(32, 48, 64), widths=(0.1, 0.2, 0.3, 0.4, 0.5)),
     "quick": dict(resolutions=(32, 48, 64), widths=(0.1, 0.2, 0.3)),
     "own": dict(resolutions=(32, 48, 64), widths=(0.25, 0.5, 0.75, 1.0)),
-    "smoke": dict(resolutions=(16, 24), widths=(0.1, 0.2)),
+    "smoke": dict(resolutions=(16, 24), widths=(0.1, 0.2), max_depths=(2, 1, 1, 1, 1)),
     "bench": dict(resolutions=(24, 32, 48, 64), widths=(0.1, 0.2, 0.3, 0.4, 0.5), max_depths=(2, 1, 1, 1, 1)),
 }
 
@@ -149,7 +149,7 @@ SPACES = {  # keyword arguments of `SearchSpace`
 def preset(
     cls: SearchSpace,
     name: str,  # "paper", "cpu", "quick", "own" (for your images), "smoke" or "bench" (each system trained)
-) -> SearchSpace:  # 37,520, 8,040, 4,824, 6,432, 2,144 or 440 systems
+) -> SearchSpace:  # 37,520, 8,040, 4,824, 6,432, 88 or 440 systems
     "The space of that name. Raises `DansError` for another name."
     if name not in SPACES:
         raise DansError(f"preset {name!r} is unknown", f"use one of {', '.join(SPACES)}")

@@ -16,13 +16,16 @@ ROOT = Path(__file__).parent.parent
 DEAREST = (
     "test_bench",
     "test_supernet",
+    "test_site",
     "test_jax",
-    "test_score",
-    "test_reproduce",
-    "test_deploy",
     "test_sources",
-    "test_paper",
+    "test_score",
+    "test_lab",
+    "test_reproduce",
+    "test_docs",
     "test_environment",
+    "test_deploy",
+    "test_paper",
 )
 
 

@@ -224,10 +224,11 @@ def test_imports_stand_apart_where_nbdev_runs_them_for_the_documentation():
 
 
 def test_the_ten_lines_lead_from_images_to_firmware(tmp_path):
-    "As they stand in the README, but for the number of passes and evaluations, and with the smallest space."
+    "As they stand in the README, but for the number of passes and evaluations, and with a space of short networks."
     (code,) = re.findall(r"```python\n(import dans\n.*?)```", (ROOT / "README.md").read_text(), re.S)[:1]
     assert len(code.strip().splitlines()) <= 13 and code.count("import") == 1
-    for many, few in (('"quick"', '"smoke"'), ('["train"])', '["train"], epochs=1)'), ("=100", "=4")):
+    short = '(16, "rgb", (0.1, 0.2), (1, 0, 0, 0, 0))'
+    for many, few in (('.preset("quick")', short), ('["train"])', '["train"], epochs=1)'), ("=100", "=4")):
         assert many in code
         code = code.replace(many, few)
     class_folder(tmp_path / "photos", n=60)

@@ -235,7 +235,7 @@ def test_a_pooled_score_is_the_metric_over_all_images(prepared, metric):
 
 
 def test_candidates_are_within_limits_and_spread(prepared):
-    space, limit = SearchSpace.preset("smoke"), Limits(macs=200_000)
+    space, limit = SearchSpace((16, 24), widths=(0.1, 0.2)), Limits(macs=200_000)
     some = candidates(space, limit, 80, 2, seed=1)
     assert len(set(some)) == 80 and some == candidates(space, limit, 80, 2, seed=1) != candidates(
         space, limit, 80, 2, seed=2
@@ -276,7 +276,7 @@ def test_few_images_that_were_cut_judge_in_folds(prepared):
     assert [part.key for part in judges.parts] == [part.key for part in folds(prepared, 5)] and judges.folded
     assert judges.learnt.key == pool(prepared).key
     assert judges.unsure.startswith("81 training and validation images, which judge in 5 folds: an accuracy")
-    space, limits = SearchSpace.preset("smoke"), [Limits(macs=200_000), Limits(macs=100_000)]
+    space, limits = SearchSpace((16, 24), widths=(0.1, 0.2)), [Limits(macs=200_000), Limits(macs=100_000)]
     systems = judges.systems(space, limits, 2, seed=3)
     assert systems == sorted({s for each in limits for s in candidates(space, each, 24, 2, 3)}, key=space.index)
 

@@ -449,7 +449,7 @@ class Coarse(Smooth):
         return int(np.random.default_rng(SMOKE.index(s)).integers(12)) / 12
 
 
-SMOKE = SearchSpace.preset("smoke")
+SMOKE = SearchSpace((16, 24), widths=(0.1, 0.2))
 
 
 def some_limits(n, seed=0, space=SMOKE):
