@@ -46,7 +46,8 @@ def table(tmp_path_factory):
 def kinds(table):
     known = systems_of(table.systems)
     about, wide = invented_scores(known, table.score(known), training=2e12, supernets=2)
-    return {k: supernets_of(about, wide, k, PASSES, table.space.data_configs) for k in ("shared", "per_config")}
+    configs = table.space.data_configs
+    return {k: supernets_of(about, wide, k, PASSES, configs, table.classes) for k in ("shared", "per_config")}
 
 
 @pytest.fixture(scope="module")

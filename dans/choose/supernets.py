@@ -54,7 +54,7 @@ class Supernetted(Score):
     said: dict = field(repr=False)  # system -> score, finite or NaN
     trained: dict  # data configuration -> (which supernet, MACs of its training)
     passes: int  # images that a score takes: for statistics, and those that are answered
-    classes: int = 2  # outputs
+    classes: int  # outputs
 
     def _nets(self, systems):
         needed = dict.fromkeys(system.data for system in systems)
@@ -87,6 +87,7 @@ def supernets_of(
     maker: str,  # such as shared or per_config
     passes: int,  # as for `Supernetted`
     data_configs: tuple,  # of the space
+    classes: int,  # outputs
 ) -> dict:  # number of a supernet -> `Supernetted`
     "The supernets of a kind that have scored all systems; those that are not done are left out."
     systems, found = systems_of(wide), {}
@@ -95,7 +96,7 @@ def supernets_of(
         trained = {data: costs.get("all", costs.get(str(data))) for data in data_configs}
         said = wide[f"{maker} #{number}"]
         if said.notna().all():
-            found[int(number)] = Supernetted(dict(zip(systems, said)), trained, passes)
+            found[int(number)] = Supernetted(dict(zip(systems, said)), trained, passes, classes)
     return found
 
 # %% ../../nbs/4_choose/59d_supernets.ipynb #64310494

@@ -43,7 +43,8 @@ def supernets_in(
     about, found = study.rows(f"scores/{benchmark.data}"), {}
     for kind, of in (("shared", metric), ("per_config", "accuracy")):
         wide = study.rows(f"scores/{benchmark.data}-{of}")
-        found[kind] = supernets_of(about, wide, kind, passes_of(benchmark), benchmark.space.data_configs)
+        configs = benchmark.space.data_configs
+        found[kind] = supernets_of(about, wide, kind, passes_of(benchmark), configs, benchmark.classes)
     return found
 
 
