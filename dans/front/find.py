@@ -7,7 +7,6 @@ __all__ = ['TIMES', 'FIRMWARE', 'PICTURES', 'MISTAKES', 'BASELINE', 'Finding', '
 
 # %% ../../nbs/7_front/93_find.ipynb #648195fb
 import json
-import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..board.card import Held
-from ..board.deploy import Measured, deploy
+from ..board.deploy import Measured
 from ..board.hearing import export_prepared
 from ..choose.exhaustive import ExhaustiveSearch
 from ..choose.search import SIZES, winner
@@ -29,16 +28,16 @@ from ..cost.limits import Limits
 from ..files import atomic, in_json, write_json
 from .mistakes import answers_of, taken_for
 from .mistakes import mistakes as wrong_answers
-from .preflight import FOLDS, JUDGES, SEEN, SHOWN, Plan, Preflight, check_machine, human
+from .preflight import FOLDS, SEEN, SHOWN, Plan, Preflight, check_machine, human
 from .simple import simple_answers
 from ..house import Diverged
 from ..net.few import judges_of
 from ..net.metrics import metric_named
-from ..net.score import Scorer
 from ..net.supernet import shared_recipe
 from ..net.train import Recipe
 from ..paper.environment import alone_in
 from ..paper.experiment import Experiment, Training
+from ..paper.stages import Stages, files_of, scores_of
 from ..paper.study import Study, whole
 from ..space import System
 
@@ -83,42 +82,18 @@ def supernets(self: Finding) -> list:  # of `dans.paper.experiment.Trained`
     each = max(1, round(planned.epochs / TIMES))
     return self.experiment.supernets(wanted, self.wish.class_weights, each=each)
 
-
-@patch
-def first_images(self: Finding) -> tuple:  # how many; and whether others are left for a second stage
-    "Validation images that score all systems."
-    n = self.images.sizes["val"]
-    staged = not self.judges.folded and n >= 1000
-    return min(JUDGES, n // 2 if staged else n), staged
-
 # %% ../../nbs/7_front/93_find.ipynb #c76d7920
 @patch
 def choice(self: Finding) -> dict:  # a row: system, score, and how many systems were scored
     "The best system within the limits."
     trained, classes, limits = self.supernets(), len(self.images.classes), self.wish.limits
-    first, staged = self.first_images()
-    scorers = [
-        Scorer(
-            each.net,
-            each.learnt,
-            min(self.calibration, each.learnt.sizes["train"]),
-            None if self.judges.folded else first,
-            metric=self.metric,
-        )
-        for each in trained
-    ]
-    score = self.judges.score(scorers)
-    if self.judges.folded:
-        few = self.judges.systems(self.flight.space, [limits], classes, self.wish.seed)
-        scores = dict(zip(few, score.pool(self.experiment.outputs(trained, few, self.calibration)).tolist()))
-    else:
-        scores = self.experiment.scores(trained[0], self.calibration, first, self.metric)
-    spent = Spent(sum(each.cost_macs for each in trained))
-    search = ExhaustiveSearch(Task(self.flight.space, Lookup(scores, score.cost), limits, classes, spent), [*scores])
-    if not staged:
+    stages = Stages(self.experiment, self.judges, trained, self.metric, self.calibration)
+    scores = scores_of(stages, self.flight.space, [limits], self.wish.seed)
+    spent, known = Spent(sum(each.cost_macs for each in trained)), Lookup(scores, stages.score.cost)
+    search = ExhaustiveSearch(Task(self.flight.space, known, limits, classes, spent), [*scores])
+    if not stages.two:
         return dict(winner(search.log), scored=len(search.log))
-    again = replace(scorers[0], images=None, start=first)
-    left = self.images.sizes["val"] - first
+    again, left = stages.again
     finals = search.select([limits], again, images=left, finalists=50)
     best = finals[finals.is_winner].iloc[0]
     return dict(best, score=best.rescore, scored=len(search.log))
@@ -139,10 +114,7 @@ def built(
     def to_board(system, model, state):
         seen = learnt.view("train", system.data, self.calibration).images
         test = self.images.view("test", system.data)
-        tflite, deployed = deploy(system, model, seen, test.images, test.labels, names=self.images.classes)
-        with tempfile.TemporaryDirectory() as folder:
-            model.save(Path(folder) / "model.keras")
-            files = {"model.tflite": tflite, "model.keras": (Path(folder) / "model.keras").read_bytes()}
+        deployed, files = files_of(system, model, seen, test, self.images.classes)
         learns = {"val"} if self.judges.folded else set()  # then validation images are learnt from: they say nothing
         history = [{name: value for name, value in each.items() if name not in learns} for each in state.history]
         return dict(deployed.to_dict(), val_accuracy=history[-1].get("val"), history=history), files
