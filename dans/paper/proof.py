@@ -17,6 +17,8 @@ from configparser import ConfigParser
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
+
 from ..files import write_json
 from ..house import DansError
 from .manifest import Item, code_hash
@@ -88,6 +90,12 @@ def _kept(store):
         return sorted(file.execute("select key from pieces where kind != 'data'").fetchall())
 
 
+def _but_times(rows):
+    "A file of rows, without the columns of seconds that were measured."
+    table = pd.read_csv(rows, dtype=str, keep_default_na=False)
+    return table[[name for name in table if name.rpartition("_")[2] != "seconds"]].to_csv(index=False)
+
+
 def _found(root, item, preset, folder, cache):
     "What the code in `root` makes of `item`: pieces kept and rows at preset smoke, pieces asked for at `preset`."
     smoke, there, asked = folder / "smoke", folder / item.id, folder / f"{item.id}.txt"
@@ -101,7 +109,7 @@ def _found(root, item, preset, folder, cache):
     _reproduce(root, item.id, preset, there, cache, asked)
     return {
         "pieces at preset smoke": _kept(smoke / "store/store.sqlite"),
-        "rows at preset smoke": [stem.with_suffix(".csv").read_bytes() for stem in item.stems(smoke)],
+        "rows at preset smoke": [_but_times(stem.with_suffix(".csv")) for stem in item.stems(smoke)],
         f"pieces at preset {preset}": sorted({line.split()[-1] for line in asked.read_text().splitlines()}),
     }
 
