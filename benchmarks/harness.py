@@ -129,7 +129,7 @@ QUICK = Sizes(
     small_candidates=4,
     small_seeds=(0,),
     small_repeats=1,
-    kills=dict(scenes=4, folders=4, store=4, search=6, training=2),
+    kills=dict(scenes=4, folders=4, store=4, search=5, training=3),
 )
 
 

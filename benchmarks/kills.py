@@ -28,7 +28,7 @@ from dans.paper.executor import Ray
 COMMAND = (sys.executable, "-m", "benchmarks.kill_stages")
 QUIET = {**Ray().environment(), "KERAS_BACKEND": "tensorflow"}  # one thread, no bars
 KINDS = ("moment", "operation")  # at a moment of the undisturbed run's work, or before one of its file operations
-SEED = 2  # of all chains; with 2, every kill of the first chain of `training` strikes: CI stays fast
+SEED = 2  # of all chains; with 2, the first chain of `training` strikes three times: CI stays fast
 CHAIN = 3  # most kills in a trial: from the second on they hit a run that goes on
 STORES = ("store", "runs")  # folders whose files are counted: a piece that a kill cut off may leave some behind
 
