@@ -249,10 +249,10 @@ class Pooled:
         "MACs to score `systems` together, by all scorers."
         return sum(scorer.shared_cost(systems) for scorer in self.scorers)
 
-# %% ../../nbs/3_net/49_few.ipynb #98f50ff6
+# %% ../../nbs/3_net/49_few.ipynb #7be0c5d1
 JUDGES = 1500  # validation images that score all systems, at most
 
-
+# %% ../../nbs/3_net/49_few.ipynb #98f50ff6
 @dataclass(frozen=True)
 class Judges:
     "Who learns, and who judges."
