@@ -335,9 +335,9 @@ def _ends(self: Fused, i: int) -> bool:
 # %% ../../nbs/3_net/43b_fused.ipynb #67d65592
 @patch
 def _stem_kernel(self: Fused, windows):
-    "The first kernel for 27 rows of windows, or summed over colours for 9."
+    "The first kernel for windows of three colours, or summed over colours for windows of one."
     kernel = self.weights["stem"].kernel
-    return kernel if len(windows) == len(kernel) else kernel.reshape(9, 3, -1).sum(1)
+    return kernel if len(windows) == len(kernel) else kernel.reshape(len(windows), 3, -1).sum(1)
 
 
 @patch
@@ -354,6 +354,14 @@ def _head(self: Fused, x, stage, learn):
 
 
 @patch
+def _block(self: Fused, i, learn):
+    "The features behind block `i` of those before it."
+    block, (x, to) = self.net.blocks[i], self.features[i : i + 2]
+    how = (block.stage > 1, block.stride, block.residual)
+    block_forward(x, *self._three(self.weights, block), self.planes[i], *how, learn, to)
+
+
+@patch
 def forward(
     self: Fused,
     windows: np.ndarray,  # `columns` of the images
@@ -364,13 +372,10 @@ def forward(
     stem = self.weights["stem"]._replace(kernel=self._stem_kernel(windows))
     unit_forward(windows, stem, learn, True, self.stem, rows(self.features[0]))
     found = {}
-    for i, (block, planes) in enumerate(zip(self.net.blocks, self.planes)):
-        x, to = self.features[i : i + 2]
-        block_forward(
-            x, *self._three(self.weights, block), planes, block.stage > 1, block.stride, block.residual, learn, to
-        )
+    for i, block in enumerate(self.net.blocks):
+        self._block(i, learn)
         if self._ends(i) and (heads or i + 1 == len(self.planes)):
-            found[block.stage] = self._head(to, block.stage, learn)
+            found[block.stage] = self._head(self.features[i + 1], block.stage, learn)
     return found
 
 # %% ../../nbs/3_net/43b_fused.ipynb #fd619196
@@ -396,6 +401,15 @@ def _head_back(self: Fused, i, stage, mean, dlogits, add):
 
 # %% ../../nbs/3_net/43b_fused.ipynb #1cd4ece6
 @patch
+def _block_back(self: Fused, i):
+    "Gradients of block `i`, and those of the features before it."
+    block, (dx, dto) = self.net.blocks[i], self.dfeatures[i : i + 2]
+    units, gradients = self._three(self.weights, block), self._three(self.gradients, block)
+    how = (block.stage > 1, block.stride, block.residual)
+    block_back(self.features[i], units, gradients, self.planes[i], self.spare, *how, dto, dx)
+
+
+@patch
 def back(
     self: Fused,
     windows: np.ndarray,  # as for `forward`
@@ -413,10 +427,7 @@ def back(
             loss, dlogits = cross_entropy(logits, targets, counts)
             self._head_back(i, block.stage, mean, dlogits * np.float32(weight), i + 1 < len(self.planes))
             total, weight = total + weight * loss, weight * deep
-        units, gradients = self._three(self.weights, block), self._three(self.gradients, block)
-        how = (block.stage > 1, block.stride, block.residual)
-        dx, dto = self.dfeatures[i : i + 2]
-        block_back(self.features[i], units, gradients, self.planes[i], self.spare, *how, dto, dx)
+        self._block_back(i)
     self._stem_back(windows)
     return total
 
@@ -432,7 +443,7 @@ def _stem_back(self: Fused, windows):
     dkernel = np.empty((len(windows), len(d)), np.float32)
     mix_back(windows, d, dkernel)
     colours = len(dunit.kernel) // len(windows)  # one channel stands for three equal ones
-    dunit.kernel.reshape(9, -1, len(d))[:] = np.repeat(dkernel, colours, 0).reshape(9, -1, len(d))
+    dunit.kernel[:] = np.repeat(dkernel, colours, 0)
 
 # %% ../../nbs/3_net/43b_fused.ipynb #abb59dbb
 @patch

@@ -17,7 +17,7 @@ from ..families import network
 from ..frontends import scaled
 from ..house import DansError
 from .elastic import weight_shapes
-from .fused import Fused, Memory, Planes, cross_entropy, rows, unit_back, unit_forward
+from .fused import Fused, Memory, Planes, rows, unit_back, unit_forward
 from dans.net.loops import (
     ONE,
     SIX,
@@ -224,60 +224,19 @@ def _frame(memory, size, before, images):
 
 # %% ../../nbs/3_net/43d_oblong.ipynb #a2566137
 @patch
-def forward(
-    self: Oblong,
-    windows: np.ndarray,  # `windows_of` the images
-    learn: bool = False,  # normalise by this batch, and keep its statistics?
-    heads: bool = False,  # compute earlier endings, too?
-) -> dict:  # stage of an ending -> pooled features (c, n), logits (classes, n)
-    "What the network says of a batch."
-    stem, found = self.weights["stem"], {}
-    stem = stem._replace(kernel=stem.kernel.reshape(len(windows), 3, -1).sum(1))
-    unit_forward(windows, stem, learn, True, self.stem, rows(self.features[0]))
-    for i, block in enumerate(self.net.blocks):
-        x, to = self.features[i : i + 2]
-        oblong_forward(x, self._three(self.weights, block), self.planes[i], self.how[i], learn, to)
-        if self._ends(i) and (heads or i + 1 == len(self.planes)):
-            found[block.stage] = self._head(to, block.stage, learn)
-    return found
-
-# %% ../../nbs/3_net/43d_oblong.ipynb #2c8d83c3
-@patch
-def back(
-    self: Oblong,
-    windows: np.ndarray,  # as for `forward`
-    found: dict,  # what `forward` gave with `learn` and `heads`
-    targets: np.ndarray,  # class probabilities (classes, n)
-    deep: float,  # weight of the ending before the last, squared for the one before that, and so on
-    counts=ONE,  # what each image counts in the loss: a number, or (n,)
-) -> float:  # loss
-    "The gradient of the summed loss of all endings."
-    total, weight = 0.0, 1.0
-    for i in reversed(range(len(self.planes))):
-        block = self.net.blocks[i]
-        if self._ends(i):
-            mean, logits = found[block.stage]
-            loss, dlogits = cross_entropy(logits, targets, counts)
-            self._head_back(i, block.stage, mean, dlogits * np.float32(weight), i + 1 < len(self.planes))
-            total, weight = total + weight * loss, weight * deep
-        units, gradients = self._three(self.weights, block), self._three(self.gradients, block)
-        dx, dto = self.dfeatures[i : i + 2]
-        how, spread = self.how[i], self.spread[i]
-        oblong_back(self.features[i], units, gradients, self.planes[i], self.spare, how, spread, dto, dx)
-    self._stem_back(windows)
-    return total
+def _block(self: Oblong, i, learn):
+    "As for `Fused`."
+    x, to = self.features[i : i + 2]
+    oblong_forward(x, self._three(self.weights, self.net.blocks[i]), self.planes[i], self.how[i], learn, to)
 
 
 @patch
-def _stem_back(self: Oblong, windows):
-    "Gradients of the first convolution."
-    unit, dunit, d = self.weights["stem"], self.gradients["stem"], rows(self.dfeatures[0])
-    for c in range(len(d)):
-        moments, gamma, beta = unit.moments[c], unit.gamma[c], unit.beta[c]
-        dunit.gamma[c], dunit.beta[c] = normalise_back(self.stem[c], d[c], moments, gamma, beta, True)
-    dkernel = np.empty((len(windows), len(d)), np.float32)
-    mix_back(windows, d, dkernel)
-    dunit.kernel.reshape(len(windows), 3, -1)[:] = dkernel[:, None]
+def _block_back(self: Oblong, i):
+    "As for `Fused`."
+    block, (dx, dto) = self.net.blocks[i], self.dfeatures[i : i + 2]
+    units, gradients = self._three(self.weights, block), self._three(self.gradients, block)
+    how, spread = self.how[i], self.spread[i]
+    oblong_back(self.features[i], units, gradients, self.planes[i], self.spare, how, spread, dto, dx)
 
 # %% ../../nbs/3_net/43d_oblong.ipynb #e2a80fe9
 class _OblongSeat(Seat):
