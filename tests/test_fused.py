@@ -1,6 +1,9 @@
 "A network of loops says, and learns, what TensorFlow's does; its loops are held against plain numpy."
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +189,30 @@ def test_compiled_code_is_not_that_of_other_loops():
     source = hashlib.sha256(Path(loops.__file__).read_bytes()).hexdigest()
     for function in (loops.mix, fused.block_forward):
         assert source in function._cache._cache_file._source_stamp
+
+
+STEPS = """
+import hashlib, numpy as np
+from dans.families import Architecture
+from dans.frontends import ImageConfig
+from dans.net import fused, loops
+from dans.net.elastic import initial_weights
+from dans.space import System
+net, rng = fused.Fused(System(ImageConfig(24), Architecture((1, 1, 1, 1, 0), 0.2)), 2, 8), np.random.default_rng(0)
+net.load(initial_weights(net.system.arch, 2, 0))
+for _ in range(3):
+    net.step(fused.columns(rng.integers(0, 256, (8, 24, 24, 3), np.uint8)), rng.integers(0, 2, 8), 1e-3)
+compiled = [f for room in (fused, loops) for f in vars(room).values() if hasattr(f, "stats")]
+print(hashlib.sha256(net.vector.tobytes()).hexdigest(), sum(sum(f.stats.cache_misses.values()) for f in compiled))
+"""
+
+
+def test_the_first_run_on_a_machine_ends_with_the_bits_of_all_later_ones(tmp_path):
+    "A process that compiles loops links other copies of them than one that finds them on disk."
+
+    def run():
+        there = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path))
+        return subprocess.run([sys.executable, "-c", STEPS], env=there, capture_output=True, text=True, check=True)
+
+    first, second = run().stdout, run().stdout
+    assert first == second and first.split()[1] == "0", "loops were compiled in a process that trains"

@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['Unit', 'Planes', 'rows', 'unit_forward', 'block_forward', 'unit_back', 'depthwise_back', 'block_back', 'columns',
-           'pooled', 'unpooled', 'cross_entropy', 'Memory', 'Fused']
+           'pooled', 'unpooled', 'cross_entropy', 'Memory', 'Fused', 'take_steps', 'ready']
 
 # %% ../../nbs/3_net/43b_fused.ipynb #308479cc
+import functools
 from typing import NamedTuple
 
 import numpy as np
 from fastcore.basics import patch
 
 from ..families import Architecture, network
-from ..frontends import scaled
+from ..frontends import ImageConfig, scaled
 from ..house import DansError
-from .elastic import Weights, block_name, weight_shapes
+from .elastic import Weights, block_name, initial_weights, weight_shapes
 from dans.net.loops import (
     ONE,
     ZERO,
     adam,
+    compile_apart,
     compiled,
     framed,
     line,
@@ -267,6 +269,7 @@ class Fused:
     ):
         if not isinstance(system.arch, Architecture):
             raise DansError(f"{system} is no MobileNetV2, which is all that the loops know", "train it by Keras")
+        ready()
         self.system, self.classes, self.images, self.net = system, classes, images, network(system.arch)
         self.shapes = weight_shapes(system.arch, classes)
         size = sum(int(np.prod(shape)) for shape in self.shapes.values())
@@ -487,3 +490,18 @@ def step(
     corrected = rate * np.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
     adam(self.vector, self.gradient, self.first, self.second, np.float32(corrected), np.float32(1 - rate * decay))
     return loss
+
+# %% ../../nbs/3_net/43b_fused.ipynb #6f8f42d0
+def take_steps():
+    "Steps of tiny networks, which go through every loop of this room."
+    for color in ("rgb", "mono"):
+        net = Fused(System(ImageConfig(24, color), Architecture((1, 1, 1, 1, 1), 0.1)), 2, 2)
+        net.load(initial_weights(net.system.arch, 2, 0))
+        net.step(columns(np.zeros((2, *net.system.data.shape), np.uint8)), np.arange(2), 1e-3)
+
+
+@functools.cache
+def ready():
+    "See to it that no loop of this room is compiled in this process."
+    if "__file__" in globals():  # and not in a notebook
+        compile_apart(f"from {__name__} import take_steps; take_steps()", block_back, adam)

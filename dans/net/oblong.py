@@ -4,24 +4,29 @@
 
 # %% auto #0
 __all__ = ['framed_at', 'halved_back', 'oblong_forward', 'oblong_depthwise_back', 'oblong_back', 'windows_of', 'Oblong',
-           'OblongTrainer']
+           'take_steps', 'ready', 'OblongTrainer']
 
 # %% ../../nbs/3_net/43d_oblong.ipynb #93b1d873
+import functools
 from math import prod
 from queue import SimpleQueue
 
 import numpy as np
 from fastcore.basics import patch
 
-from ..families import network
+from ..cost.audio import AudioConfig
+from ..ds_cnn import DSCNN
+from ..families import Architecture, network
 from ..frontends import scaled
 from ..house import DansError
-from .elastic import weight_shapes
+from .elastic import initial_weights, weight_shapes
 from .fused import Fused, Memory, Planes, rows, unit_back, unit_forward
 from dans.net.loops import (
     ONE,
     SIX,
     ZERO,
+    adam,
+    compile_apart,
     compiled,
     framed,
     line,
@@ -175,6 +180,7 @@ class Oblong(Fused):
     ):
         if system.data.shape[2] != 1:
             raise DansError(f"{system.data} has {system.data.shape[2]} channels", "train it by Keras")
+        ready()
         self.system, self.classes, self.images, self.net = system, classes, images, network(system.arch)
         self.shapes, memory = weight_shapes(system.arch, classes), memory or Memory()
         size = sum(prod(shape) for shape in self.shapes.values())
@@ -237,6 +243,23 @@ def _block_back(self: Oblong, i):
     units, gradients = self._three(self.weights, block), self._three(self.gradients, block)
     how, spread = self.how[i], self.spread[i]
     oblong_back(self.features[i], units, gradients, self.planes[i], self.spare, how, spread, dto, dx)
+
+# %% ../../nbs/3_net/43d_oblong.ipynb #c4d2d36f
+def take_steps():
+    "Steps of tiny networks, which go through every loop of this room."
+    config = AudioConfig(8000, "log-mel", 10, 40, 40)
+    for arch in (Architecture((1, 1, 0, 0, 0), 0.1), DSCNN((1,), 0.25)):
+        net = Oblong(System(config, arch), 2, 2)
+        net.load(initial_weights(arch, 2, 0))
+        windows = windows_of(np.zeros((2, *config.shape), np.uint8), net.net.stem_kernel)
+        net.step(windows, np.arange(2), 1e-3)
+
+
+@functools.cache
+def ready():
+    "As `dans.net.fused.ready`, of this room's loops."
+    if "__file__" in globals():
+        compile_apart(f"from {__name__} import take_steps; take_steps()", oblong_back, adam)
 
 # %% ../../nbs/3_net/43d_oblong.ipynb #e2a80fe9
 class _OblongSeat(Seat):
