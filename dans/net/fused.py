@@ -277,11 +277,8 @@ class Fused:
         self.vector, self.gradient, self.first, self.second = (
             (like.vector, like.gradient, like.first, like.second) if like else (memory.take(size) for _ in range(4))
         )
-        self.moments = (
-            like.moments
-            if like
-            else {name[:-6]: memory.take(*s, 2) for name, s in self.shapes.items() if name.endswith("/gamma")}
-        )
+        normed = [name for name in self.shapes if name.endswith("/gamma")]
+        self.moments = like.moments if like else {n[:-6]: memory.take(*self.shapes[n], 2) for n in normed}
         self.steps = 0
         self.weights, self.gradients = (self._units(vector) for vector in (self.vector, self.gradient))
         self._lay_out(memory)
@@ -385,11 +382,8 @@ def forward(
 @patch
 def _head_back(self: Fused, i, stage, mean, dlogits, add):
     "Gradients of an ending, those of the features behind block `i` written or added to."
-    (kernel, _), (dkernel, dbias), d = (
-        self.weights[f"head{stage}"],
-        self.gradients[f"head{stage}"],
-        self.dfeatures[i + 1],
-    )
+    head, d = f"head{stage}", self.dfeatures[i + 1]
+    (kernel, _), (dkernel, dbias) = self.weights[head], self.gradients[head]
     mix_back(mean, dlogits, dkernel)
     dbias[:] = dlogits.sum(1)
     dmean = np.empty_like(mean)
@@ -440,9 +434,8 @@ def _stem_back(self: Fused, windows):
     "Gradients of the first convolution; nothing asks for those of pixels."
     unit, dunit, d = self.weights["stem"], self.gradients["stem"], rows(self.dfeatures[0])
     for c in range(len(d)):
-        dunit.gamma[c], dunit.beta[c] = normalise_back(
-            self.stem[c], d[c], unit.moments[c], unit.gamma[c], unit.beta[c], True
-        )
+        of = unit.moments[c], unit.gamma[c], unit.beta[c]
+        dunit.gamma[c], dunit.beta[c] = normalise_back(self.stem[c], d[c], *of, True)
     dkernel = np.empty((len(windows), len(d)), np.float32)
     mix_back(windows, d, dkernel)
     colours = len(dunit.kernel) // len(windows)  # one channel stands for three equal ones
@@ -503,5 +496,4 @@ def take_steps():
 @functools.cache
 def ready():
     "See to it that no loop of this room is compiled in this process."
-    if "__file__" in globals():  # and not in a notebook
-        compile_apart(f"from {__name__} import take_steps; take_steps()", block_back, adam)
+    compile_apart(__name__, block_back, adam)

@@ -63,15 +63,15 @@ def is_kept(
 
 
 def compile_apart(
-    code: str,  # Python: takes a step
-    *functions,  # that `compiled` has made, the last ones that the step calls
+    room: str,  # a module whose `take_steps` goes through all of its loops; nothing happens for a notebook
+    *functions,  # that `compiled` has made, the last ones that the steps call
 ):
-    "Have a process of its own compile what `code` needs, unless code of all `functions` lies on disk."
-    if ELSEWHERE in os.environ or all(is_kept(function) for function in functions):
+    "Have a process of its own take the steps, unless code of all `functions` lies on disk."
+    if room == "__main__" or ELSEWHERE in os.environ or all(is_kept(function) for function in functions):
         return
     there = os.environ | {ELSEWHERE: "1", "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    subprocess.run([sys.executable, "-c", code], env=there, check=False, **quiet)
+    subprocess.run([sys.executable, "-c", f"import {room} as room; room.take_steps()"], env=there, check=False, **quiet)
 
 # %% ../../nbs/3_net/43a_loops.ipynb #af142d8b
 @compiled

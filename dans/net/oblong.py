@@ -258,8 +258,7 @@ def take_steps():
 @functools.cache
 def ready():
     "As `dans.net.fused.ready`, of this room's loops."
-    if "__file__" in globals():
-        compile_apart(f"from {__name__} import take_steps; take_steps()", oblong_back, adam)
+    compile_apart(__name__, oblong_back, adam)
 
 # %% ../../nbs/3_net/43d_oblong.ipynb #e2a80fe9
 class _OblongSeat(Seat):
