@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOBILENET_V1', 'MOBILENET_V2', 'HANDMADE', 'MOST_LAYERS', 'CHANNELS', 'SIDES', 'ACTIVATIONS', 'Layer', 'Plain',
            'colabnas', 'operators_of', 'cost_of', 'drawn_2023', 'cost_or_none', 'keras_of', 'trained_by_hand',
-           'as_file', 'told_of']
+           'as_file', 'told_of', 'key_by_hand']
 
 # %% ../../nbs/6_paper/74d_plain.ipynb #f91cc22d
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from ..cost.footprint import CHANNEL_BYTES, FILE_BYTES, OPERATOR_BYTES, Footprin
 from ..cost.memory import Operator, buffers, plan, records_of, strided, whole_arena
 from ..cost.tflite import footprint_of
 from ..data.prepared import Prepared
+from ..files import keyed
 from ..frontends import ImageConfig, scaled
 from ..house import DansError, Diverged
 from ..net.elastic import keras
@@ -307,3 +308,15 @@ def told_of(
     said = runtime.float_outputs(model, val.images)
     of_val = dict(val_accuracy=accuracy(val.labels, said), val_auc=auc(val.labels, said))
     return of_val | dict(test_accuracy=accuracy(test.labels, runtime.float_outputs(model, test.images)))
+
+
+def key_by_hand(
+    net,  # as for `trained_by_hand`
+    data: ImageConfig,  # what it sees
+    prepared: Prepared,  # images
+    recipe: Recipe,  # how it is trained
+    file: bool = False,  # is what it is as a file kept, too?
+) -> dict:  # what determines a training by hand, for a key
+    "As which piece of kind standalone it is kept."
+    what = dict(by_hand=keyed(net), seen=data.to_dict(), data=prepared.key, recipe=keyed(recipe))
+    return what | (dict(file=True) if file else {})
