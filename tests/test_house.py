@@ -187,6 +187,7 @@ KERAS = {"elastic", "step", "experiment", "train", "supernet", "alone", "tree", 
     "find",
     "hearing",
     "oblong",
+    "keywords",
     "spoken",
 }
 

@@ -17,7 +17,8 @@ from dans.net.elastic import initial_weights
 from dans.net.oblong import Oblong, windows_of
 from dans.net.step import Layout, Trainer
 from dans.net.train import Recipe
-from dans.paper.spoken import Ceiling, Clips, Plan, arms_of, batch_of, known_rows, parts_of, right_of, searched, sure
+from dans.paper.keywords import Ceiling, Plan, arms_of, known_rows, right_of, searched, sure
+from dans.paper.spoken import Clips, batch_of, parts_of
 from dans.space import System
 
 

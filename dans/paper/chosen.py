@@ -25,7 +25,7 @@ def heard_as(
 
 
 def chosen_in(
-    rows: pd.DataFrame,  # records of `dans.paper.spoken.searched`, with column arm
+    rows: pd.DataFrame,  # records of `dans.paper.keywords.searched`, with column arm
 ) -> pd.DataFrame:  # front ends, the dearest first; a column for each limit: in how many searches each was chosen
     "What data-aware searches have chosen."
     of = rows[(rows["arm"] == AWARE) & rows["network"].notna()].sort_values("front_macs", ascending=False)
@@ -34,7 +34,7 @@ def chosen_in(
 
 # %% ../../nbs/6_paper/77g_chosen.ipynb #2472d4ed
 def looking_back(
-    rows: pd.DataFrame,  # records of `dans.paper.spoken.searched`, with columns arm, fold and seed
+    rows: pd.DataFrame,  # records of `dans.paper.keywords.searched`, with columns arm, fold and seed
 ) -> pd.DataFrame:  # the same columns; where nothing fits, no row
     "Under each limit the best by validation of what the same search has kept under this limit or a tighter one."
     found = []
@@ -65,7 +65,7 @@ def plot_chosen(
 
 
 def plot_reached(
-    found: pd.DataFrame,  # as from `dans.paper.spoken.sure`
+    found: pd.DataFrame,  # as from `dans.paper.keywords.sure`
     ax=None,  # axes to draw on; default: new ones
     names: dict = None,  # arm -> what to call it; default: the arm itself
 ):  # the axes
