@@ -19,6 +19,8 @@ import numba
 import numpy as np
 from llvmlite.binding import get_host_cpu_name
 
+from ..house import progress_bar
+
 # %% ../../nbs/3_net/43a_loops.ipynb #0a5bb49b
 ZERO, ONE, SIX = np.float32(0), np.float32(1), np.float32(6)
 EPSILON = np.float32(1e-3)  # added to variances, as in `dans.net.elastic`
@@ -70,8 +72,10 @@ def compile_apart(
     if room == "__main__" or ELSEWHERE in os.environ or all(is_kept(function) for function in functions):
         return
     there = os.environ | {ELSEWHERE: "1", "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    subprocess.run([sys.executable, "-c", f"import {room} as room; room.take_steps()"], env=there, check=False, **quiet)
+    command = [sys.executable, "-c", f"import {room} as room; room.take_steps()"]
+    with progress_bar(total=1, desc="compiling loops, once on this processor", unit="process") as bar:
+        subprocess.run(command, env=there, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        bar.update()
 
 # %% ../../nbs/3_net/43a_loops.ipynb #af142d8b
 @compiled
