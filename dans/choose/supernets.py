@@ -16,7 +16,7 @@ import pandas as pd
 
 from .arms import Arm
 from .evidence import EVOLUTION, GUIDED, HALVING
-from .guided import Guide, guided_search
+from .guided import CHOSEN, Guide, guided_search
 from .rank import systems_of
 from .samplers import sampled_trainings
 from .search import evolution
@@ -201,7 +201,7 @@ def arms_of(
     shared: dict,  # number of a supernet -> `Supernetted`
     per_config: dict,  # the same
     data_configs: tuple,  # of the space
-    guide: Guide = Guide(),
+    guide: Guide = CHOSEN,
     guided: int = 3,  # searches of guided search with each supernet; without any eight times as many
     evolved: int = 2,  # of evolution by scores
     samplers: bool = False,  # Optuna's, which must be installed
