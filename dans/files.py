@@ -123,7 +123,7 @@ PIECES = {  # kind of piece: the step that it rests on, and what its key says be
     "heard": ("standalone", {"asked": "sound"}),  # a search of systems that hear, its best trained on their own
     "way": ("standalone", {"asked": "alone"}),  # a system, trained in one of several ways
     "distance": ("standalone", {"asked": "distance"}),  # a system's accuracy at each distance
-    "chosen": ("deploy", {"keeps": "keras"}),  # what a search has chosen, trained and converted
+    "chosen": ("deploy", {"keeps": "keras", "says": "validation"}),  # what a search has chosen, trained and converted
     "file": ("deploy", {"asked": "footprint"}),  # a system's file with random weights
     "int8": ("deploy", {"asked": "int8"}),  # a subnet, converted
 }

@@ -69,6 +69,8 @@ def test_times_have_units():
         (["{photos}", "--resolutions", "small", *LIMITS], "write it like 24,32,48"),
         (["{photos}", "--metric", "auc", *LIMITS], "metric auc is for two classes, and there are 3"),
         (["{photos}", "--out", "{photos}/found", *LIMITS], "lies among the images"),
+        (["{photos}", "--trainings", "0", *LIMITS], "0 trainings leave no winner: ask for 1 or more"),
+        (["{photos}", "--executor", "slurm", *LIMITS], "executor 'slurm' is unknown: use local, ray"),
         (["{photos}", "-p", "source.splitz=none", *LIMITS], "has no option 'splitz'"),
         (["{photos}", "-p", "splits=none", *LIMITS], "write -p source.NAME=VALUE"),
     ],
@@ -164,6 +166,21 @@ def test_a_network_by_hand_is_the_largest_that_fits_and_is_left_out_of_a_budget(
     assert system and plan.minutes <= 3.3 and plan.baseline.epochs == plan.alone.epochs
 
 
+def test_more_trainings_are_planned_where_validation_images_can_judge_them(photos):
+    drawn = dict(data="wake_scenes", limits="MACs 1 M", options=["source.n_train=200", "source.n_test=50"])
+
+    def flight(val, trainings):
+        options = [*drawn["options"], f"source.n_val={val}"]
+        return preflight(wish_of(**drawn | dict(options=options), trainings=trainings, baseline=False))
+
+    one, many = flight(600, 1), flight(600, 10)
+    assert (one.plan.alone.times, many.plan.alone.times) == (1, 10) and many.plan.supernet == one.plan.supernet
+    assert many.plan.alone.cost == 10 * one.plan.alone.cost and many.plan.minutes > one.plan.minutes
+    assert "as for 10 of mean cost" in str(many) and many.to_dict()["trainings"] == 10
+    few = preflight(wish_of(str(photos), limits="RAM 64 KiB", trainings=10))
+    assert few.folded and few.plan.alone.times == 1 and "one system is trained on its own" in str(few)
+
+
 def test_loops_train_where_there_is_no_gpu_and_are_expected_to_be_quicker(photos, monkeypatch):
     words = dict(limits="RAM 64 KiB")
     monkeypatch.setattr("dans.front.preflight.gpu", lambda: False)
@@ -194,6 +211,44 @@ def test_the_time_left_goes_by_the_pace_so_far(photos, monkeypatch):
     pace = (0.5 * planned["supernet"] + 2 * planned["alone"]) / (planned["supernet"] + planned["alone"])
     last = human(pace * planned["files"] / 60)
     assert f"(some {last} at this pace; {last} in all to go)" in said[3]
+
+
+# Several trainings
+
+
+def test_guided_search_takes_what_trainings_say_and_offers_what_takes_less(tmp_path, monkeypatch):
+    "Trainings are looked up: the more MACs the better, in spite of a supernet that says the contrary."
+    from dans.front.find import FRONT, TRAINED, Found, _best_of, _instead
+    from dans.front.finding import Alone, Finding
+
+    options = ["source.n_train=40", "source.n_val=500", "source.n_test=20", "source.native=32"]
+    words = dict(limits="MACs 1 M", resolutions="16,24", depths="11000", widths="0.1,0.2", trainings=6, baseline=False)
+    work = Finding(preflight(wish_of("wake_scenes", out=str(tmp_path / "out"), options=options, **words)))
+    assert not work.judges.folded
+    systems = list(work.flight.space)
+    size = {s: work.wish.limits.cost(s, 2).macs for s in systems}
+    asked = []
+
+    def trained(self, those):
+        asked.extend(those)
+        return [dict(diverged="no number") if s == systems[0] else dict(validation=0.5 + size[s] / 1e6) for s in those]
+
+    monkeypatch.setattr(Finding, "scores", lambda self: {s: 0.8 - size[s] / 1e6 for s in systems})
+    monkeypatch.setattr(Finding, "trained", trained)
+    monkeypatch.setattr(Finding, "built", lambda self, system: ({}, str(system).encode(), b""))
+    best, rows = work.guided()
+    assert len(asked) == len(rows) < len(systems) and work.named(best) == max(asked, key=size.get)
+    assert sum(map(Alone(work).cost, asked)) <= work.plan.alone.cost
+    assert best["validation"] == 0.5 + best["macs"] / 1e6 and best["score"] == 0.8 - best["macs"] / 1e6
+    work.offered(rows)
+    table = pd.read_csv(tmp_path / "out" / TRAINED)
+    assert list(table["validation"]) == sorted(table["validation"], reverse=True) and table["system"].is_unique
+    files = {path.stem for path in (tmp_path / "out" / FRONT).iterdir()}
+    assert files == set(table["system"][table["on_front"]]) and len(files) > 1
+    found = Found(work.flight, work.named(best), best, {}, {}, {}, None, 0.0, trained=rows)
+    assert f"the best of {len(rows)} that were trained" in _best_of(found)
+    first, *others = [line for _, line in _instead(found)]
+    assert "takes less" in first and all("RAM" in line and "%" in line for line in others) and others
 
 
 # Mistakes and pictures

@@ -41,15 +41,16 @@ def spread(
     n: int,  # how many
     rng: np.random.Generator,
 ) -> list:  # of `System`, n of them, fewer where there are fewer
-    "Systems spread over cost, stratified by resolution."
+    "Systems spread over cost, stratified by the first axis of the data configuration: the resolution of images."
     n, left = min(n, len(trial.systems)), {}
+    stratum = trial.systems[0].data.axes()[0]
     for system in sorted(trial.systems, key=lambda s: trial.costs[s].macs):
-        left.setdefault(system.data.resolution, []).append(system)
-    resolutions = sorted(left)
-    order = [r for _ in range(-(-n // len(resolutions))) for r in rng.permutation(resolutions)]
+        left.setdefault(getattr(system.data, stratum), []).append(system)
+    values = sorted(left)
+    order = [value for _ in range(-(-n // len(values))) for value in rng.permutation(values)]
     levels, found = (rng.permutation(n) + rng.random(n)) / n, []
-    for resolution, level in zip(order, levels):
-        among = left[resolution] or max(left.values(), key=len)  # of another one where it has none left
+    for value, level in zip(order, levels):
+        among = left[value] or max(left.values(), key=len)  # of another one where it has none left
         found.append(among.pop(int(level * len(among))))
     return found
 

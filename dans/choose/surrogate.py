@@ -34,7 +34,7 @@ class Inputs:
 
     doublings: np.ndarray  # (n, 1), of MACs, from their mean
     network: np.ndarray  # (n, a): RAM, flash, width, ending and depths, and MACs once more
-    image: np.ndarray  # (n, b): resolution and colour
+    image: np.ndarray  # (n, b): the axes of the data configuration, such as resolution and colour
     said: np.ndarray  # (n, c): what scores and short trainings say
 
 
@@ -44,6 +44,14 @@ def _scaled(columns, n):
     spread = columns.std(0)
     varies = spread > 1e-9
     return (columns - columns.mean(0))[:, varies] / spread[varies]
+
+
+def _columns_of(values):
+    "An axis as columns: doublings of a number, and of words whether it is each but the last."
+    kinds = sorted(set(values))
+    if not isinstance(kinds[0], str):
+        return [np.log2(values)]
+    return [np.array([value == kind for value in values], float) for kind in kinds[:-1]]
 
 
 def _filled(values):
@@ -61,7 +69,8 @@ def inputs_of(
     n, macs, of = len(systems), np.log2([c.macs for c in costs]), features_of(systems)
     sizes = [macs, np.log2([c.arena_bytes for c in costs]), np.log2([c.flash_bytes for c in costs])]
     network = [*sizes, of["log2_width"], of["ending"], *np.array([s.arch.depths for s in systems]).T]
-    image = [of["log2_resolution"], of["mono"]]
+    axes = [[getattr(s.data, axis) for s in systems] for axis in systems[0].data.axes()]
+    image = [column for values in axes for column in _columns_of(values)]
     scaled = (_scaled(columns, n) for columns in (network, image, [_filled(values) for values in said]))
     return Inputs((macs - macs.mean())[:, None], *scaled)
 

@@ -54,10 +54,13 @@ def wish_of(
     seed: int = 0,  # of cuts, first weights and batches
     name: str | None = None,  # of the model in C and of its C files; default: firmware, and files model_data
     baseline: bool | None = None,  # train MobileNetV2 0.35 as well, for a comparison; default: if there is no --budget
+    trainings: int = 1,  # systems to train on their own, counted by mean cost; from 2 on guided search chooses them
+    executor: str = "local",  # who trains: local, or ray for several at once (ray:gpus=1 and others)
 ) -> Wish:
     "What these words ask for. Raises `DansError` for words that cannot be."
     of, kind = board_of(board) if board else None, wish_kind(data)
     how = dict(metric=metric, class_weights=class_weights, engine=engine, mirror=mirror, seed=seed, name=name)
+    how |= dict(baseline=baseline, trainings=trainings, executor=executor, options=options_told(options))
     return kind(
         data,
         limits_for(of, limits, reserve, latency, kernels),
@@ -69,8 +72,6 @@ def wish_of(
         tuple(color.strip() for color in colors.split(",")),
         numbers_of(widths, float) if widths else kind.widths,
         numbers_of(",".join(depths)) if depths else kind.max_depths,
-        options=options_told(options),
-        baseline=baseline,
         **how,
         **_hearing(kind, data, sample_rates, representations),
     )
@@ -81,6 +82,7 @@ _HELP = """examples:
   dans-search photos --board nrf52840 --limits "MACs 2 M"
   dans-search words --board nrf52840 --sample-rates 8000,16000
   dans-search photos.parquet -p source.image=img --limits "RAM 64 KiB, flash 512 KiB, MACs 2 M" --budget "30 min"
+  dans-search photos --board nrf52840 --trainings 20 --executor ray
   dans-search photos --board stm32f446 --latency 100 --json > found.json
 
 units: RAM and flash in B, KiB or MiB; MACs (multiply-accumulates for one image) in k or M; RAM is what
@@ -128,6 +130,8 @@ def _parser():
     add("--seed", metavar="N", type=int, default=0)
     add("--name", metavar="NAME")
     add("--baseline", action=argparse.BooleanOptionalAction)
+    add("--trainings", metavar="N", type=int, default=1)
+    add("--executor", metavar="NAME", default="local")
     parser.add_argument("--dry-run", action="store_true", help="say what was found and what would be done, and end")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--json", action="store_true", help="print one JSON object to stdout, all else to stderr")

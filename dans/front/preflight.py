@@ -101,9 +101,14 @@ class Stage:
         return self.times * max(1, round(self.epochs * max(1, self.images // self.batch)))
 
     @property
+    def cost(self) -> float:
+        "Multiply-accumulates of all trainings, forward and backward."
+        return 3 * self.steps * self.batch * self.macs
+
+    @property
     def seconds(self) -> float:
         "Of one core, without the trace."
-        return self.steps * (self.fixed + self.rate * 3 * self.batch * self.macs / 1e9)
+        return self.steps * self.fixed + self.rate * self.cost / 1e9
 
     def scaled(self, share: float) -> "Stage":
         "The same with fewer passes, or more; at least one."
@@ -115,7 +120,7 @@ class Plan:
     "How a search trains."
 
     supernet: Stage  # one, or one for each fold
-    alone: Stage  # the chosen system
+    alone: Stage  # the chosen system, or so many systems of mean cost that guided search chooses from
     other: float  # seconds of one core for all else
     few: int = 0  # systems that are scored, in folds; 0: all
     baseline: Stage | None = None  # a network by hand, where it is trained
@@ -160,6 +165,11 @@ class Preflight:
     def folded(self) -> bool:
         "Whether all training images judge, in folds: few were cut for validation."
         return "val" in self.source.cut and 0 < self.source.sizes["val"] < FEW
+
+    @property
+    def trainings(self) -> int:
+        "What is trained on its own, in systems of mean cost; in folds no image is left to judge trainings by."
+        return 1 if self.folded else self.wish.trainings
 
     @property
     def unsure(self) -> str:
@@ -208,14 +218,14 @@ def plan(self: Preflight) -> Plan:
     look, costs = self.space.front.seconds * _batch(learnt), TRAINING[self.engine]
     together, one = ((trace, each + n * look, rate) for n, (trace, each, rate) in zip((4, 1), costs))
     first = Stage(learnt, _batch(learnt), passes[0], step, *together, folds)
-    second = Stage(alone, _batch(alone), passes[1], chosen, *one)
+    second = Stage(alone, _batch(alone), passes[1], chosen, *one, self.trainings)
     few = min(self.systems, max(24, pool // 6)) if self.folded else 0
     seen = min(SEEN, learnt) + (pool // folds if self.folded else min(JUDGES, sizes["val"]))
     scored = seen * drawn * (few * folds or len(self.space) / SHARED)
     looked = self.space.front.seconds * len(self.space.data_configs) * (pool if self.folded else seen)
     other = AROUND + first.trace + second.trace + 0.002 * sum(sizes.values()) + looked
-    other += (scored * SCORING + sizes["test"] * chosen * ANSWERS) / 1e9
-    by_hand = replace(second, macs=_mean_macs(self, [self.baseline])) if self.baseline else None
+    other += (scored * SCORING + second.times * sizes["test"] * chosen * ANSWERS) / 1e9
+    by_hand = replace(second, macs=_mean_macs(self, [self.baseline]), times=1) if self.baseline else None
     if by_hand:
         other += by_hand.trace + sizes["test"] * by_hand.macs * ANSWERS / 1e9
     return _within(Plan(first, second, other, few, by_hand), self.wish.budget)
@@ -272,6 +282,14 @@ def _baseline(flight):
     return f"MobileNetV2 0.35 on {flight.baseline.data}, some {part} of the time below; --no-baseline leaves it out"
 
 
+@patch(as_prop=True)
+def notes(self: Preflight) -> list:  # of str
+    "What should be known before the search begins."
+    one = "one system is trained on its own: validation images are too few to choose among several"
+    fewer = one if self.trainings < self.wish.trainings else ""
+    return [text for text in (*self.source.notes, self.note, self.unsure, fewer) if text]
+
+
 def _widths(systems):
     widths = sorted({system.arch.width for system in systems})
     return f"widths {widths[0]:g} to {widths[-1]:g}" if widths[1:] else f"width {widths[0]:g}" if widths else "none"
@@ -286,7 +304,7 @@ def __str__(self: Preflight):
         counts = zip(source.classes, zip(*(source.counts[s] for s in source.sizes)))
         lines += [("", f"{name}: {' + '.join(map(str, each))}") for name, each in list(counts)[:SHOWN]]
         lines += [("", f"... {len(source.classes) - SHOWN} more")] * (len(source.classes) > SHOWN)
-    lines += [("note", text) for text in (*source.notes, self.note, self.unsure) if text]
+    lines += [("note", text) for text in self.notes]
     lines.append(("limits", f"{wish.limits}" + (f", of {wish.board.board}" if wish.board else "")))
     if wish.limits.cycles:
         library = f", {wish.kernels}" if wish.kernels else ""
@@ -294,7 +312,12 @@ def __str__(self: Preflight):
     lines.append(("systems", f"{self.systems:,} of {len(self.space):,} fit"))
     lines += [("", f"{data}: {len(s):,} of {alike:,}, {_widths(s)}") for data, s in self.fitting.items()]
     in_folds = f" in {plan.supernet.times} folds" if self.folded else ""
-    steps = f"{plan.supernet.steps:,} steps of the supernet{in_folds}, {plan.alone.steps:,} of the chosen system"
+    chosen = (
+        "the chosen system"
+        if plan.alone.times == 1
+        else f"systems on their own, as for {plan.alone.times} of mean cost"
+    )
+    steps = f"{plan.supernet.steps:,} steps of the supernet{in_folds}, {plan.alone.steps:,} of {chosen}"
     lines.append(("training", f"{steps}, by {self.engine}"))
     lines += [("baseline", _baseline(self))] if self.wish.front is ImageConfig else []
     lines.append(("time", f"some {human(plan.minutes)} of one core, right within a factor of two; less on several"))
@@ -313,7 +336,7 @@ def to_dict(self: Preflight) -> dict:
         classes=list(source.classes),
         **{of: source.sizes, f"{of}_by_class": counts},
         **source.facts,
-        notes=[text for text in (*source.notes, self.note, self.unsure) if text],
+        notes=self.notes,
         limits=self.wish.limits.bounds(),
         latency_ms=self.wish.limits.latency_ms,
         kernels=self.wish.limits.kernels,
@@ -323,6 +346,7 @@ def to_dict(self: Preflight) -> dict:
         fit_by_data={str(data): len(systems) for data, systems in self.fitting.items()},
         engine=self.engine,
         folds=plan.supernet.times,
+        trainings=plan.alone.times,
         steps=dict(supernet=plan.supernet.steps, alone=plan.alone.steps),
         baseline=self.baseline and str(self.baseline),
         expected_minutes_of_one_core=round(plan.minutes, 1),

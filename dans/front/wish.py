@@ -22,6 +22,7 @@ from ..families import FULL_DEPTHS
 from ..frontends import COLORS, DataConfig, ImageConfig
 from ..house import DansError, check_known
 from ..net.metrics import metric_named
+from ..paper.executor import executor
 from ..space import SPACES, SearchSpace
 
 # %% ../../nbs/7_front/90_wish.ipynb #48692e49
@@ -81,7 +82,7 @@ LADDER = (16, 24, 32, 48, 64)  # pixels that are tried where none are asked for
 @dataclass(frozen=True)
 class Wish:
     """A search for own images. Raises `DansError` for images that are not there and an option that they do not have, a
-    metric or an engine that is none, axes that no space has, and a folder among the images."""
+    metric, engine or executor that is none, axes that no space has, and a folder among the images."""
 
     front: ClassVar[type[DataConfig]] = ImageConfig  # makes what networks see
     ladder: ClassVar[tuple] = LADDER  # values of its first axis
@@ -104,6 +105,8 @@ class Wish:
     seed: int = 0  # of cuts, first weights, batches and candidates
     name: str | None = None  # of the model in C
     baseline: bool | None = None  # whether a network by hand is trained, too; None: where there is no budget
+    trainings: int = 1  # what is trained on its own, in systems of mean cost; from 2 on guided search chooses them
+    executor: str = "local"  # who computes pieces, as `dans.paper.executor.executor` has them
 
     def __post_init__(self):
         object.__setattr__(self, "out", Path(self.out))
@@ -111,6 +114,9 @@ class Wish:
         if self.class_weights not in ("", "balanced"):
             raise DansError(f"class weights {self.class_weights!r} are unknown", "write balanced, or leave them out")
         check_known([self.engine or "loops"], ENGINES, "engine")
+        executor(self.executor)
+        if self.trainings < 1:
+            raise DansError(f"{self.trainings} trainings leave no winner", "ask for 1 or more: --trainings 1")
         self.reader()
         if Path(self.data).resolve() in (self.out.resolve(), *self.out.resolve().parents):
             raise DansError(
