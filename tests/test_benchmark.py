@@ -69,6 +69,23 @@ def test_a_table_has_no_test_column_and_no_fresh_seed_unless_these_are_revealed(
     assert set(judged.table["seed"]) == set(range(8)) and judged.trained == table.trained == table.planned
 
 
+def test_seconds_are_those_of_one_processor_where_several_have_trained(folder, tmp_path):
+    "Half as fast elsewhere: a score says what it took on the processor of most trainings, `query` what was measured."
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "animals.csv"
+    rows = pd.read_csv(path, dtype=dict(depths=str))
+    rows.loc[rows["seed"] == 1, "processor"] = "slow"
+    rows.loc[rows["seed"] == 1, "seconds"] *= 2
+    rows.to_csv(path, index=False)
+    table = load_benchmark(folder=tmp_path)
+    system = table.score().systems[7]
+    assert table.score(seed=1).seconds(system) == pytest.approx(table.score(seed=0).seconds(system))
+    assert table.score(seed=1).pace == pytest.approx(table.score(seed=0).pace)
+    assert table.query(system, seed=1)["seconds"] == 2 * table.query(system, seed=0)["seconds"]
+    alone = load_benchmark(folder=folder)
+    assert (alone._seconds == alone.table["seconds"]).all()
+
+
 @pytest.mark.parametrize(
     "ask",
     [
