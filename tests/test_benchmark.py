@@ -69,6 +69,19 @@ def test_a_table_has_no_test_column_and_no_fresh_seed_unless_these_are_revealed(
     assert set(judged.table["seed"]) == set(range(8)) and judged.trained == table.trained == table.planned
 
 
+def test_the_noise_that_the_card_tells_is_that_of_the_table():
+    from dans.choose.truth import noise, noise_by
+
+    card = (ROOT / "results/benchmark/README.md").read_text(encoding="utf-8")
+    table = load_benchmark("animals", reveal="test", folder=ROOT / "results/benchmark")
+    of = noise(table)
+    numbers = [f"{100 * value:.2f}" for value in (of.deviation, of.low, of.high)]
+    assert "{} points of test accuracy (95 % interval {} to {}, `noise(benchmark)`)".format(*numbers) in card
+    assert f"with {of.freedom} degrees of freedom" in card
+    assert f"and {100 * noise(table, 'val_accuracy').deviation:.2f} of validation accuracy" in card
+    assert "{}, {} and {} points (`noise_by".format(*(f"{100 * d:.2f}" for d in noise_by(table)["deviation"])) in card
+
+
 def test_seconds_are_those_of_one_processor_where_several_have_trained(folder, tmp_path):
     "Half as fast elsewhere: a score says what it took on the processor of most trainings, `query` what was measured."
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
