@@ -457,3 +457,23 @@ def test_compare_charges_supernets_and_judges_by_lookup(table, known):
     assert (guided.loc[guided["budget"] == 6, "cost_macs"] > 2 * unit).all()
     assert found.loc[guided.index[guided["budget"] == 1], "why"].str.contains("takes more than|before the first").all()
     assert (found.loc[found["arm"] == "most", "trainings"] == 0).all()
+
+
+def test_guided_search_knows_the_axes_of_any_front_end():
+    "Of sound as of images: numbers count in doublings, words as what they are; a word that matters is found."
+    from dans.cost.audio import AUDIO_SPACES, AudioSpace
+
+    axes = AUDIO_SPACES["sound"] | dict(sample_rates=(8000, 16000), hop_mss=(20,), widths=(0.1, 0.2, 0.3))
+    space = AudioSpace(**axes)
+    systems = list(space)
+    costs = {s: footprint(s, 4) for s in systems}
+    truth = {s: 0.5 + 0.02 * math.log2(costs[s].macs / 1e4) + 0.1 * (s.data.representation == "mfcc") for s in systems}
+    inputs = inputs_of(systems, list(costs.values()))
+    assert inputs.image.shape == (len(systems), 3)  # rate, representation, bands
+    task = Task(space, Lookup(truth, lambda system: 0.0), Limits(macs=1_000_000), 4)
+    train = Lookup(truth, lambda system: float(costs[system].macs))
+    found = guided_search(task, None, train, Budget(evaluations=12))
+    within = [s for s in systems if costs[s].macs <= 1_000_000]
+    best = found.winners.iloc[0]
+    assert best["representation"] == "mfcc" and best["score"] > max(map(truth.get, within)) - 0.02
+    assert set(found.log["sample_rate"][found.log["operator"] == "first"]) == {8000, 16000}

@@ -66,9 +66,10 @@ def inputs_of(
     said: list = (),  # arrays (n,): what scores say of them
 ) -> Inputs:
     "What is known of `systems`."
-    n, macs, of = len(systems), np.log2([c.macs for c in costs]), features_of(systems)
+    n, macs = len(systems), np.log2([c.macs for c in costs])
     sizes = [macs, np.log2([c.arena_bytes for c in costs]), np.log2([c.flash_bytes for c in costs])]
-    network = [*sizes, of["log2_width"], of["ending"], *np.array([s.arch.depths for s in systems]).T]
+    shape = [np.log2([s.arch.width for s in systems]), np.array([s.arch.ending for s in systems], float)]
+    network = [*sizes, *shape, *np.array([s.arch.depths for s in systems]).T]
     axes = [[getattr(s.data, axis) for s in systems] for axis in systems[0].data.axes()]
     image = [column for values in axes for column in _columns_of(values)]
     scaled = (_scaled(columns, n) for columns in (network, image, [_filled(values) for values in said]))
