@@ -240,6 +240,8 @@ def test_guided_search_takes_what_trainings_say_and_offers_what_takes_less(tmp_p
     assert len(asked) == len(rows) < len(systems) and work.named(best) == max(asked, key=size.get)
     assert sum(map(Alone(work).cost, asked)) <= work.plan.alone.cost
     assert best["validation"] == 0.5 + best["macs"] / 1e6 and best["score"] == 0.8 - best["macs"] / 1e6
+    (tmp_path / "out" / FRONT).mkdir(parents=True)
+    (tmp_path / "out" / FRONT / "of-an-earlier-search.tflite").touch()
     work.offered(rows)
     table = pd.read_csv(tmp_path / "out" / TRAINED)
     assert list(table["validation"]) == sorted(table["validation"], reverse=True) and table["system"].is_unique

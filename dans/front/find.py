@@ -82,10 +82,14 @@ def offered(
     columns = ["system", "score", "said", *SIZES, "on_front", "operator", *next(iter(systems.values())).to_dict()]
     with atomic(out / TRAINED) as part:
         rows[columns].rename(columns=dict(score="validation", said="supernet")).to_csv(part, index=False)
-    for at in rows.index[rows["on_front"]]:
-        (out / FRONT).mkdir(exist_ok=True)
-        with atomic(out / FRONT / f"{systems[at]}.tflite") as part:
-            part.write_bytes(self.built(systems[at])[1])
+    files = {f"{systems[at]}.tflite": systems[at] for at in rows.index[rows["on_front"]]}
+    (out / FRONT).mkdir(exist_ok=True)
+    for path in (out / FRONT).glob("*.tflite"):  # of an earlier search in this folder
+        if path.name not in files:
+            path.unlink()
+    for name, system in files.items():
+        with atomic(out / FRONT / name) as part:
+            part.write_bytes(self.built(system)[1])
 
 # %% ../../nbs/7_front/93_find.ipynb #c5957bf9
 @dataclass(frozen=True)
@@ -351,9 +355,9 @@ def find(
         with clock.stage("supernet", f"a supernet of {len(flight.space):,} systems"):
             work.supernets()
         with clock.stage("scores", "scores of the systems"):
-            choice, trained = (work.choice(), None) if flight.trainings == 1 else (work.scores(), None)
-            alone = f"{work.named(choice)} on its own" if flight.trainings == 1 else "systems on their own"
-        with clock.stage("alone", alone):
+            choice, trained = work.choice(), None
+        several = f"systems on their own, as for {flight.trainings} of mean cost"
+        with clock.stage("alone", several if flight.trainings > 1 else f"{work.named(choice)} on its own"):
             if flight.trainings > 1:
                 choice, trained = work.guided()
                 work.offered(trained)
