@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -150,14 +150,6 @@ class Benchmark:
         found = zip(systems_of(self.table), self.table["fidelity"], self.table["seed"])
         return {training: i for i, training in enumerate(found)}
 
-    @cached_property
-    def _seconds(self):  # of each row, as on the processor that has done most of the trainings
-        system = pd.Series(systems_of(self.table), self.table.index, dtype=object)
-        there = self.table["processor"].isin(self.table["processor"].mode()[:1])
-        taken = self.table[there].groupby(system[there])[["seconds", "cost_macs"]].sum()
-        there_too = system.map(taken["seconds"] / taken["cost_macs"]).astype(float) * self.table["cost_macs"]
-        return self.table["seconds"].where(there | there_too.isna(), there_too)
-
 # %% ../../nbs/4_choose/57_benchmark.ipynb #2705a395
 def _shipped():
     "The folder of tables: in the package where it is installed, else in the checkout that the package lies in."
@@ -292,6 +284,17 @@ def query(
     return row | self._costs[system]
 
 # %% ../../nbs/4_choose/57_benchmark.ipynb #178b1fea
+@lru_cache(maxsize=8)
+def _seconds_of(benchmark):
+    "Seconds of each row, as on the processor that has done most of the trainings."
+    table = benchmark.table
+    system = pd.Series(systems_of(table), table.index, dtype=object)
+    home = table["processor"].isin(table["processor"].mode()[:1])
+    taken = table[home].groupby(system[home])[["seconds", "cost_macs"]].sum()
+    expected = system.map(taken["seconds"] / taken["cost_macs"]).astype(float) * table["cost_macs"]
+    return table["seconds"].where(home | expected.isna(), expected)
+
+# %% ../../nbs/4_choose/57_benchmark.ipynb #c42919b8
 @dataclass(frozen=True, eq=False)
 class TableScore(Score):
     "What a table says of one training of each system, or of the mean over its seeds, and what that cost."
@@ -308,11 +311,9 @@ class TableScore(Score):
         of, seed = self.benchmark, self.seed
         searched = of.table["seed"].isin(SEARCHED)
         of_seed = searched if seed is None else ~searched if seed == "fresh" else of.table["seed"] == seed
-        rows = of.table[(of.table["fidelity"] == self.fidelity) & of_seed]
-        rows = rows.assign(system=systems_of(rows))
-        found = rows.groupby("system", sort=False)
-        scores, costs = found[self.metric].mean(), found["cost_macs"].sum()
-        seconds = of._seconds[rows.index].groupby(rows["system"], sort=False).sum()
+        rows = of.table.assign(seconds=_seconds_of(of))[(of.table["fidelity"] == self.fidelity) & of_seed]
+        found = rows.assign(system=systems_of(rows)).groupby("system", sort=False)
+        scores, costs, seconds = found[self.metric].mean(), found["cost_macs"].sum(), found["seconds"].sum()
         judging = [self.passes * of.limits.cost(system, of.classes).macs for system in scores.index]
         return dict(zip(scores.index, zip(scores, costs + judging, seconds)))
 

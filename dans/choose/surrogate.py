@@ -59,7 +59,7 @@ def _filled(values):
     finite = np.isfinite(values)
     return np.where(finite, values, np.min(values, where=finite, initial=np.inf)) if finite.any() else 0.0 * finite
 
-
+# %% ../../nbs/4_choose/54a_surrogate.ipynb #63aa538e
 def inputs_of(
     systems: list,  # of `System`, n of them
     costs: list,  # their footprints

@@ -69,7 +69,7 @@ def by_hand(self: Finding) -> dict | None:  # a row as of `built`, with `system`
         part.write_bytes(tflite)
     return dict(row, system=str(system))
 
-
+# %% ../../nbs/7_front/93_find.ipynb #55399229
 @patch
 def offered(
     self: Finding,

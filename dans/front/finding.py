@@ -126,7 +126,7 @@ def _to_board(self: Finding, system, model, state):
     said = METRICS[self.metric](val.labels, float_outputs(model, val.images))
     return dict(row, val_accuracy=history[-1].get("val"), validation=float(said), history=history), files
 
-
+# %% ../../nbs/7_front/92c_finding.ipynb #3a9075ec
 @patch
 def trained(
     self: Finding,

@@ -192,6 +192,9 @@ RULES |= {
     ("depths", "str"): Rule("five digits", "22200", lambda v: len(v) == 5 and v.isdigit()),
     ("depths", "list"): _numbers("five whole numbers from 0 on", [2, 3, 2, 1, 0], (5,), least=0, whole=True),
     ("space", "str"): _one_of(tuple(SPACES)),
+    ("spaces", "list"): Rule(
+        f"names of {', '.join(SPACES)}, or none for all", ["bench"], lambda v: set(v) <= {*SPACES}
+    ),
     ("ram", "str"): _one_of(("activations", "arena")),
     ("board", "str"): Rule(
         "the name of a board, or a file of one", "nrf52840", lambda v: not v or bool(board_named(v))
