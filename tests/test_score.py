@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -225,12 +226,15 @@ def test_a_score_is_the_metric_that_is_named(net, prepared, metric):
     outputs = subnet_outputs(net, systems, prepared, calibration=64, chunk=32)
     assert outputs.shape == (5, 96, 2)
     expected = [METRICS[metric](prepared.labels("val"), each) for each in outputs]
+    near = partial(pytest.approx, rel=1e-6 if metric == "likelihood" else 0, abs=0)  # which moves with every logit
     scores = score_subnets(net, systems, prepared, 64, chunk=32, metric=metric.replace("_", " "))
-    assert scores.tolist() == expected
-    assert Scorer(net, prepared, 64, chunk=32, metric=metric)(systems).tolist() == expected
+    assert scores.tolist() == near(expected)
+    assert Scorer(net, prepared, 64, chunk=32, metric=metric)(systems).tolist() == near(expected)
     part = score_subnets(net, systems, prepared, 64, images=40, chunk=32, start=32, metric=metric)
-    assert part.tolist() == [METRICS[metric](prepared.labels("val")[32:72], each[32:72]) for each in outputs]
-    assert score_subnets(net, systems, prepared, 64, images=0, chunk=32, metric=metric).tolist() == expected  # 0: all
+    assert part.tolist() == near([METRICS[metric](prepared.labels("val")[32:72], each[32:72]) for each in outputs])
+    assert score_subnets(net, systems, prepared, 64, images=0, chunk=32, metric=metric).tolist() == near(
+        expected
+    )  # all
 
 
 def test_accuracy_is_scored_as_it_always_was_and_adds_nothing_to_a_key(net, prepared):
@@ -310,7 +314,8 @@ def test_peak_memory(resolution, calibration, chunk, hold):
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     arch = Architecture((3, 2, 1, 1, 1), 0.5)
     formula = peak_bytes(arch, ImageConfig(resolution), calibration, chunk, hold)
-    assert 0.75 < int(run.stdout) / formula < 1.3
+    # TensorFlow leaves oneDNN out on processors without AVX-512, and takes less there
+    assert 0.6 < int(run.stdout) / formula < 1.3
 
 
 def test_peak_of_the_papers_largest_configuration():
