@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -221,20 +220,25 @@ def test_part_of_the_validation_images(net, prepared):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_score_is_the_metric_that_is_named(net, prepared, metric):
+def test_a_score_is_the_metric_that_is_named(net, prepared, metric, monkeypatch):
+    "To the bit, of the outputs that its own call has computed; another call may round sums otherwise."
     systems = [SPACE[i] for i in (0, 300, 700, 1100, 2143)]
     outputs = subnet_outputs(net, systems, prepared, calibration=64, chunk=32)
     assert outputs.shape == (5, 96, 2)
-    expected = [METRICS[metric](prepared.labels("val"), each) for each in outputs]
-    near = partial(pytest.approx, rel=1e-6 if metric == "likelihood" else 0, abs=0)  # which moves with every logit
-    scores = score_subnets(net, systems, prepared, 64, chunk=32, metric=metric.replace("_", " "))
-    assert scores.tolist() == near(expected)
-    assert Scorer(net, prepared, 64, chunk=32, metric=metric)(systems).tolist() == near(expected)
-    part = score_subnets(net, systems, prepared, 64, images=40, chunk=32, start=32, metric=metric)
-    assert part.tolist() == near([METRICS[metric](prepared.labels("val")[32:72], each[32:72]) for each in outputs])
-    assert score_subnets(net, systems, prepared, 64, images=0, chunk=32, metric=metric).tolist() == near(
-        expected
-    )  # all
+    measure, seen, labels = METRICS[metric], [], prepared.labels("val")
+    monkeypatch.setitem(METRICS, metric, lambda labels, each: seen.append(measure(labels, each)) or seen[-1])
+
+    def agree(scores, part):
+        said = [measure(labels[part], each[part]) for each in outputs]
+        exact = metric != "likelihood"  # which moves with the last digit of a logit
+        assert sorted(scores) == sorted(seen[-5:])
+        assert scores.tolist() == (said if exact else pytest.approx(said, rel=1e-9, abs=0))
+
+    every = slice(None)
+    agree(score_subnets(net, systems, prepared, 64, chunk=32, metric=metric.replace("_", " ")), every)
+    agree(Scorer(net, prepared, 64, chunk=32, metric=metric)(systems), every)
+    agree(score_subnets(net, systems, prepared, 64, images=40, chunk=32, start=32, metric=metric), slice(32, 72))
+    agree(score_subnets(net, systems, prepared, 64, images=0, chunk=32, metric=metric), every)  # 0: all
 
 
 def test_accuracy_is_scored_as_it_always_was_and_adds_nothing_to_a_key(net, prepared):
@@ -314,8 +318,7 @@ def test_peak_memory(resolution, calibration, chunk, hold):
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     arch = Architecture((3, 2, 1, 1, 1), 0.5)
     formula = peak_bytes(arch, ImageConfig(resolution), calibration, chunk, hold)
-    # TensorFlow leaves oneDNN out on processors without AVX-512, and takes less there
-    assert 0.6 < int(run.stdout) / formula < 1.3
+    assert 0.75 < int(run.stdout) / formula < 1.3
 
 
 def test_peak_of_the_papers_largest_configuration():

@@ -97,7 +97,7 @@ def test_mono_stem_equals_three_equal_channels(weights):
         return keras.Model(model.input, model.get_layer("stem_relu6").output)(x, training=False)
 
     one, three = stem(mono, pixels), stem(rgb, np.repeat(pixels, 3, -1))
-    np.testing.assert_allclose(one, three, atol=1e-5)  # sums of three parts round otherwise, up to 6
+    np.testing.assert_allclose(one, three, atol=1e-6)
     assert np.ptp(one) > 1
 
 

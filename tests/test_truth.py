@@ -301,9 +301,7 @@ def test_what_a_figure_needs_is_what_belongs_to_its_preset(tmp_path):
         preset: {item.id for item in Reproduction(preset, tmp_path / preset, ROOT).chosen(["fig_truth"])}
         for preset in ("smoke", "cpu")
     }
-    assert (
-        ids["cpu"] - ids["smoke"] == {"run_benchmark", "run_scores", "run_arms", "run_fresh"}
-        and "run_benchmark_scenes" in ids["smoke"]
-    )
+    on_photographs = {"run_benchmark", "run_scores", "run_arms", "run_fresh"}
+    assert ids["cpu"] - ids["smoke"] == on_photographs and "run_benchmark_scenes" in ids["smoke"]
     study = Reproduction("smoke", tmp_path / "smoke", ROOT)
     assert "benchmark/animals" not in study.inputs(study.items["fig_truth"])
