@@ -2340,4 +2340,5 @@ d = { 'settings': { 'branch': 'main',
                             'dans.space._numbers': ('space.html#_numbers', 'dans/space.py'),
                             'dans.space._one': ('space.html#_one', 'dans/space.py'),
                             'dans.space._sorted_axes': ('space.html#_sorted_axes', 'dans/space.py'),
+                            'dans.space._stepped': ('space.html#_stepped', 'dans/space.py'),
                             'dans.space._tuple': ('space.html#_tuple', 'dans/space.py')}}}
