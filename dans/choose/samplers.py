@@ -7,6 +7,7 @@ __all__ = ['asked_system', 'sampled_trainings']
 
 # %% ../../nbs/4_choose/54d_samplers.ipynb #4b64fe9c
 import math
+import warnings
 
 import numpy as np
 
@@ -58,7 +59,10 @@ def sampled_trainings(
 ) -> Found:
     "Train what a sampler of Optuna asks for. Raises `DansError` as `Trial` does, and where Optuna is not installed."
     optuna = _optuna()
-    study = optuna.create_study(direction="maximize", sampler=getattr(optuna.samplers, sampler)(seed=seed, **options))
+    with warnings.catch_warnings():  # options that Optuna calls experimental are asked for by name
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        asks_by = getattr(optuna.samplers, sampler)(seed=seed, **options)
+    study = optuna.create_study(direction="maximize", sampler=asks_by)
     rng, since = np.random.default_rng(seed), 0
     with trial(task, train, budget, sampler, batch=batch) as book:
         known = book.known[FULL]
