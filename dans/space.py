@@ -254,25 +254,31 @@ def _beside(axis, value):
 
 @patch
 def _steps(self: Space, system):
-    "The systems one step away: changes of data configuration, of depth, of width."
+    "One step away, what changes: of the data configuration, of depth, of width."
     self.index(system)  # raises where the system is not in the space
-    data, arch, possible = system.data, system.arch, set(self.depths)
+    data, arch = system.data, system.arch
 
     def others(name, axis):
         value = getattr(data, name)
         return [v for v in axis if v != value] if name in self.front.choices else _beside(axis, value)
 
-    datas = [replace(data, **{name: v}) for name, axis in self.data_axes.items() for v in others(name, axis)]
     depths = [
         arch.depths[:i] + (arch.depths[i] + step,) + arch.depths[i + 1 :]
         for i in range(len(arch.depths))
         for step in (-1, 1)
     ]
     return (
-        [System(d, arch) for d in datas],
-        [System(data, replace(arch, depths=d)) for d in depths if d in possible],
-        [System(data, replace(arch, width=w)) for w in _beside(self.widths, arch.width)],
+        [{name: v} for name, axis in self.data_axes.items() for v in others(name, axis)],
+        [dict(depths=d) for d in depths if d in self.depths],
+        [dict(width=w) for w in _beside(self.widths, arch.width)],
     )
+
+
+def _stepped(system, kind, change):
+    "`system` with a change of a kind, by its number in what `_steps` returns."
+    if kind == 0:
+        return System(replace(system.data, **change), system.arch)
+    return System(system.data, replace(system.arch, **change))
 
 
 @patch
@@ -281,7 +287,7 @@ def neighbours(
     system: System,  # a system of the space
 ) -> list:  # of `System`, without `system` itself
     "All systems one step away from `system`. Raises `DansError` where the space does not hold it."
-    return [s for steps in self._steps(system) for s in steps]
+    return [_stepped(system, kind, change) for kind, steps in enumerate(self._steps(system)) for change in steps]
 
 # %% ../nbs/04_space.ipynb #026d6234
 @patch
@@ -298,7 +304,8 @@ def mutate(
     p = np.array([o if kind else 0.0 for o, kind in zip(odds, steps, strict=True)])
     if p.sum() <= 0:
         raise DansError(f"{system} has no step with odds {odds}", "widen the space or give every kind some odds")
-    return _one(steps[rng.choice(3, p=p / p.sum())], rng)
+    kind = rng.choice(3, p=p / p.sum())
+    return _stepped(system, kind, _one(steps[kind], rng))
 
 # %% ../nbs/04_space.ipynb #1b821eb4
 @patch

@@ -243,6 +243,19 @@ def test_a_sampler_is_told_what_trainings_came_to_and_pays_for_each_once(table, 
         partial(sampled_trainings, sampler="TPESampler")(task, None, task.score, budget)
 
 
+def test_a_sampler_that_comes_back_to_what_it_knows_is_given_systems(table):
+    task = tabled(table, LIMIT, table.score())
+    budget = Budget(cost_macs=20 * mean_training(task))
+    alone, log = (sampled_trainings(task, None, task.score, budget, asks=150, idle=n).log for n in (150, 5))
+    assert set(alone["operator"]) == {"TPESampler"} and set(log["operator"]) == {"TPESampler", "given"}
+    assert len(log) > len(alone) and log["cost_macs"].iloc[-1] <= budget.cost_macs
+    assert len(set(systems_of(log))) == len(log)
+    twice = Budget(cost_macs=2 * budget.cost_macs)
+    longer = sampled_trainings(task, None, task.score, twice, asks=150, idle=5).log
+    begins = longer.iloc[: len(log)].drop(columns="seconds")
+    pd.testing.assert_frame_equal(begins, log.drop(columns="seconds"))
+
+
 def test_a_grid_says_what_is_chosen_and_what_it_gains_on_one_fixed_configuration():
     of_grid = cells(costed(SearchSpace.preset("bench"), Limits(macs=2_000_000), 2))
     of_grid = of_grid[of_grid["counts"]]

@@ -69,11 +69,13 @@ def test_a_table_has_no_test_column_and_no_fresh_seed_unless_these_are_revealed(
     assert set(judged.table["seed"]) == set(range(8)) and judged.trained == table.trained == table.planned
 
 
-def test_the_noise_that_the_card_tells_is_that_of_the_table():
+@pytest.mark.parametrize("name", ["animals", "wake_scenes"])
+def test_the_noise_that_the_card_tells_is_that_of_the_table(name):
     from dans.choose.truth import noise, noise_by
 
-    card = (ROOT / "results/benchmark/README.md").read_text(encoding="utf-8")
-    table = load_benchmark("animals", reveal="test", folder=ROOT / "results/benchmark")
+    cards = (ROOT / "results/benchmark/README.md").read_text(encoding="utf-8").split("\nOf `")
+    (card,) = (part for part in cards if part.startswith(f"{name}`, with "))
+    table = load_benchmark(name, reveal="test", folder=ROOT / "results/benchmark")
     of = noise(table)
     numbers = [f"{100 * value:.2f}" for value in (of.deviation, of.low, of.high)]
     assert "{} points of test accuracy (95 % interval {} to {}, `noise(benchmark)`)".format(*numbers) in card

@@ -7,6 +7,9 @@ __all__ = ['asked_system', 'sampled_trainings']
 
 # %% ../../nbs/4_choose/54d_samplers.ipynb #4b64fe9c
 import math
+import warnings
+
+import numpy as np
 
 from .task import Budget, Score, Task
 from .trainings import FULL, Found, trial
@@ -34,6 +37,12 @@ def asked_system(
     depths, width = tuple(map(int, point.pop("depths"))), point.pop("width")
     return System(space.front(**point), space.arch(depths, width))
 
+
+def _point(system, space):
+    "What `asked_system` makes `system` of."
+    depths = "".join(map(str, system.arch.depths))
+    return {name: getattr(system.data, name) for name in space.data_axes} | dict(width=system.arch.width, depths=depths)
+
 # %% ../../nbs/4_choose/54d_samplers.ipynb #40a209c1
 def sampled_trainings(
     task: Task,  # as for `largest_first`
@@ -45,19 +54,29 @@ def sampled_trainings(
     batch: int = 1,
     sampler: str = "TPESampler",  # of `optuna.samplers`
     asks: int = 1000,  # points that it may propose, those without a training included
+    idle: int = 20,  # proposals in a row without a training, after which it is given a system
     **options,  # for the sampler
 ) -> Found:
     "Train what a sampler of Optuna asks for. Raises `DansError` as `Trial` does, and where Optuna is not installed."
     optuna = _optuna()
-    study = optuna.create_study(direction="maximize", sampler=getattr(optuna.samplers, sampler)(seed=seed, **options))
+    with warnings.catch_warnings():  # options that Optuna calls experimental are asked for by name
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        asks_by = getattr(optuna.samplers, sampler)(seed=seed, **options)
+    study = optuna.create_study(direction="maximize", sampler=asks_by)
+    rng, since = np.random.default_rng(seed), 0
     with trial(task, train, budget, sampler, batch=batch) as book:
         known = book.known[FULL]
         for _ in range(asks):
+            given = since >= idle
+            if given:
+                system = book.systems[rng.choice(np.flatnonzero(~book.asked))]
+                study.enqueue_trial(_point(system, task.space))
             asked = study.ask()
-            system = asked_system(asked, task.space)
-            admitted = system in book.number
-            if admitted and system not in known and not book.train([system], sampler):
-                break
+            system, since = asked_system(asked, task.space), since + 1
+            if system in book.number and system not in known:
+                if not book.train([system], "given" if given else sampler):
+                    break
+                since = 0
             if math.isfinite(known.get(system, math.nan)):
                 study.tell(asked, known[system])
             else:

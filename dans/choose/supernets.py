@@ -220,7 +220,8 @@ def arms_of(
         arms["MCUNet's choice"] = Arm(partial(mcunet_first, top=FINALISTS), per_config, seeds=1)
     arms |= {EVOLUTION: Arm(evolved_trainings, anytime=True), "random": Arm(random_trainings, anytime=True)}
     if samplers:
-        arms["TPE"] = Arm(sampled_trainings, anytime=True, seeds=10)  # seconds for each search: fewer of them
+        tpe = partial(sampled_trainings, multivariate=True)
+        arms["TPE"] = Arm(tpe, anytime=True, seeds=10)  # a second or more for each search: fewer of them
         nsga = partial(sampled_trainings, sampler="NSGAIISampler", population_size=POPULATION)
         arms["NSGA-II"] = Arm(nsga, anytime=True, seeds=20)
     arms |= {HALVING: Arm(halving), "Hyperband": Arm(hyperband)}
