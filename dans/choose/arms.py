@@ -134,13 +134,13 @@ def searched(
     **how,  # as for `Benchmark.score`: metric, gaps, passes
 ) -> pd.DataFrame:  # limit, budget, supernet, trained, times, why, `CHOSEN`, and the means of `SPENT`
     "What an arm chooses within limits. Raises `DansError` where the table has nothing within them."
-    names, rows = [str(one) for one in as_limits(limits)], []
+    names, rows, each = [str(one) for one in as_limits(limits)], [], arm.seeds or seeds
     short = benchmark.score(fidelity="quarter", **how | dict(gaps=True))
     for of in trained:
         task = tabled(benchmark, limits, benchmark.score(seed=of, **how))
         unit, task = mean_training(task), replace(task, spent=arm.spent)
-        for supernet, score in arm.scores.items():
-            for seed in range(arm.seeds or seeds):
+        for number, (supernet, score) in enumerate(arm.scores.items()):
+            for seed in range(number * each, (number + 1) * each):  # each supernet has seeds of its own
                 found = _each_budget(arm, task, score, [n * unit for n in budgets], seed, short)
                 for budget, one in zip(budgets, found):
                     about = dict(budget=budget, supernet=supernet, trained=of)

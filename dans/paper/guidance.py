@@ -32,7 +32,7 @@ GRID = {  # constant -> values that are tried besides the default
     METRIC: SCORED,
     "score_share": (0.0, 0.25, 0.5, 0.75),
     "short_share": (0.0, 0.25, 0.5),
-    "first": (6, 10, 16),
+    "first": (1, 3, 6, 10, 16),
     "first_share": (0.25, 0.4, 0.6),
     "power": (0.0, 0.5, 1.0),
     "least": (1e-6, 1e-5, 1e-4, 1e-3),

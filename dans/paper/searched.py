@@ -75,9 +75,9 @@ def all_searches(
 
     def what(name, one):
         arm = arms[name]
-        return of | dict(
-            arm=name, limit=str(one), seeds=arm.seeds or seeds, nets=[*map(str, arm.scores)], **about[name]
-        )
+        apart = dict(seeded="each supernet apart") if len(arm.scores) > 1 else {}
+        nets = dict(seeds=arm.seeds or seeds, nets=[*map(str, arm.scores)])
+        return of | dict(arm=name, limit=str(one)) | nets | apart | about[name]
 
     def compute(piece):
         name, one = piece
