@@ -472,7 +472,7 @@ def test_guided_search_knows_the_axes_of_any_front_end():
     assert inputs.image.shape == (len(systems), 3)  # rate, representation, bands
     task = Task(space, Lookup(truth, lambda system: 0.0), Limits(macs=1_000_000), 4)
     train = Lookup(truth, lambda system: float(costs[system].macs))
-    found = guided_search(task, None, train, Budget(evaluations=12))
+    found = guided_search(task, None, train, Budget(evaluations=12), guide=Guide(first=6))
     within = [s for s in systems if costs[s].macs <= 1_000_000]
     best = found.winners.iloc[0]
     assert best["representation"] == "mfcc" and best["score"] > max(map(truth.get, within)) - 0.02
