@@ -188,7 +188,7 @@ def plot_cells(
     ax.tick_params(length=0)
     return ax
 
-
+# %% ../../nbs/6_paper/77c_armed.ipynb #df6f54e8
 def plot_fixed(
     df: pd.DataFrame,  # from `regrets`
     ax,
