@@ -29,10 +29,12 @@ from .study import Study
 # %% ../../nbs/6_paper/77c_armed.ipynb #61ad7fe5
 def arms_in(
     study: Study,
+    arm: str | None = None,  # tables without it are left out
 ) -> dict:  # name of a table -> rows, best (one within each limit): those that are there
     "The rows of all searches."
     there = [name for name in ("animals", "wake_scenes") if study.results(f"arms/{name}").is_file()]
-    return {name: dict(rows=study.rows(f"arms/{name}"), best=study.rows(f"arms/{name}-best")) for name in there}
+    found = {name: dict(rows=study.rows(f"arms/{name}"), best=study.rows(f"arms/{name}-best")) for name in there}
+    return {name: of for name, of in found.items() if arm is None or arm in set(of["rows"]["arm"])}
 
 
 def regrets(
