@@ -24,7 +24,8 @@ def _of_rows(stem):
     "Seconds that the rows say themselves."
     path = stem.with_suffix(".csv")
     columns = pd.read_csv(path, nrows=0).columns if path.is_file() else ()
-    return float(pd.read_csv(path, usecols=["seconds"])["seconds"].sum()) if "seconds" in columns else 0.0
+    took = "seconds" in columns and "searches" not in columns  # those of searches on a table are looked up
+    return float(pd.read_csv(path, usecols=["seconds"])["seconds"].sum()) if took else 0.0
 
 
 def computed(
