@@ -45,6 +45,13 @@ def test_the_longest_clock_counts(tmp_path, last_call, seconds, hours):
     assert f"took at least {hours:.1f} hours (a processor), in 1 runs of 2" in statement(found.reset_index())
 
 
+def test_seconds_of_searches_that_were_looked_up_are_not_counted(tmp_path):
+    (tmp_path / "paper.yml").write_text(PAPER)
+    write(tmp_path, "b/rows", dict(made_of={}, seconds=36))
+    pd.DataFrame(dict(searches=[50], seconds=[90_000])).to_csv(tmp_path / "results/b/rows.csv", index=False)
+    assert computed(tmp_path).set_index("run").loc["run_b", "hours"] == 2
+
+
 def test_rows_that_no_finished_run_signed_are_begun_and_count_what_they_say(tmp_path):
     (tmp_path / "paper.yml").write_text(PAPER)
     write(tmp_path, "b/rows", dict(processor="a", planned=5, trained=2), [1800, 1800])
