@@ -7,6 +7,8 @@ __all__ = ['ASKED', 'DRAWN', 'evidence_of', 'claims_of', 'before', 'drawn_of', '
            'table_for_readers']
 
 # %% ../../nbs/6_paper/77a_verdicts.ipynb #338f7490
+import json
+
 import pandas as pd
 
 from ..choose.claimed import beyond_the_grid, comparisons, table_of_claims
@@ -38,6 +40,13 @@ def _there(study, name):
     return study.rows(name) if study.results(name).is_file() else None
 
 
+def _whole(study, name):
+    "The same, but for a run that has begun and is not finished: a part of its trainings says nothing."
+    path = study.results(name).with_suffix(".json")
+    about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return _there(study, name) if about.get("trained") == about.get("planned") else None
+
+
 def _held(study, systems, data):
     "The systems that a table of trainings holds."
     table = _there(study, f"benchmark/{data}")
@@ -55,7 +64,7 @@ def evidence_of(
     searches = {data: rows for data in tables if (rows := _there(study, f"arms/{data}")) is not None}
     held = {data: _held(study, systems, data) for data in searches}
     each = [rows for data in tables if (rows := _there(study, f"arms/{data}-costs")) is not None]
-    costs, trainings = pd.concat(each) if each else None, _there(study, "arms/doses")
+    costs, trainings = pd.concat(each) if each else None, _whole(study, "arms/doses")
     return dict(searches=searches, systems=systems, held=held, costs=costs, trainings=trainings)
 
 
