@@ -281,7 +281,7 @@ def sources(page):
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     "A checkout with what was known before any search: what systems cost."
-    writes = "benchmark/systems, arms/animals, arms/animals-costs"
+    writes = "benchmark/systems, arms/animals, arms/animals-costs, arms/doses"
     runs = f"items: {{run_bands: {{notebook: a.ipynb, title: A, writes: [{writes}]}}}}"
     (tmp_path / "paper.yml").write_text(runs)
     monkeypatch.chdir(tmp_path)
@@ -317,6 +317,15 @@ def test_pages_say_that_rows_are_missing(checkout, page, capsys):
     assert set(names["table"]["verdict"]) == {MISSING}
     assert "its rows are missing" in names.get("said", "") + capsys.readouterr().out
     assert list(checkout.figures.glob("*_claim*.csv"))
+
+
+def test_doses_say_something_when_all_are_there(checkout):
+    from dans.paper.verdicts import evidence_of
+
+    rows = pd.DataFrame(dict(share=[0.0], seed=[0]))
+    for trained in (1, 2):
+        checkout.write("arms/doses", rows, planned=2, trained=trained)
+        assert (evidence_of(checkout)["trainings"] is not None) == (trained == 2)
 
 
 def test_pages_with_rows_are_filled(checkout, searches, capsys):
