@@ -91,7 +91,10 @@ def levels(
     of = rows[(rows["arm"] == arm) & (rows["budget"] == budget) & rows["limit"].isin(limits)]
     chose = of["resolution"].notna()
     if unjudged := int((chose & of["accuracy"].isna()).sum()):
-        raise DansError(f"{unjudged} choices of {arm} at budget {budget} are not judged", "train them with fresh seeds")
+        raise DansError(
+            f"{unjudged} choices of {arm} at budget {budget} are not judged",
+            "train them with a seed that the search did not see",
+        )
     accuracy = of["accuracy"].where(chose, GUESSING)
     table = accuracy.groupby([of["supernet"].fillna(-1), of["limit"]]).mean().unstack().reindex(columns=limits)
     lacks = [limit for limit in limits if not len(table) or table[limit].isna().any()]
@@ -158,7 +161,7 @@ def as_row(
     claim: str,
     data: str,
     part: str,  # what is compared, in a few words
-    says: str,  # the same as the beginning of a sentence; {against} is the comparison that decides
+    says: str,  # a sentence with {by} (-0.9 points) or {apart} (0.9 points below); {against} is what decides
     unit: str = "points",  # one of `UNITS`
     wanted: str = "supported",  # with which word the claim holds; empty: it stands beside
 ) -> dict:  # as `COLUMNS`
@@ -168,10 +171,15 @@ def as_row(
     test = sign if math.isfinite(found["units"]) else " with the truth drawn again"
     numbers = {name: UNITS[unit] * found[name] for name in ("effect", "low", "high", "smallest")}
     digits = "{:.2f}" if unit == "octaves" else "{:.1f}"
-    low, high, effect, smallest = (digits.format(numbers[n] + 0.0) for n in ("low", "high", "effect", "smallest"))
-    seen = f"; {smallest} would be visible" if math.isfinite(numbers["smallest"]) else ""
-    sentence = f"{claim} on {data}, {part}: {found['verdict']}. {says.format(against=against)} {effect} {unit} "
-    p = f"p of the contrary = {found['p_below']:.3f}" if found["verdict"] == "opposite" else f"p = {found['p']:.3f}"
+    low, high, by = (digits.format(numbers[n] + 0.0) for n in ("low", "high", "effect"))
+    seen = f"; {numbers['smallest']:.2g} would be visible" if math.isfinite(numbers["smallest"]) else ""
+    far, level = by.removeprefix("-"), not float(by)
+    apart = "level with" if level else f"{far} {unit} {'below' if by.startswith('-') else 'above'}"
+    says = says.format(against=against, by=f"{by} {unit}", apart=apart)
+    sentence = f"{claim} on {data}, {part}: {found['verdict']}. {says} "
+    contrary = found["verdict"] == "opposite"
+    p = f"{found['p_below' if contrary else 'p']:.3f}"
+    p = "p" + " of the contrary" * contrary + (" < 0.001" if p == "0.000" else f" = {p}")
     sentence += f"(90 % interval {low} to {high}; {p}{test}{seen})."
     about = dict(claim=claim, data=data, part=part, against=against, test=test.strip(), unit=unit)
     about |= dict(units=found["units"], p=found["p"], wanted=wanted, verdict=found["verdict"], sentence=sentence)
