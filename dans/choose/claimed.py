@@ -290,17 +290,18 @@ def comparisons(
     claim: str,  # one of `CLAIMS`
     rows: pd.DataFrame,  # of one data set
     of_grid: pd.DataFrame,  # from `cells`
-) -> tuple:  # (supernets, comparisons), the bound of each, and their unit
+) -> tuple:  # (supernets, comparisons), least and margin of each, and their unit
     "What a claim compares. Raises `DansError` for rows that are not there."
     limits = list(of_grid[of_grid["counts"]]["limit"])
     if claim in ("C1", "C2"):
-        found, least, _ = against_fixed(rows, limits, (AT,) if claim == "C1" else BUDGETS)
-        return found, least, "points"
+        return *against_fixed(rows, limits, (AT,) if claim == "C1" else BUDGETS), "points"
     if claim == "C4":
-        return (found := against_trainings(rows, limits)), pd.Series(0.0, found.columns), "points"
-    if claim == "C5":
-        return (found := guided_against(rows, of_grid)), pd.Series(-FORGIVEN, found.columns), "points"
-    return (found := rise(rows, of_grid)), pd.Series(0.0, found.columns), "octaves"
+        found, least, margin, unit = against_trainings(rows, limits), 0.0, MARGIN, "points"
+    elif claim == "C5":
+        found, least, margin, unit = guided_against(rows, of_grid), -FORGIVEN, 0.0, "points"
+    else:
+        found, least, margin, unit = rise(rows, of_grid), 0.0, OCTAVES, "octaves"
+    return found, *(pd.Series(of, found.columns) for of in (least, margin)), unit
 
 # %% ../../nbs/4_choose/59c_claimed.ipynb #64f9e562
 def _of_data(data, rows, of_grid, costs, trainings):

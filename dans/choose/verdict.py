@@ -216,7 +216,7 @@ def in_order(
         there = (of["data"] == PRIMARY) & (of["verdict"] != MISSING)
         if stopped:
             of.loc[there, "sentence"] += (
-                f" The word holds by itself; it is not tested, since {stopped} was not supported"
+                f" The word is what it would be by itself: it is not tested, since {stopped} was not supported"
             )
             of.loc[there, "sentence"] += f" on {PRIMARY}."
             of.loc[there, "verdict"] = NOT_TESTED

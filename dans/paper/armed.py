@@ -187,15 +187,16 @@ def _on_a_board(within):
 def plot_cells(
     df: pd.DataFrame,  # from `in_cells`
     ax,
+    sides: list | None = None,  # resolutions that are told apart, px; default: those of `df`
 ):
     "The choice within each limit, the darker the larger the image, and its gain in points."
     within, bounds = list(dict.fromkeys(df["within"])), sorted(df["macs"].unique())
-    sides = sorted(df["resolution"].unique())
+    sides = sorted(df["resolution"].unique() if sides is None else sides)
     for row in df.itertuples():
         x, y, shade = within.index(row.within), bounds.index(row.macs), (sides.index(row.resolution) + 1) / len(sides)
         ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fc=plt.get_cmap("Blues")(0.8 * shade), ec="w", lw=2))
         text = f"{row.resolution}px" + f" {row.color}" * (row.color != "rgb")
-        text += f"\n{row.gain:+.1f}" if np.isfinite(row.gain) else ""
+        text += f"\n{row.gain:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0") if np.isfinite(row.gain) else ""
         ax.text(x, y, text, ha="center", va="center", fontsize=7, color="w" if shade > 0.6 else "k")
     ax.set_xticks(range(len(within)), [_on_a_board(one) for one in within], fontsize=6)
     ax.set_yticks(range(len(bounds)), [f"{bound / 1e6:.2g}" for bound in bounds])
@@ -208,12 +209,14 @@ def plot_fixed(
     df: pd.DataFrame,  # from `regrets`
     ax,
 ):
-    "Accuracy against budget: data-aware in front, each fixed data configuration in grey, dashed where it is mono."
+    "Data-aware search in front, fixed data configurations in grey, the darker the larger, dashed where they are mono."
     wide = (100 * df.pivot(index="budget", columns="arm", values="accuracy")).dropna(how="all")
     fixed, ends = [arm for arm in wide if re.fullmatch(FIXED, arm)], []
+    sides = sorted({int(arm.split("px")[0]) for arm in fixed})
     for arm in fixed:
-        ax.plot(wide.index, wide[arm], color=".6", lw=1, ls="--" if arm.endswith("mono") else "-", marker="", zorder=1)
-        ends.append((arm, wide[arm].iloc[-1], ".45"))
+        gray = str(0.75 - 0.6 * sides.index(int(arm.split("px")[0])) / max(1, len(sides) - 1))
+        ax.plot(wide.index, wide[arm], color=gray, lw=1, ls="--" if arm.endswith("mono") else "-", marker="", zorder=1)
+        ends.append((arm, wide[arm].iloc[-1], gray))
     ax.plot(wide.index, wide[AWARE], **FRONT[AWARE])
     ax.set(xscale="log", xlabel="total cost (mean trainings)", ylabel="test accuracy (%)")
     ax.set_xticks(wide.index, [f"{n:g}" for n in wide.index])
@@ -287,7 +290,7 @@ def plot_front(
 ):
     "Systems by resolution and colour, the true front as a line, the found one dashed, with what was chosen ringed."
     label, factor, _ = quantity(size)
-    shades = dict(zip(sorted(table["resolution"].unique()), ("#fde725", "#5ec962", "#31688e", "#440154")))
+    shades = dict(zip(sorted(table["resolution"].unique()), ("#c9a800", "#4cae4f", "#31688e", "#440154")))
     for (resolution, color), of in table.groupby(["resolution", "color"], sort=True):
         face = shades[resolution] if color == "rgb" else "none"
         marker = dict(zip(shades, "vsDo"))[resolution]
@@ -298,7 +301,7 @@ def plot_front(
         if len(line):
             x, y = line[size] * factor, 100 * line["accuracy"]
             ax.step(x, y, style, where="post", color="k", lw=1, marker="", label=name)
-    ring = dict(ls="", marker="o", ms=6, mfc="none", mec="C3", mew=1, label="chosen")
+    ring = dict(ls="", marker="o", ms=7, mfc="none", mec="k", mew=1.2, label="chosen")
     ax.plot(chosen[size] * factor, 100 * chosen["accuracy"], **ring)
     ax.set(xscale="log", xlabel=label)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
