@@ -227,8 +227,8 @@ def as_sentence(row):
 def claims_table(path):
     "The claims, and the committed table of their verdicts, as Markdown."
     said = [*(f"- **{name}** {claim}" for name, claim in CLAIMS.items()), ""]
-    head = "| claim | data | what is compared | effect (90 % interval) | smallest visible | verdict |\n|---|---|---|---|---|---|"
-    return "\n".join([*said, head, *map(as_sentence, pd.read_csv(path).itertuples())])
+    head = "| claim | data | what is compared | effect (90 % interval) | smallest visible | verdict |"
+    return "\n".join([*said, head, "|---" * 6 + "|", *map(as_sentence, pd.read_csv(path).itertuples())])
 
 
 def write_index():

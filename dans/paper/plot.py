@@ -113,7 +113,9 @@ def label_ends(
     for (text, end, color), y in zip(ends, places):
         from_ = to_axes.transform((ax.get_xlim()[1], end))[1]
         if abs(y - from_) * height > 2:  # points: the name has moved away from its line
-            ax.plot([1, 1.012], [from_, y], transform=ax.transAxes, color=color, lw=0.5, ls="-", marker="", clip_on=False)
+            ax.plot(
+                [1, 1.012], [from_, y], transform=ax.transAxes, color=color, lw=0.5, ls="-", marker="", clip_on=False
+            )
         ax.text(1.015, y, text, transform=ax.transAxes, color=color, va="center", fontsize=7)
 
 # %% ../../nbs/6_paper/76_plot.ipynb #7c283428
