@@ -21,7 +21,7 @@ from dans.choose.evidence import (
     NEEDED,
     as_row,
     difference_of,
-    levels,
+    levels_within,
     missing,
 )
 from .rank import KEYS
@@ -74,10 +74,10 @@ def against_fixed(
     budgets: tuple = (AT,),
 ) -> tuple:  # (supernets, comparisons), least and margin of each
     "How far data-aware search is above each fixed data configuration, and above the best of each cell."
-    differences, least = {}, {}
+    level, differences, least = levels_within(rows, limits), {}, {}
     for budget in budgets:
-        aware = levels(rows, AWARE, limits, budget)
-        fixed = {arm: levels(rows, arm, limits, budget) for arm in _fixed(rows)}
+        aware = level(AWARE, budget)
+        fixed = {arm: level(arm, budget) for arm in _fixed(rows)}
         if not fixed:
             raise DansError("there is no search at a fixed data configuration", f"name these arms as {FIXED}")
         for arm, theirs in (fixed | {HINDSIGHT_ARM: _in_hindsight(fixed)}).items():
@@ -230,8 +230,8 @@ def against_trainings(
     limits: list,  # cells that count
 ) -> pd.DataFrame:  # (supernets, comparisons)
     "How far data-aware search by supernets is above searches that train each candidate."
-    aware = levels(rows, AWARE, limits)
-    return pd.DataFrame({arm: difference_of(aware, levels(rows, arm, limits)) for arm in (EVOLUTION, HALVING)})
+    level = levels_within(rows, limits)
+    return pd.DataFrame({arm: difference_of(level(AWARE), level(arm)) for arm in (EVOLUTION, HALVING)})
 
 
 def c4(
@@ -263,11 +263,11 @@ def guided_against(
 ) -> pd.DataFrame:  # (supernets, comparisons)
     "How far guided search is above every rival at every budget."
     limits, rivals = _rivals(rows, of_grid)
-    found = {}
+    level, found = levels_within(rows, limits), {}
     for budget in BUDGETS:
-        ours = levels(rows, GUIDED, limits, budget)
+        ours = level(GUIDED, budget)
         for arm in rivals:
-            found[f"{arm} at budget {budget}"] = difference_of(ours, levels(rows, arm, limits, budget))
+            found[f"{arm} at budget {budget}"] = difference_of(ours, level(arm, budget))
     return pd.DataFrame({name: d for name, d in found.items() if d is not None})
 
 
@@ -279,8 +279,9 @@ def c5(
     data, says = rows["data"].iloc[0], "Guided search is {apart} {against}, which decides"
     every = decides(guided_against(rows, of_grid), -FORGIVEN, 0.0)
     limits, rivals = _rivals(rows, of_grid)
-    best = _in_hindsight({arm: levels(rows, arm, limits) for arm in rivals})
-    far = flipped(difference_of(levels(rows, GUIDED, limits), best), -FORGIVEN)
+    level = levels_within(rows, limits)
+    best = _in_hindsight({arm: level(arm) for arm in rivals})
+    far = flipped(difference_of(level(GUIDED), best), -FORGIVEN)
     far["verdict"] = verdict(far, -FORGIVEN, 0.0)
     beside = as_row(far, "C5", data, "hindsight", "It is {apart} the best rival of each cell", wanted="")
     return [as_row(every, "C5", data, "every budget", says), beside]

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ..choose.claimed import candidates_an_hour
-from ..choose.evidence import EVOLUTION, FIXED, GUIDED, HALVING, difference_of, levels
+from ..choose.evidence import EVOLUTION, FIXED, GUIDED, HALVING, difference_of, levels_within
 from ..choose.rank import KEYS
 from ..choose.truth import ALONE, AWARE
 from ..choose.verdict import AT, FORGIVEN, SHARE, SIZES, cells, flipped
@@ -68,11 +68,11 @@ def above_rivals(
     "How far guided search is above each other arm at each budget, over the cells of claim 5, or all where it has none."
     many = set(best[best["systems"] > SHARE * AT]["limit"])
     limits = [limit for limit in rows["limit"].unique() if limit in many] or list(rows["limit"].unique())
-    found = []
+    level, found = levels_within(rows, limits), []
     for budget in sorted(rows["budget"].unique()):
-        ours = levels(rows, GUIDED, limits, budget)
+        ours = level(GUIDED, budget)
         for arm in rows["arm"].unique():
-            d = None if arm == GUIDED else difference_of(ours, levels(rows, arm, limits, budget))
+            d = None if arm == GUIDED else difference_of(ours, level(arm, budget))
             if d is not None:
                 with np.errstate(invalid="ignore"):  # few supernets that all agree
                     of = flipped(d)
