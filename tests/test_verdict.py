@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from dans.choose import claimed, evidence, verdict
 from dans.choose.bands import costed
@@ -295,6 +296,10 @@ def test_the_first_that_fails_ends_the_test_on_photographs_alone():
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*(f"claim_{n}" for n in range(1, 6)), "tab_claims"]
+
+
+def test_the_manifest_has_the_claims_as_they_are_tested():
+    assert yaml.safe_load((ROOT / "paper.yml").read_text(encoding="utf-8"))["claims"] == CLAIMS
 
 
 def sources(page):
