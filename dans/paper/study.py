@@ -33,7 +33,7 @@ PRESETS = {
     "own": "your own images, one search of some 30 minutes on 2 cores",
     "sound": "spoken words, from recordings to a folder for firmware, an hour on 2 cores",
     "cpu": "the committed results",
-    "paper": "for the search space of the paper; no run has it yet",
+    "paper": "the search space of the paper on Wake Vision, for a GPU; --dry-run tries it first",
 }
 TOO_SMALL = ("smoke", "quick")  # presets whose figures carry a stamp that says so
 RUNNER = "DANS_RUNNER"  # set where dans-reproduce runs a notebook
