@@ -383,7 +383,7 @@ _HELP = """examples:
   dans-reproduce run_search --parameters      what can be changed: type, value and meaning
   dans-reproduce run_search -p seed=1 --out tries/1
   dans-reproduce --preset own -p data=photos.parquet -p source.image=img
-  dans-reproduce run_truth --executor ray     its pieces on a Ray cluster
+  dans-reproduce run_truth --preset cpu --out tries/2 --executor ray       its pieces on a Ray cluster
 
 images of your own and a board: dans-search --help; expected times are seconds of an idle machine with 2 cores
 

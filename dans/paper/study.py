@@ -142,7 +142,7 @@ def processor() -> str:  # such as "Intel(R) Xeon(R) CPU @ 2.20GHz, 2 cores"
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {cores()} cores"
+    return f"{names[0] if names else platform.machine()}, {cores()} core{'s' * (cores() > 1)}"
 
 # %% ../../nbs/6_paper/73_study.ipynb #74952dba
 @patch
