@@ -9,6 +9,7 @@ import pytest
 from make_data import refused, wake_vision_tfds
 
 from dans.paper.reproduce import main, reproduce
+from dans.space import SPACES
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,10 +21,12 @@ def built(tmp_path_factory):
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
-    "The run at one resolution, and so at two data configurations; only its work folder is elsewhere."
+    "The run on a small space of two data configurations; only its work folder is elsewhere."
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("DANS_WAKE_VISION", raising=False)
-    changes = {"resolutions": "[16]", "source.native": "16", "million_macs": "[0.5]"}
+    space = dict(resolutions=(16,), widths=(0.1, 0.2), max_depths=(2, 1, 1, 0, 0))
+    monkeypatch.setitem(SPACES, "paper", space)
+    changes = {"source.native": "16", "million_macs": "[0.5]"}
     return dict(ids=["run_search"], preset="paper", out=tmp_path / "out", changes=changes, dry_run=True)
 
 

@@ -159,7 +159,7 @@ def _at(data, net, job, train, most, folder, tick):
     scores = Scorer(net, prepared, SEEN)(systems)
     tick()
     fitting = [system for system in systems if macs(system, net.classes) <= most]
-    row = _file(net, prepared, (fitting or systems)[len(fitting) - 1 if fitting else 0], folder)
+    row = _file(net, prepared, fitting[-1] if fitting else systems[0], folder)
     tick()
     return dict(data=str(data), **step, systems=len(systems), score=float(max(scores)), **row)
 
