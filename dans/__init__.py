@@ -23,6 +23,7 @@ _HOMES = {  # the room that defines each name
     "Supernet":           "dans.net.supernet",      # the shared weights of all systems
     "shared_recipe":      "dans.net.supernet",      # how they are trained
     "train_alone":        "dans.net.alone",         # one system from fresh weights
+    "Recipe":             "dans.net.train",         # how it is trained
     "Scorer":             "dans.net.score",         # how good systems are, by a supernet's weights
     "Task":               "dans.choose.task",       # what a search is asked
     "Budget":             "dans.choose.task",       # what a search may spend

@@ -108,7 +108,7 @@ def wake_vision_parquet(path, n, first=0):
     return parquet_file(path, rows.person.tolist(), first, "person", columns=columns)
 
 
-def wake_vision_tfds(data_dir, sizes):
+def wake_vision_tfds(data_dir, sizes, *size):
     "A TFDS data set `wake_vision` 1.0.0 with the features of the public one; `sizes`: split -> number of images."
     import tensorflow_datasets as tfds
 
@@ -133,7 +133,7 @@ def wake_vision_tfds(data_dir, sizes):
 
         def _examples(self, split, n):
             for i, row in wake_vision_rows(n, 1000 * split).iterrows():
-                yield i, dict(image=io.BytesIO(encoded(1000 * split + i, format="JPEG"))) | row.to_dict()
+                yield i, dict(image=io.BytesIO(encoded(1000 * split + i, *size, format="JPEG"))) | row.to_dict()
 
     WakeVision(data_dir=data_dir).download_and_prepare()
     return data_dir

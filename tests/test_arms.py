@@ -27,7 +27,7 @@ from dans.cost.limits import Limits
 from dans.cost.prefixes import tree_macs
 from dans.house import DansError
 from dans.paper import searched as kept
-from dans.paper.armed import above_rivals, front_of, in_cells, regrets
+from dans.paper.armed import above_rivals, counted, front_of, in_cells, regrets
 from dans.paper.guidance import GRID, losses_on, means_by_budget, settled, with_value
 from dans.paper.searched import all_searches, best_of, cost_of_ways, judges_of, rows_of
 from dans.paper.study import Study
@@ -158,6 +158,16 @@ def test_verdicts_on_means_are_those_on_single_searches():
         pd.testing.assert_frame_equal(levels(rows, arm, limits)[0], levels(means, arm, limits)[0])
     for claim in (lambda of: c1(of, limits), lambda of: c5(of, counted)):
         assert pd.DataFrame(claim(rows))["sentence"].tolist() == pd.DataFrame(claim(means))["sentence"].tolist()
+
+
+def test_cells_that_do_not_count_are_in_no_mean():
+    grid = cells(costed(SearchSpace.preset("bench"), Limits(macs=2_000_000), 2)).iloc[[0, 2]]
+    rows = averaged(invented_searches(grid, seeds=1).assign(times=1, trained=0, macs=1, trainings=1))
+    rows.loc[rows["limit"] == grid["limit"].iloc[0], "accuracy"] = 0.5
+    best = grid.assign(accuracy=0.9)
+    assert counted(best) == [grid["limit"].iloc[1]] and regrets(rows, best)["accuracy"].min() > 0.6
+    assert counted(best.assign(counts=False)) == counted(best.drop(columns="counts")) == list(grid["limit"])
+    assert regrets(rows, best.assign(counts=False))["accuracy"].max() < 0.7
 
 
 # Kept, and drawn

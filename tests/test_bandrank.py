@@ -10,15 +10,18 @@ from dans.choose.bandrank import (
     band_ceiling,
     band_resample,
     band_statistics,
+    bands_best,
     by_band,
     choose_rule,
     drawn_in_bands,
+    fresh_losses,
     means_of,
     rank_mean,
     seed_noise,
     top_loss,
     truth_of,
 )
+from dans.choose.benchmark import SEARCHED, invented_table, load_benchmark
 from dans.choose.rank import KEYS
 from dans.house import DansError
 
@@ -200,3 +203,38 @@ def test_ranks_do_not_depend_on_units_and_the_worst_is_last():
 def test_the_rule_takes_the_least_loss_that_is_affordable():
     rows = pd.DataFrame(dict(loss=[0.3, 0.2, np.nan, 0.1], band_tau=[0.9, 0.1, 1, 1], cost=[1, 1.05, 1, 1.06]))
     assert choose_rule(rows).name == 1 and choose_rule(rows, most=2).name == 3
+
+
+# Fresh seeds
+
+
+def test_the_best_of_each_band_is_named_for_fresh_seeds(tmp_path):
+    benchmark = load_benchmark(folder=invented_table(tmp_path), reveal="test")
+    best, table = bands_best(benchmark), benchmark.table
+    seen = table[(table["fidelity"] == "full") & table["seed"].isin(SEARCHED)]
+    means = seen.groupby(KEYS)["val_accuracy"].mean()
+    assert best["band"].tolist() == sorted(benchmark.systems["band"].dropna().unique())
+    for row in best.to_dict("records"):
+        among = benchmark.systems[benchmark.systems["band"] == row["band"]]
+        assert row["truth"] == pytest.approx(max(means[tuple(each)] for each in among[KEYS].to_numpy()))
+        assert tuple(row[key] for key in KEYS) in {tuple(each) for each in among[KEYS].to_numpy()}
+
+
+def test_fresh_seeds_judge_the_best_of_a_band_and_the_table_judges_the_choice():
+    frame = pd.DataFrame(
+        dict(band=[1, 1, 1, 2, 2], truth=[0.5, 0.7, 0.6, 0.8, 0.9], value=[0.4, 0.6, 0.5, 0.7, 0.8])
+    ).assign(fresh=[np.nan, 0.58, np.nan, 0.75, np.nan])
+    losses = fresh_losses(np.array([0.0, 1, 2, 4, 3]), frame)["loss"]
+    assert losses[0] == pytest.approx(0.58 - 0.5) and np.isnan(losses[1])  # nobody knows the best of band 2
+
+
+def test_fresh_seeds_take_away_what_the_best_owes_to_luck():
+    "Equal systems: by the trainings that chose the best a choice at random loses, by fresh seeds nothing."
+    rng, found = np.random.default_rng(0), []
+    for _ in range(300):
+        truth, fresh = rng.normal(0, 0.01, 14), rng.normal(0, 0.01, 14)
+        frame = pd.DataFrame(dict(band=1, truth=truth, value=truth, fresh=fresh))
+        score = rng.random(14)
+        found.append((by_band(score, frame)["loss"][0], fresh_losses(score, frame)["loss"][0]))
+    flattered, honest = np.mean(found, 0)
+    assert flattered > 0.012 and abs(honest) < 0.003

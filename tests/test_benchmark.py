@@ -84,6 +84,16 @@ def test_the_noise_that_the_card_tells_is_that_of_the_table(name):
     assert "{}, {} and {} points (`noise_by".format(*(f"{100 * d:.2f}" for d in noise_by(table)["deviation"])) in card
 
 
+@pytest.mark.parametrize("name", ["animals", "wake_scenes"])
+def test_what_int8_changes_is_what_the_card_tells(name):
+    card = (ROOT / "results/benchmark/README.md").read_text(encoding="utf-8")
+    rows = load_benchmark(name, reveal="test", folder=ROOT / "results/benchmark").table
+    rows = rows[rows["seed"].isin(SEARCHED)].dropna(subset="int8_test_accuracy")
+    change = 100 * (rows["int8_test_accuracy"] - rows["test_accuracy"])
+    said = f"{change.mean():.2f} points on average (standard deviation {change.std():.2f})"
+    assert set(rows["fidelity"]) == {"full"} and f"of `{name}`, {len(rows)} trainings, by {said}" in card
+
+
 def test_seconds_are_those_of_one_processor_where_several_have_trained(folder, tmp_path):
     "Half as fast elsewhere: a score says what it took on the processor of most trainings, `query` what was measured."
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

@@ -207,10 +207,9 @@ def test_a_finding_falls_the_way_the_intervals_do():
     assert said.startswith(
         "On toy, raw scores of a shared supernet rank systems with tau 0.50 (0.40 to 0.60), where 0.50"
     )
-    better = (
-        "this is better than one supernet for each data configuration and short trainings of the systems for choosing"
-    )
-    assert f"{better}, for 1.50 times the cost; " in said
+    better = "this is better than one supernet for each data configuration and a correction without any score, "
+    short = "fitted to short trainings of the systems for choosing (these cost 1.50 times what the supernet does)"
+    assert f"{better}{short}; " in said
     assert "; this is not distinguishable from fine-tuned parts of a largest network and the proxy; " in said
     assert "; this is worse than a count of MACs; " in said
     assert "one training of each" not in said and "times the cost raw" not in said and said.endswith("0.50 and 0.50.")

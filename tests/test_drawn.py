@@ -144,6 +144,6 @@ def test_heads_of_drawn_graphs():
     wrong = {}
     for (name, data), found in zip(files.items(), taken(list(files.values()))):
         said = footprint_of(data, bits=64)
-        if isinstance(found, str) or found[0] != said.ram_bytes or abs(found[1] - said.tail_bytes) > 32:
+        if isinstance(found, str) or found[0] != said.ram_bytes or abs(found[1] - said.tail_bytes) > 16:
             wrong[name] = found, said, [op.kind for op in read(data).ops]
     assert wrong == {}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dans.board.quantise import quantise
+from dans.board.runtime import arena
 from dans.cost.footprint import footprint, macs
-from dans.cost.memory import operators
+from dans.cost.memory import operators, records_of
 from dans.cost.tflite import footprint_of, read
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
@@ -53,6 +54,7 @@ def test_what_it_costs_is_what_its_file_has(arch, data):
         (op.kind, op.nbytes, op.macs, op.kernel) for op in theirs
     ]
     assert (found.ram_bytes, found.macs) == (file.ram_bytes, file.macs) and macs(system, 12) == file.macs
+    assert records_of(ours, 64).tail == footprint_of(tflite, bits=64).tail_bytes == arena(tflite).tail
     assert 0.9 < found.flash_bytes / len(tflite) < 1.15  # untrained, so that some parts are equal
 
 

@@ -29,7 +29,7 @@ from dans.choose.explore import (
     known,
     layout,
     more,
-    next_up,
+    next_better,
     on_boards,
     table_for_page,
     tables,
@@ -136,14 +136,14 @@ def test_boards_are_compared_by_what_runs_on_them(benchmark):
     boards = on_boards(benchmark, 20)
     assert "rp2040" not in set(boards["name"]), "no latency was published for its core"
     best = boards.loc[boards["score"].idxmax()]
-    assert next_up(boards, best["name"]) is None
+    assert next_better(boards, best["name"]) is None
     for row in boards.itertuples():
-        up, better = next_up(boards, row.name), boards[boards["score"] > row.score]
-        assert (up is None) == (not len(better)) or math.isnan(row.score)
-        if up is not None and not math.isnan(row.score):
-            assert up["gain"] > 0 and up["arena_bytes"] == better["arena_bytes"].min()
+        found, better = next_better(boards, row.name), boards[boards["score"] > row.score]
+        assert (found is None) == (not len(better)) or math.isnan(row.score)
+        if found is not None and not math.isnan(row.score):
+            assert found["gain"] > 0 and found["arena_bytes"] == better["arena_bytes"].min()
     with pytest.raises(DansError, match="none of the boards"):
-        next_up(boards, "my board")
+        next_better(boards, "my board")
 
 
 def test_a_table_without_a_training_has_no_best(tmp_path):
@@ -266,8 +266,9 @@ def test_a_browser_shows_the_answer(site, tmp_path, choice):
     assert shown[:5] == [str(s) for s in systems_of(answer.best)]
     assert done.stdout.count("<svg") == 2 and 'alt="A drawn scene at' in done.stdout
     if "board" in of:
-        up = next_up(on_boards(table, float(of["time"])), of["board"])
-        assert f"The next board up is {up['board']}: +{100 * up['gain']:.1f} points, {up['system']}." in done.stdout
+        better = next_better(on_boards(table, float(of["time"])), of["board"])
+        gain = f"+{100 * better['gain']:.1f} points, {better['system']}"
+        assert f"The smallest board that does better is {better['board']}: {gain}." in done.stdout
     rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*) points</td>", done.stdout)
     expected = [(r.raised, r.system, f"{100 * r.gain:+.1f}") for r in more(table, limits).itertuples()]
     assert sorted(rows) == sorted(expected)

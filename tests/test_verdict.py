@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from dans.choose import claimed, evidence, verdict
 from dans.choose.bands import costed
@@ -242,6 +243,30 @@ def test_without_supernets_the_truth_is_drawn_again(searches):
         difference_of(levels(rows, HALVING, COUNTED), levels(rows, "evolution", COUNTED))
 
 
+@pytest.mark.parametrize(
+    ("effect", "said"), [(0.009, "0.9 points above"), (-0.009, "0.9 points below"), (0, "level with")]
+)
+def test_a_sentence_says_above_or_below(effect, said):
+    found = verdict.flipped(np.full(8, effect)) | dict(against="48px-rgb", verdict="not visible")
+    row = evidence.as_row(found, "C1", PRIMARY, "equal cost", "Data-aware search is {apart} {against}, by {by}")
+    assert f"Data-aware search is {said} 48px-rgb, by {100 * effect:.1f} points (90 %" in row["sentence"]
+
+
+def test_beside_c1_stands_its_second_condition(searches):
+    claim, beside = c1(searches, COUNTED)
+    assert (beside["part"], beside["wanted"], beside["verdict"]) == ("hindsight", "", "supported")
+    assert len(c2(searches, COUNTED)) == 1 and "second condition alone" in beside["sentence"]
+
+
+def test_beyond_the_grid_only_those_count_that_have_chosen(searches):
+    left = list(GRID[~GRID["counts"]]["limit"])
+    rows = searches.copy()
+    none = (rows["limit"] == left[0]) & rows["arm"].isin(["48px-rgb", "64px-rgb", "64px-mono"])
+    rows.loc[none, "resolution"] = np.nan
+    found = claimed.beyond_the_grid(rows, GRID).set_index("limit")
+    assert found.loc[left[0], "fixed"] == 5 and (found.loc[left[1:], "fixed"] == 8).all()
+
+
 # The table
 
 
@@ -271,6 +296,10 @@ def test_the_first_that_fails_ends_the_test_on_photographs_alone():
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*(f"claim_{n}" for n in range(1, 6)), "tab_claims"]
+
+
+def test_the_manifest_has_the_claims_as_they_are_tested():
+    assert yaml.safe_load((ROOT / "paper.yml").read_text(encoding="utf-8"))["claims"] == CLAIMS
 
 
 def sources(page):

@@ -1,6 +1,6 @@
 """README.md and the site in _docs/ from the notebooks.
 
-    python tools/docs.py readme    the table of rooms in nbs/index.ipynb, and README.md from that
+    python tools/docs.py readme    the tables of rooms and claims in nbs/index.ipynb, and README.md from that
     python tools/docs.py site      the whole site, by mkdocs
 
 nbdev processes the notebooks (documentation of each symbol, links, hidden cells), nbconvert makes
@@ -25,6 +25,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import nbformat
+import pandas as pd
 import yaml
 from nbconvert import MarkdownExporter
 from nbdev.config import get_config
@@ -33,6 +34,8 @@ from nbdev.serve import proc_nbs
 from nbdev.serve_drv import main as process
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from traitlets.config import Config
+
+from dans.choose.verdict import CLAIMS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "_proc" / "site"
@@ -210,22 +213,43 @@ def rooms_table(found):
     return "\n\n".join(parts)
 
 
-def write_rooms():
-    "The table of rooms in the cell of nbs/index.ipynb that follows the heading of the rooms."
+def as_sentence(row):
+    "A row of the table of claims: part, effect with its interval, smallest visible effect, verdict."
+    if pd.isna(row.effect):
+        return f"| {row.claim} | {row.data} | {row.part} | | | {row.verdict} |"
+    against = "" if pd.isna(row.against) else f" (against {row.against})"
+    form = ".1f" if row.unit == "times" else "+.2f"
+    effect = "{:{f}} ({:{f}} to {:{f}}) {}".format(row.effect, row.low, row.high, row.unit, f=form)
+    visible = "" if pd.isna(row.smallest_visible) else f"{row.smallest_visible:.2g}"
+    return f"| {row.claim} | {row.data} | {row.part}{against} | {effect} | {visible} | {row.verdict} |"
+
+
+def claims_table(path):
+    "The claims, and the committed table of their verdicts, as Markdown."
+    said = [*(f"- **{name}** {claim}" for name, claim in CLAIMS.items()), ""]
+    head = "| claim | data | what is compared | effect (90 % interval) | smallest visible | verdict |"
+    return "\n".join([*said, head, "|---" * 6 + "|", *map(as_sentence, pd.read_csv(path).itertuples())])
+
+
+def write_index():
+    "The tables in nbs/index.ipynb that are made: of rooms, and of claims; each ends the cell below its heading."
     path = ROOT / "nbs" / "index.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    n = next(n for n, cell in enumerate(notebook.cells) if cell.source.strip() == "## The rooms")
-    cell = notebook.cells[n + 1]
-    made = cell.source.partition("\n\n**")[0].partition("\n\n|")[0] + "\n\n" + rooms_table(rooms())
-    if made != cell.source:
-        cell.source = made
-        text = nbformat.writes(notebook, indent=1, ensure_ascii=False, sort_keys=True)
-        path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    for heading, table in (
+        ("## The rooms", rooms_table(rooms())),
+        ("## What holds", claims_table(ROOT / "figures" / "tab_claims.csv")),
+    ):
+        n = next(n for n, cell in enumerate(notebook.cells) if cell.source.strip() == heading)
+        cell = notebook.cells[n + 1]
+        cell.source = re.split(r"\n\n(?=\||\*\*|- \*\*)", cell.source, maxsplit=1)[0] + "\n\n" + table
+    text = nbformat.writes(notebook, indent=1, ensure_ascii=False, sort_keys=True).rstrip("\n") + "\n"
+    if text != path.read_text(encoding="utf-8"):
+        path.write_text(text, encoding="utf-8")
 
 
 def readme():
     "README.md: links go to the notebooks of the repository, pictures of outputs to figures/."
-    write_rooms()
+    write_index()
     host = re.escape(get_config().doc_host + get_config().doc_baseurl)
     index = ROOT / "_proc" / "index.ipynb"
     index.parent.mkdir(exist_ok=True)

@@ -103,12 +103,12 @@
       .map(([name, other]) => [name, other ? other.name : "none is known", other && here ? points(other.score - here.score) : ""])
   }
 
-  const nextBoard = (table, board, time) => {
+  const nextBetter = (table, board, time) => {
     const score = other => best(table, other.limits[time])?.score ?? -Infinity
-    const up = EXPLORER.boards.find(other => other.limits[time] && score(other) > score(board))
-    if (!up) return "No other board buys more."
-    const better = best(table, up.limits[time]), gain = better.score - score(board)
-    return `The next board up is ${up.board}: ${Number.isFinite(gain) ? points(gain) + ", " : ""}${better.name}.`
+    const next = EXPLORER.boards.find(other => other.limits[time] && score(other) > score(board))
+    if (!next) return "No board does better."
+    const better = best(table, next.limits[time]), gain = better.score - score(board)
+    return `The smallest board that does better is ${next.board}: ${Number.isFinite(gain) ? points(gain) + ", " : ""}${better.name}.`
   }
 
   // The state is the form's; the address of the page keeps it
@@ -147,11 +147,11 @@
       ...Object.keys(show).map(axis => show[axis](cost(s, axis, all)))])
     const more = wider(table, all, system), beside = node("div")
     if (more.length) beside.append(rows("What twice as much would buy", ["of", "the best then", "gain"], more))
-    if (board) beside.append(node("p", {}, nextBoard(table, board, time)))
+    if (board) beside.append(node("p", {}, nextBetter(table, board, time)))
     const figures = [camera(system), memory(table, all, system), place(table, all, system), beside]
     found.append(node("div", {class: "figures"}, ...figures), rows("The best systems known", head, body))
     const noise = table.noise ? `Two trainings of the same system come out apart by a standard deviation of ${(100 * table.noise).toFixed(1)} points each: smaller leads are none. ` : ""
-    found.append(node("p", {}, `${noise}The table of ${table.data} has ${table.trained} of ${table.planned} trainings so far.`))
+    found.append(node("p", {}, `${noise}The table of ${table.data} has ${table.trained} of ${table.planned} trainings.`))
   }
 
   const changed = () => {

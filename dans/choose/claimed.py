@@ -21,7 +21,7 @@ from dans.choose.evidence import (
     NEEDED,
     as_row,
     difference_of,
-    levels,
+    levels_within,
     missing,
 )
 from .rank import KEYS
@@ -74,10 +74,10 @@ def against_fixed(
     budgets: tuple = (AT,),
 ) -> tuple:  # (supernets, comparisons), least and margin of each
     "How far data-aware search is above each fixed data configuration, and above the best of each cell."
-    differences, least = {}, {}
+    level, differences, least = levels_within(rows, limits), {}, {}
     for budget in budgets:
-        aware = levels(rows, AWARE, limits, budget)
-        fixed = {arm: levels(rows, arm, limits, budget) for arm in _fixed(rows)}
+        aware = level(AWARE, budget)
+        fixed = {arm: level(arm, budget) for arm in _fixed(rows)}
         if not fixed:
             raise DansError("there is no search at a fixed data configuration", f"name these arms as {FIXED}")
         for arm, theirs in (fixed | {HINDSIGHT_ARM: _in_hindsight(fixed)}).items():
@@ -106,9 +106,15 @@ def c2(
 
 
 def _of_fixed(claim, rows, limits, budgets, part):
-    found = decides(*against_fixed(rows, limits, budgets))
-    says = "Data-aware search is above {against}, which decides, by"
-    return [as_row(found, claim, rows["data"].iloc[0], part, says)]
+    data, (differences, least, margin) = rows["data"].iloc[0], against_fixed(rows, limits, budgets)
+    says = "Data-aware search is {apart} {against}, which decides"
+    found = [as_row(decides(differences, least, margin), claim, data, part, says)]
+    for name in differences.columns[least < 0] if budgets == (AT,) else ():
+        of = flipped(differences[name], least[name])
+        of["verdict"] = verdict(of, least[name], margin[name])
+        says = f"Of the second condition alone: data-aware search is {{apart}} {name}"
+        found.append(as_row(of, claim, data, "hindsight", says, wanted=""))
+    return found
 
 
 def beyond_the_grid(
@@ -119,7 +125,8 @@ def beyond_the_grid(
     of = rows[(rows["budget"] == AT) & rows["limit"].isin(of_grid[~of_grid["counts"]]["limit"])]
     mean = of.groupby(["limit", "arm"])["accuracy"].mean().unstack()
     fixed = mean.reindex(columns=_fixed(rows))
-    about = dict(aware=mean.get(AWARE), fixed=fixed.notna().sum(axis=1), best_fixed=fixed.max(axis=1))
+    chose = of[of["arm"].isin(fixed.columns) & of["resolution"].notna()].groupby("limit")["arm"].nunique()
+    about = dict(aware=mean.get(AWARE), fixed=chose.reindex(mean.index, fill_value=0), best_fixed=fixed.max(axis=1))
     found = of_grid[["limit", "systems", "fewest"]].merge(pd.DataFrame(about), left_on="limit", right_index=True)
     return found.reset_index(drop=True)
 
@@ -149,7 +156,7 @@ def c3(
     ((limits, change),) = rise(rows, of_grid).items()
     found = flipped(change)
     found["verdict"] = verdict(found, margin=OCTAVES, equivalent=OCTAVES)
-    says = f"Data-aware search chooses another resolution {limits}: it rises by"
+    says = f"Data-aware search chooses another resolution {limits}: it rises by {{by}}"
     return [as_row(found, "C3", rows["data"].iloc[0], "limits", says, "octaves")]
 
 # %% ../../nbs/4_choose/59c_claimed.ipynb #0ffa10d1
@@ -181,7 +188,7 @@ def doses(
     low, high = np.quantile(change[1:], [ALPHA, 1 - ALPHA])
     found = dict(effect=float(change[0]), low=low, high=high, p=p, p_below=p_below, smallest=math.nan, units=math.nan)
     found["verdict"] = verdict(found, margin=OCTAVES, equivalent=OCTAVES)
-    says = f"From {100 * shares[0]:.0f} to {100 * shares[-1]:.0f} % far subjects the best resolution rises by"
+    says = f"From {100 * shares[0]:.0f} to {100 * shares[-1]:.0f} % far subjects the best resolution rises by {{by}}"
     return [as_row(found, "C3", data, "doses", says, "octaves"), *_control(means[means["share"] < 0], data)]
 
 
@@ -192,7 +199,7 @@ def _control(means, data):
     effect = ends[0]["mean"].mean() - ends[1]["mean"].mean()
     found = by_deviation(effect, math.sqrt(sum((of["deviation"] ** 2).sum() / len(of) ** 2 for of in ends)))
     found["verdict"] = verdict(found)
-    says = "Where resolution carries no information, the largest is above the smallest by"
+    says = "Where resolution carries no information, the largest is {apart} the smallest"
     return [as_row(found, "C3", data, "control", says, wanted="equivalent")]
 
 # %% ../../nbs/4_choose/59c_claimed.ipynb #56140886
@@ -213,8 +220,8 @@ def _cheaper(costs, systems, label, data):
     found |= {name: 10 ** found[name] for name in ("effect", "low", "high")}
     found["smallest"] = MUCH * 10 ** found["smallest"]  # visible above what is asked for
     says = f"Through {systems:,} systems ({label}) a supernet's tree scores {tree.mean():,.0f} candidates an hour"
-    says += f", a list {rate['list'].mean():,.0f}, training {training:,.1f}; the tree against training:"
-    wanted = "supported" if label == "measured" else ""
+    says += f", a list {rate['list'].mean():,.0f}, training {training:,.1f}; the tree against training: {{by}}"
+    wanted = "supported" if systems == min(SIZES) else ""
     return as_row(found, "C4", data, f"{systems:,} systems {label}", says, "times", wanted)
 
 # %% ../../nbs/4_choose/59c_claimed.ipynb #c4a0b1d2
@@ -223,8 +230,8 @@ def against_trainings(
     limits: list,  # cells that count
 ) -> pd.DataFrame:  # (supernets, comparisons)
     "How far data-aware search by supernets is above searches that train each candidate."
-    aware = levels(rows, AWARE, limits)
-    return pd.DataFrame({arm: difference_of(aware, levels(rows, arm, limits)) for arm in (EVOLUTION, HALVING)})
+    level = levels_within(rows, limits)
+    return pd.DataFrame({arm: difference_of(level(AWARE), level(arm)) for arm in (EVOLUTION, HALVING)})
 
 
 def c4(
@@ -234,7 +241,7 @@ def c4(
 ) -> list:  # of rows
     "Candidates an hour at both sizes, and accuracy at equal cost."
     data = rows["data"].iloc[0]
-    says = "At equal cost, search by a supernet is above {against}, which decides, by"
+    says = "At equal cost, search by a supernet is {apart} {against}, which decides"
     found = [as_row(decides(against_trainings(rows, limits)), "C4", data, "accuracy", says)]
     if costs is None or not len(costs):
         return [missing("C4", data, "candidates an hour"), *found]
@@ -256,11 +263,11 @@ def guided_against(
 ) -> pd.DataFrame:  # (supernets, comparisons)
     "How far guided search is above every rival at every budget."
     limits, rivals = _rivals(rows, of_grid)
-    found = {}
+    level, found = levels_within(rows, limits), {}
     for budget in BUDGETS:
-        ours = levels(rows, GUIDED, limits, budget)
+        ours = level(GUIDED, budget)
         for arm in rivals:
-            found[f"{arm} at budget {budget}"] = difference_of(ours, levels(rows, arm, limits, budget))
+            found[f"{arm} at budget {budget}"] = difference_of(ours, level(arm, budget))
     return pd.DataFrame({name: d for name, d in found.items() if d is not None})
 
 
@@ -269,13 +276,14 @@ def c5(
     of_grid: pd.DataFrame,
 ) -> list:  # of rows
     "Is guided search nowhere worse by more than is forgiven? And how far is it from the best in hindsight?"
-    data, says = rows["data"].iloc[0], "Guided search is above {against}, which decides, by"
+    data, says = rows["data"].iloc[0], "Guided search is {apart} {against}, which decides"
     every = decides(guided_against(rows, of_grid), -FORGIVEN, 0.0)
     limits, rivals = _rivals(rows, of_grid)
-    best = _in_hindsight({arm: levels(rows, arm, limits) for arm in rivals})
-    far = flipped(difference_of(levels(rows, GUIDED, limits), best), -FORGIVEN)
+    level = levels_within(rows, limits)
+    best = _in_hindsight({arm: level(arm) for arm in rivals})
+    far = flipped(difference_of(level(GUIDED), best), -FORGIVEN)
     far["verdict"] = verdict(far, -FORGIVEN, 0.0)
-    beside = as_row(far, "C5", data, "hindsight", "Above the best rival of each cell it is by", wanted="")
+    beside = as_row(far, "C5", data, "hindsight", "It is {apart} the best rival of each cell", wanted="")
     return [as_row(every, "C5", data, "every budget", says), beside]
 
 # %% ../../nbs/4_choose/59c_claimed.ipynb #e5c0845b
@@ -283,17 +291,18 @@ def comparisons(
     claim: str,  # one of `CLAIMS`
     rows: pd.DataFrame,  # of one data set
     of_grid: pd.DataFrame,  # from `cells`
-) -> tuple:  # (supernets, comparisons), the bound of each, and their unit
+) -> tuple:  # (supernets, comparisons), least and margin of each, and their unit
     "What a claim compares. Raises `DansError` for rows that are not there."
     limits = list(of_grid[of_grid["counts"]]["limit"])
     if claim in ("C1", "C2"):
-        found, least, _ = against_fixed(rows, limits, (AT,) if claim == "C1" else BUDGETS)
-        return found, least, "points"
+        return *against_fixed(rows, limits, (AT,) if claim == "C1" else BUDGETS), "points"
     if claim == "C4":
-        return (found := against_trainings(rows, limits)), pd.Series(0.0, found.columns), "points"
-    if claim == "C5":
-        return (found := guided_against(rows, of_grid)), pd.Series(-FORGIVEN, found.columns), "points"
-    return (found := rise(rows, of_grid)), pd.Series(0.0, found.columns), "octaves"
+        found, least, margin, unit = against_trainings(rows, limits), 0.0, MARGIN, "points"
+    elif claim == "C5":
+        found, least, margin, unit = guided_against(rows, of_grid), -FORGIVEN, 0.0, "points"
+    else:
+        found, least, margin, unit = rise(rows, of_grid), 0.0, OCTAVES, "octaves"
+    return found, *(pd.Series(of, found.columns) for of in (least, margin)), unit
 
 # %% ../../nbs/4_choose/59c_claimed.ipynb #64f9e562
 def _of_data(data, rows, of_grid, costs, trainings):

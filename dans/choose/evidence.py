@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GUIDED', 'EVOLUTION', 'HALVING', 'FIXED', 'NEEDED', 'ABOUT', 'CHOSEN', 'UNITS', 'invented_searches', 'averaged',
-           'levels', 'difference_of', 'without_supernets', 'as_row', 'missing']
+           'levels_within', 'levels', 'difference_of', 'without_supernets', 'as_row', 'missing']
 
 # %% ../../nbs/4_choose/59b_evidence.ipynb #a4df6c39
 import math
@@ -81,6 +81,33 @@ def averaged(
     return about.assign(searches=times).join(_most_often(rows)).join(means).reset_index(drop=True)
 
 # %% ../../nbs/4_choose/59b_evidence.ipynb #35a57d60
+def levels_within(
+    rows: pd.DataFrame,  # of one data set
+    limits: list,  # cells
+):  # a function of arm and budget, as `levels` is of all four
+    "What every arm reaches at every budget, its rows gone through once."
+    of = rows[rows["limit"].isin(limits)]
+    chose, of_search = of["resolution"].notna(), [of["arm"], of["budget"]]
+    unjudged = (chose & of["accuracy"].isna()).groupby(of_search).sum()
+    accuracy = of["accuracy"].where(chose, GUESSING)
+    means = accuracy.groupby([*of_search, of["supernet"].fillna(-1), of["limit"]]).mean().unstack()
+    chosen = chose.groupby([*of_search, of["limit"]]).any().unstack()
+    means, chosen = (table.reindex(columns=limits) for table in (means, chosen))
+
+    def level(arm, budget=AT):
+        there = (arm, budget) in unjudged.index
+        if there and unjudged[arm, budget]:
+            what = f"{unjudged[arm, budget]} choices of {arm} at budget {budget} are not judged"
+            raise DansError(what, "train them with a seed that the search did not see")
+        table = means.loc[arm, budget] if there else means.iloc[:0]
+        lacks = [limit for limit in limits if not there or table[limit].isna().any()]
+        if lacks:
+            raise DansError(f"{arm} has no rows within {lacks[0]} at budget {budget}", "wait for all of its searches")
+        return table, chosen.loc[arm, budget].astype(bool)
+
+    return level
+
+
 def levels(
     rows: pd.DataFrame,  # of one data set
     arm: str,
@@ -88,16 +115,7 @@ def levels(
     budget: int = AT,
 ) -> tuple:  # (supernets, cells) mean accuracy; and in which of the cells anything was chosen
     "What an arm reaches, search seeds averaged. Raises `DansError` for cells without a row, and for what has no judge."
-    of = rows[(rows["arm"] == arm) & (rows["budget"] == budget) & rows["limit"].isin(limits)]
-    chose = of["resolution"].notna()
-    if unjudged := int((chose & of["accuracy"].isna()).sum()):
-        raise DansError(f"{unjudged} choices of {arm} at budget {budget} are not judged", "train them with fresh seeds")
-    accuracy = of["accuracy"].where(chose, GUESSING)
-    table = accuracy.groupby([of["supernet"].fillna(-1), of["limit"]]).mean().unstack().reindex(columns=limits)
-    lacks = [limit for limit in limits if not len(table) or table[limit].isna().any()]
-    if lacks:
-        raise DansError(f"{arm} has no rows within {lacks[0]} at budget {budget}", "wait for all of its searches")
-    return table, chose.groupby(of["limit"]).any().reindex(limits)
+    return levels_within(rows[(rows["arm"] == arm) & (rows["budget"] == budget)], limits)(arm, budget)
 
 
 def difference_of(
@@ -158,7 +176,7 @@ def as_row(
     claim: str,
     data: str,
     part: str,  # what is compared, in a few words
-    says: str,  # the same as the beginning of a sentence; {against} is the comparison that decides
+    says: str,  # a sentence with {by} (-0.9 points) or {apart} (0.9 points below); {against} is what decides
     unit: str = "points",  # one of `UNITS`
     wanted: str = "supported",  # with which word the claim holds; empty: it stands beside
 ) -> dict:  # as `COLUMNS`
@@ -168,10 +186,15 @@ def as_row(
     test = sign if math.isfinite(found["units"]) else " with the truth drawn again"
     numbers = {name: UNITS[unit] * found[name] for name in ("effect", "low", "high", "smallest")}
     digits = "{:.2f}" if unit == "octaves" else "{:.1f}"
-    low, high, effect, smallest = (digits.format(numbers[n] + 0.0) for n in ("low", "high", "effect", "smallest"))
-    seen = f"; {smallest} would be visible" if math.isfinite(numbers["smallest"]) else ""
-    sentence = f"{claim} on {data}, {part}: {found['verdict']}. {says.format(against=against)} {effect} {unit} "
-    p = f"p of the contrary = {found['p_below']:.3f}" if found["verdict"] == "opposite" else f"p = {found['p']:.3f}"
+    low, high, by = (digits.format(numbers[n] + 0.0) for n in ("low", "high", "effect"))
+    seen = f"; {numbers['smallest']:.2g} would be visible" if math.isfinite(numbers["smallest"]) else ""
+    far, level = by.removeprefix("-"), not float(by)
+    apart = "level with" if level else f"{far} {unit} {'below' if by.startswith('-') else 'above'}"
+    says = says.format(against=against, by=f"{by} {unit}", apart=apart)
+    sentence = f"{claim} on {data}, {part}: {found['verdict']}. {says} "
+    contrary = found["verdict"] == "opposite"
+    p = f"{found['p_below' if contrary else 'p']:.3f}"
+    p = "p" + " of the contrary" * contrary + (" < 0.001" if p == "0.000" else f" = {p}")
     sentence += f"(90 % interval {low} to {high}; {p}{test}{seen})."
     about = dict(claim=claim, data=data, part=part, against=against, test=test.strip(), unit=unit)
     about |= dict(units=found["units"], p=found["p"], wanted=wanted, verdict=found["verdict"], sentence=sentence)

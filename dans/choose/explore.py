@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEWEST_PAIRS', 'NAMES', 'STEPS', 'TIMES', 'LIBRARIES', 'tables', 'known', 'Answer', 'front', 'explore',
-           'training_noise', 'more', 'board_limits', 'on_boards', 'next_up', 'layout', 'table_for_page',
+           'training_noise', 'more', 'board_limits', 'on_boards', 'next_better', 'layout', 'table_for_page',
            'boards_for_page', 'views_for_page']
 
 # %% ../../nbs/4_choose/58b_explore.ipynb #c5098466
@@ -174,7 +174,7 @@ def on_boards(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/4_choose/58b_explore.ipynb #add3a97d
-def next_up(
+def next_better(
     boards: pd.DataFrame,  # from `on_boards`
     name: str,  # of one of these
 ) -> pd.Series | None:  # its row, with the gain in [0, 1]

@@ -54,11 +54,11 @@ HINDSIGHT = 0.01  # accuracy: how far C1 may be below the best fixed data config
 EQUIVALENT = 0.01  # accuracy: an interval within this, either way, is equivalence
 OCTAVES = 0.25  # C3: least change of log2 of the resolution from the tightest to the widest limit; half a step or so
 MUCH = 10  # C4: times as many candidates an hour as by training each
-SIZES = {440: "measured", 37_520: "by count"}  # C4: systems that share the cost of a supernet
+SIZES = {440: "of its space", 37_520: "by count"}  # C4: systems that share the cost of a supernet
 WORDS = ("supported", "opposite", "equivalent", "not visible")
 NOT_TESTED = "not tested"  # a claim before it was not supported
 MISSING = "rows are missing"  # nothing has been computed yet
-CONDITION = "All of it holds for one table of trainings, that is for one draw of images."
+CONDITION = "Each verdict holds for its own table of trainings, that is for one draw of images."
 
 # %% ../../nbs/4_choose/59a_verdict.ipynb #65cc9a07
 def quantiles(
@@ -213,11 +213,13 @@ def in_order(
     order, stopped, found = list(CLAIMS), "", []
     for claim in order:
         of = rows[rows["claim"] == claim].copy()
-        first = (of["data"] == PRIMARY) & (of["wanted"] != "")
+        there = (of["data"] == PRIMARY) & (of["verdict"] != MISSING)
         if stopped:
-            why = f" It is not tested, since {stopped} was not supported on {PRIMARY}."
-            of.loc[first & (of["verdict"] != MISSING), "sentence"] += why
-            of.loc[first & (of["verdict"] != MISSING), "verdict"] = NOT_TESTED
+            of.loc[there, "sentence"] += (
+                f" The word is what it would be by itself: it is not tested, since {stopped} was not supported"
+            )
+            of.loc[there, "sentence"] += f" on {PRIMARY}."
+            of.loc[there, "verdict"] = NOT_TESTED
         elif word_of(of[of["data"] == PRIMARY]) != "supported":
             stopped = claim
         found.append(of)

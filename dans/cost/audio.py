@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from fastcore.basics import patch
 
-from .memory import RECORDS, START, Buffer, RecordBytes, plan, whole_arena
+from .memory import RECORDS, START, WIDE, Buffer, RecordBytes, plan, whole_arena
 from ..data.features import CEPSTRA_FROM, Chain, bands, features, front_file, front_graph, lines
 from ..data.sound import RATE, changed, draw_changes, resampled
 from ..ds_cnn import DSCNN
@@ -176,9 +176,7 @@ def front_records(
     dense, top = chain.kind == "mfcc", 0
     for name, n in counts.items():
         top = _on_top(top, size[name] * n, word)
-    top += 16 * dense  # its options
-    if bits == 64:
-        top += 32 * dense - 16  # fitted to the wheel
+    top += dense * (16 if bits == 32 else WIDE["FULLY_CONNECTED"])  # its options
     for nbytes in _kept(chain, bits):
         top = _on_top(top, nbytes)
     top = _on_top(top, size["scratch handle"], word)

@@ -177,6 +177,12 @@ def place(spec, folder="."):
     if spec == "wake_scenes":
         return wake_scenes, ()
     if kind == "wake_vision":
+        rest = rest or os.environ.get("DANS_WAKE_VISION", "")
+        if not rest:
+            raise DansError(
+                "wake_vision needs its folder",
+                "name it: wake_vision:DIR, or set the environment variable DANS_WAKE_VISION to its path",
+            )
         return wake_vision, (Path(folder, rest),)
     if kind == "tiny_imagenet" and not exists(Path(folder, spec)):  # else a folder of that name
         rest = rest or os.environ.get("DANS_TINY_IMAGENET", "")
@@ -245,8 +251,8 @@ def source(
     **options,  # parameters of the function that reads it
 ) -> Source:  # what that function returns
     """The source that `spec` names; a path leads to parquet file(s) or class folders, and classes are the positive
-    ones. "collage" and "tiny_imagenet" alone take the paths in the environment variables DANS_PHOTOS and
-    DANS_TINY_IMAGENET. Raises `DansError` for an unknown
+    ones. "collage", "tiny_imagenet" and "wake_vision" alone take the paths in the environment variables DANS_PHOTOS,
+    DANS_TINY_IMAGENET and DANS_WAKE_VISION. Raises `DansError` for an unknown
     name or option, as its reader does."""
     make, args = _reading(spec)
     return make(*args, **fitted(_options_of(make, args), options, make.__name__))

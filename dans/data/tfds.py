@@ -54,13 +54,13 @@ def built(data_dir):
     return path
 
 # %% ../../nbs/1_data/16_tfds.ipynb #aaa427c2
-def _rows(builder, given, columns):
-    "Yields (split, name, bytes, label, attribute values), in the order of the files."
+def _rows(builder, given, columns, first):
+    "Yields (split, name, bytes, label, attribute values), in the order of the files; at most `first` of each split."
     import tensorflow_datasets as tfds
 
     for name, split in given.items():
         rows = builder.as_dataset(
-            name,
+            f"{name}[:{min(first, builder.info.splits[name].num_examples)}]" if first else name,
             shuffle_files=False,
             decoders=dict(image=tfds.decode.SkipDecoding()),
             read_config=tfds.ReadConfig(interleave_cycle_length=1),
@@ -81,9 +81,10 @@ def wake_vision(
     skip_bad=False,  # leave out images that cannot be used: True, or kinds of faults
     duplicates: str = "error",  # images in two splits: "error", or "drop" those of train
     min_side: int = None,  # shortest side that an image must have, pixels
+    first: int = None,  # read no more than the first rows of each split, for a try; default: all
 ) -> Source:  # classes "no person" and "person"; all other labels are attributes
     """Wake Vision as TensorFlow Datasets stores it, version 1.0.0. Rows with `person` below 0 are
-    dropped and counted. Raises `DansError` where it has not been built, and for an unknown split."""
+    dropped and counted. Raises `DansError` where it has not been built, or not in full, and for an unknown split."""
     path = built(data_dir)
     check_features(path)
     import tensorflow_datasets as tfds
@@ -93,9 +94,13 @@ def wake_vision(
     for split in given:
         if split not in builder.info.splits:
             raise DansError(f"{path} has no split '{split}'", f"it has {', '.join(builder.info.splits)}")
+        for file in builder.info.splits[split].filepaths:
+            if not exists(Path(file)):
+                raise DansError(f"{file} is missing", f"build it again: tfds build wake_vision --data_dir={data_dir}")
     columns = tuple(sorted(set(builder.info.features) - {"image", "person"}))
 
-    total = sum(builder.info.splits[name].num_examples for name in given)
+    counts = [builder.info.splits[name].num_examples for name in given]
+    total = sum(min(first or n, n) for n in counts)
     options = ReadOptions(
         seed=seed,
         max_train=max_train,
@@ -105,4 +110,4 @@ def wake_vision(
         duplicates=duplicates,
         min_side=min_side,
     )
-    return survey("wake_vision", PERSON, columns, lambda: _rows(builder, given, columns), total, options)
+    return survey("wake_vision", PERSON, columns, lambda: _rows(builder, given, columns, first), total, options)

@@ -236,7 +236,8 @@ CALLED = {  # what raw scores of `shared` are set against -> in words
     "largest_only_recalibrated": "fine-tuned parts of a largest network",
     "macs": "a count of MACs",
     "proxy": "the proxy",
-    "no score, short-corrected": "short trainings of the systems for choosing, for {:.2f} times the cost",
+    "no score, short-corrected": "a correction without any score, fitted to short trainings of the systems for "
+    "choosing (these cost {:.2f} times what the supernet does)",
 }
 
 

@@ -47,7 +47,9 @@ def computed(
         about = dict(run=item.id, state="complete" if signed else "begun" if records else "to come")
         about |= {clock: seconds / 3600 for clock, seconds in clocks.items()}
         about["hours"] = max(clocks.values()) / 3600
-        about["processor"] = ", ".join(sorted({r["processor"] for r in records if "processor" in r}))
+        about["processor"] = ", ".join(
+            sorted({r["processor"].replace(" 1 cores", " 1 core") for r in records if "processor" in r})
+        )
         found.append(about | dict(commit=next((r["commit"][:8] for r in records if r.get("commit")), "")))
     return pd.DataFrame(found)
 

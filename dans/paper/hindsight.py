@@ -22,7 +22,7 @@ def most_chosen(
     rows: pd.DataFrame,  # searches, as `dans.paper.searched.rows_of` has them
     best: pd.DataFrame,  # of the same table, from `dans.paper.searched.best_of`
     arms: tuple = (GUIDED, AWARE),
-) -> pd.DataFrame:  # data, arm, limit, the system and its macs, share (of the searches that chose it)
+) -> pd.DataFrame:  # data, arm, limit, the system and its macs, share (of the searches, at least)
     "What each arm chooses most often within each limit with the largest budget, and the best there was."
     last = rows[(rows["budget"] == rows["budget"].max()) & rows["arm"].isin(arms)]
     of = ["data", "arm", "limit"]

@@ -175,7 +175,8 @@ def sure(
     right: pd.DataFrame,  # as from `right_of`
     draws: int = 2_000,
     seed: int = 0,
-) -> pd.DataFrame:  # arm, limit_macs, accuracy, low, high; above, above_low, above_high: data-aware less this arm
+    of_arm: str = AWARE,  # arm that stands beside all others
+) -> pd.DataFrame:  # arm, limit_macs, accuracy, low, high; above, above_low, above_high: `of_arm` less this arm
     "Accuracies with 95 % intervals over speakers, drawn together for all arms."
     speakers, found = np.unique(right["speaker"]), []
     drawn = bootstrap(len(speakers), draws, seed)
@@ -187,9 +188,9 @@ def sure(
         for arm, values in means.items():
             row = dict(arm=arm, limit_macs=limit, accuracy=values[0])
             row |= dict(zip(("low", "high"), np.quantile(values[1:], (0.025, 0.975))))
-            if AWARE in means and arm != AWARE:
-                ends = np.quantile((means[AWARE] - values)[1:], (0.025, 0.975))
-                row |= dict(above=(means[AWARE] - values)[0], above_low=ends[0], above_high=ends[1])
+            if of_arm in means and arm != of_arm:
+                ends = np.quantile((means[of_arm] - values)[1:], (0.025, 0.975))
+                row |= dict(above=(means[of_arm] - values)[0], above_low=ends[0], above_high=ends[1])
             found.append(row)
     return pd.DataFrame(found)
 

@@ -215,7 +215,7 @@ RULES |= {
 def _leads_somewhere(spec, folder):
     """Is `spec` a name that `dans.data.catalogue.source` takes, with a path that exists where it has one? Raises
     `DansError` where a folder forbids to look."""
-    if spec in ("", "collage", "tiny_imagenet"):  # whose paths are in the environment
+    if spec in ("", "collage", "tiny_imagenet", "wake_vision"):  # whose paths are in the environment
         return bool(spec)
     _, args = place(spec, folder)
     return not args or exists(args[0])

@@ -118,9 +118,9 @@ def plot_limits(
         ax.annotate(
             _choice(rows),
             (bound, rows[y].max() * fy),
-            (0, 4),
+            (1, 4),
             textcoords="offset points",
-            ha="center",
+            ha="right",
             va="bottom",
             fontsize=7,
             color="C0",

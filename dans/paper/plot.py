@@ -110,7 +110,12 @@ def label_ends(
     height = ax.figure.get_figheight() * 72 * ax.get_position().height
     to_axes = ax.transData - ax.transAxes
     places = apart([to_axes.transform((ax.get_xlim()[1], y))[1] for _, y, _ in ends], 8.5 / height)
-    for (text, _, color), y in zip(ends, places):
+    for (text, end, color), y in zip(ends, places):
+        from_ = to_axes.transform((ax.get_xlim()[1], end))[1]
+        if abs(y - from_) * height > 2:  # points: the name has moved away from its line
+            ax.plot(
+                [1, 1.012], [from_, y], transform=ax.transAxes, color=color, lw=0.5, ls="-", marker="", clip_on=False
+            )
         ax.text(1.015, y, text, transform=ax.transAxes, color=color, va="center", fontsize=7)
 
 # %% ../../nbs/6_paper/76_plot.ipynb #7c283428

@@ -33,7 +33,7 @@ PRESETS = {
     "own": "your own images, one search of some 30 minutes on 2 cores",
     "sound": "spoken words, from recordings to a folder for firmware, an hour on 2 cores",
     "cpu": "the committed results",
-    "paper": "for the search space of the paper; no run has it yet",
+    "paper": "the search space of the paper on Wake Vision, for a GPU; --dry-run tries it first",
 }
 TOO_SMALL = ("smoke", "quick")  # presets whose figures carry a stamp that says so
 RUNNER = "DANS_RUNNER"  # set where dans-reproduce runs a notebook
@@ -142,7 +142,7 @@ def processor() -> str:  # such as "Intel(R) Xeon(R) CPU @ 2.20GHz, 2 cores"
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {cores()} cores"
+    return f"{names[0] if names else platform.machine()}, {cores()} core{'s' * (cores() > 1)}"
 
 # %% ../../nbs/6_paper/73_study.ipynb #74952dba
 @patch

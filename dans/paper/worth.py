@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..choose.evidence import FIXED
 from ..choose.verdict import FORGIVEN, MARGIN
-from .armed import RELAXED, regrets
+from .armed import RELAXED, counted, regrets
 from .study import Study
 
 # %% ../../nbs/6_paper/77e_worth.ipynb #fb665e53
@@ -50,7 +50,7 @@ def standing(
     others = [arm for arm in below if arm != RELAXED and not re.fullmatch(FIXED, arm)]
     if RELAXED not in below or not others:
         return pd.DataFrame(columns=["budget", "rival", "ahead", "chosen", "word"])
-    others, near, mine = below[others], 1e-9, rows[rows["arm"] == RELAXED]
+    others, near, mine = below[others], 1e-9, rows[(rows["arm"] == RELAXED) & rows["limit"].isin(counted(best))]
     ahead = others.min(axis=1) - below[RELAXED]
     chosen = mine["resolution"].notna().groupby([mine["budget"], mine["limit"]]).any().groupby("budget").mean()
     found = pd.DataFrame(dict(rival=others.idxmin(axis=1), ahead=ahead, chosen=chosen)).reset_index()
@@ -78,7 +78,7 @@ def sentence(
     best: pd.DataFrame,
 ) -> str:
     "When relaxed search is worth it on one table."
-    found, mine = standing(rows, best), rows[rows["arm"] == RELAXED]
+    found, mine = standing(rows, best), rows[(rows["arm"] == RELAXED) & rows["limit"].isin(counted(best))]
     if not len(found):
         return f"On {data}, nothing can be said of relaxed search yet: its rows are missing, or all others are."
     clauses = [
