@@ -46,8 +46,10 @@ class Chains(Space):
 @pytest.mark.parametrize("data", [Map(16, "mono"), ImageConfig(24)], ids=["49x10", "24px"])
 def test_what_it_costs_is_what_its_file_has(arch, data):
     system = System(data, arch)
-    images = np.random.default_rng(0).integers(0, 256, (8, *data.shape), dtype=np.uint8)
-    tflite = quantise(keras_model(system, 12), images)
+    rng = np.random.default_rng(0)
+    images, model = rng.integers(0, 256, (8, *data.shape), dtype=np.uint8), keras_model(system, 12)
+    model.set_weights([w + rng.uniform(0.01, 0.3, w.shape) for w in model.get_weights()])  # equal ones share a tensor
+    tflite = quantise(model, images)
     file, found = footprint_of(tflite), footprint(system, 12)
     ours, theirs = operators(system, 12), read(tflite).ops
     assert [(op.kind, op.nbytes, op.macs, op.kernel) for op in ours] == [
@@ -55,7 +57,7 @@ def test_what_it_costs_is_what_its_file_has(arch, data):
     ]
     assert (found.ram_bytes, found.macs) == (file.ram_bytes, file.macs) and macs(system, 12) == file.macs
     assert records_of(ours, 64).tail == footprint_of(tflite, bits=64).tail_bytes == arena(tflite).tail
-    assert 0.9 < found.flash_bytes / len(tflite) < 1.15  # untrained, so that some parts are equal
+    assert 0.9 < found.flash_bytes / len(tflite) < 1.15
 
 
 def test_the_small_one_of_the_paper():
