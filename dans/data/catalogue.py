@@ -205,7 +205,7 @@ def place(spec, folder="."):
     # as a shell that knows no ~ behind =
     return None, (Path.home() / spec[2:] if spec.startswith("~/") else Path(folder, spec),)
 
-
+# %% ../../nbs/1_data/22_catalogue.ipynb #43984ed7
 def _reading(spec, folder="."):
     "As `place`, with the reader of a path. Raises `DansError` for an unknown name."
     make, args = place(spec, folder)

@@ -309,13 +309,7 @@ def _across(path, wide=100):
         "".join([f"{column[0]:{names}}", *(f"  {cell:>{cells}}" for cell in column[1:])])[:wide] for column in columns
     ]
 
-# %% ../../nbs/6_paper/82_reproduce.ipynb #142747f3
-HOW_TO_GET = (
-    "Set DANS_WAKE_VISION to a data folder of TensorFlow Datasets: build the data set there (239 GiB) by tfds build "
-    "wake_vision --data_dir=DIR, or a tiny one with the same features by python tools/tiny_wake_vision.py DIR"
-)
-
-
+# %% ../../nbs/6_paper/82_reproduce.ipynb #87c37fb3
 def _show_plan(study, steps):
     "Print what would be done; the same as records."
     words = {"run": "to do", "skip": "current", "stale": "STALE", "blocked": "no rows"}
@@ -326,6 +320,12 @@ def _show_plan(study, steps):
     total = sum(item.seconds.get(study.preset) or 0 for item, action, _ in steps if action == "run")
     print(f"preset {study.preset}, into {study.show(study.out)}: {_human(total)} expected")
     return [dict(id=i.id, title=i.title, action=a, why=w, seconds=i.seconds.get(study.preset)) for i, a, w in steps]
+
+# %% ../../nbs/6_paper/82_reproduce.ipynb #4939ba34
+HOW_TO_GET = (
+    "Set DANS_WAKE_VISION to a data folder of TensorFlow Datasets: build the data set there (239 GiB) by tfds build "
+    "wake_vision --data_dir=DIR, or a tiny one with the same features by python tools/tiny_wake_vision.py DIR"
+)
 
 
 def _try(study, items):
@@ -353,7 +353,7 @@ def _try(study, items):
         found[item.id] = whole.record(rows, reading, work)
     return dict(tried=found)
 
-
+# %% ../../nbs/6_paper/82_reproduce.ipynb #dd066c23
 def _show_parameters(study, items):
     "Print what can be changed; the same as a dictionary: item, parameter, and its value and meaning."
     shown = {}
@@ -402,12 +402,11 @@ def _parser():
     presets = "; ".join(map(": ".join, PRESETS.items()))
     add("--preset", default="quick", metavar="NAME", help=f"{presets} (default quick)")
     add("--out", metavar="DIR", help="folder for results/ and figures/; default: runs/PRESET, for cpu the checkout")
+    many = dict(metavar="NAME=VALUE", action="append", default=[])
     add(
         "-p",
         "--parameter",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
+        **many,
         help="change a notebook's parameter, or by NAME.KEY=VALUE one entry of it; --parameters lists them",
     )
     add(
