@@ -67,7 +67,7 @@ def cells_of(
     systems = study.rows("benchmark/systems")
     return cells(systems, _held(study, systems, data))
 
-
+# %% ../../nbs/6_paper/77a_verdicts.ipynb #7e2d9c41
 def evidence_of(
     study: Study,
 ) -> dict:  # searches and held (data -> frame), systems, costs, trainings: as `table_of_claims` takes them
