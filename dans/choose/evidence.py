@@ -117,7 +117,7 @@ def levels(
     "What an arm reaches, search seeds averaged. Raises `DansError` for cells without a row, and for what has no judge."
     return levels_within(rows[(rows["arm"] == arm) & (rows["budget"] == budget)], limits)(arm, budget)
 
-
+# %% ../../nbs/4_choose/59b_evidence.ipynb #c9706dfb
 def difference_of(
     ours: tuple,  # of `levels`
     theirs: tuple,

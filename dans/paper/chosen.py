@@ -121,7 +121,7 @@ def points_above(
     at = f"- {row['limit_macs'] / 1e6:g} million MACs: {one} is {beside}, {limits}"
     return at + ("" if claimed(row) else ": not claimed")
 
-
+# %% ../../nbs/6_paper/77g_chosen.ipynb #c91e4b07
 def spent(
     rows: pd.DataFrame,  # as for `chosen_in`, with fold, seed and cost_macs
     budget: float,  # of a search, MACs
