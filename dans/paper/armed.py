@@ -150,7 +150,7 @@ def plot_arms(
     ax.set(xscale="log", xlabel="total cost (mean trainings)", ylabel=label)
     ax.set_xticks(wide.index, [f"{n:g}" for n in wide.index])
     ax.minorticks_off()
-    low, high = (wide[[arm for arm in FRONT if arm in wide]].stack().quantile(q) for q in (0, 0.93))
+    low, high = (wide[[arm for arm in FRONT if arm in wide]].stack().quantile(q) for q in (0, 0.85))
     if y == "regret":
         ax.set_ylim(max(high, 0.5) * 1.15, min(low, 0) - 0.2)
     return ax
