@@ -114,13 +114,13 @@ def plot_limits(
     ends = _mean_lines(ax, df[~front], "bound", y, "arm", color=".65", marker="", zorder=1)
     ends = [(text, y, ".5") for text, y, _ in ends]
     ends += _mean_lines(ax, df[front], "bound", y, "arm", color="C0", ls="-", marker="o", lw=1.8)
-    for bound, rows in df[front].groupby("bound"):
+    for i, (bound, rows) in enumerate(df[front].groupby("bound")):
         ax.annotate(
             _choice(rows),
             (bound, rows[y].max() * fy),
             (1, 4),
             textcoords="offset points",
-            ha="right",
+            ha="right" if i else "center",
             va="bottom",
             fontsize=7,
             color="C0",
