@@ -198,7 +198,7 @@ def test_the_page_of_results_is_read_and_not_typed():
     items = yaml.safe_load((ROOT / "paper.yml").read_text(encoding="utf-8"))["items"]
     parts = dict(re.findall(r"^### [^\n]* \{#(\w+)\}\n(.*?)(?=^##|\Z)", page, re.M | re.S))
     assert set(parts) == {id for id in items if not id.startswith("run")}
-    caption = "One line for each arm: the median of five search seeds"
+    caption = "A line for each way of choosing the data: the test accuracy of what is chosen"
     assert caption in parts["fig_time"] and gallery.caption(ROOT / "nbs/paper/fig_time.ipynb").startswith(caption)
     record = json.loads((ROOT / "figures/fig_time.json").read_text())["rows"]["search/log"]
     assert f"/blob/{record['commit']}/nbs/paper/run_search.ipynb" in parts["fig_time"]
