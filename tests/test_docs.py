@@ -202,7 +202,7 @@ def test_the_page_of_results_is_read_and_not_typed():
     assert caption in parts["fig_time"] and gallery.caption(ROOT / "nbs/paper/fig_time.ipynb").startswith(caption)
     record = json.loads((ROOT / "figures/fig_time.json").read_text())["rows"]["search/log"]
     assert f"/blob/{record['commit']}/nbs/paper/run_search.ipynb" in parts["fig_time"]
-    assert "Claim C2: the same at any given cost" in parts["fig_time"]
+    assert "Claim C2: The same holds at any given cost" in parts["fig_time"]
     changed = gallery.at_commit("nbs/paper/run_x.ipynb", "a" * 40 + "+")
     assert changed.endswith(f"/blob/{'a' * 40}/nbs/paper/run_x.ipynb), changed since")
 
