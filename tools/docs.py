@@ -213,7 +213,7 @@ def rooms_table(found):
     return "\n\n".join(parts)
 
 
-def as_sentence(row):
+def claims_row(row):
     "A row of the table of claims: part, effect with its interval, smallest visible effect, verdict."
     if pd.isna(row.effect):
         return f"| {row.claim} | {row.data} | {row.part} | | | {row.verdict} |"
@@ -228,7 +228,7 @@ def claims_table(path):
     "The claims, and the committed table of their verdicts, as Markdown."
     said = [*(f"- **{name}** {claim}" for name, claim in CLAIMS.items()), ""]
     head = "| claim | data | what is compared | effect (90 % interval) | smallest visible | verdict |"
-    return "\n".join([*said, head, "|---" * 6 + "|", *map(as_sentence, pd.read_csv(path).itertuples())])
+    return "\n".join([*said, head, "|---" * 6 + "|", *map(claims_row, pd.read_csv(path).itertuples())])
 
 
 def write_index():

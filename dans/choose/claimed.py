@@ -94,7 +94,12 @@ def c1(
     limits: list,  # cells that count
 ) -> list:  # of rows
     "At equal total cost, against each fixed data configuration."
-    return _of_fixed("C1", rows, limits, (AT,), "equal cost")
+    differences, least, margin = against_fixed(rows, limits)
+    found = flipped(differences[HINDSIGHT_ARM], least[HINDSIGHT_ARM])
+    found["verdict"] = verdict(found, least[HINDSIGHT_ARM], margin[HINDSIGHT_ARM])
+    says = f"Of the second condition alone: data-aware search is {{apart}} {HINDSIGHT_ARM}"
+    beside = as_row(found, "C1", rows["data"].iloc[0], "hindsight", says, wanted="")
+    return [_of_fixed("C1", rows, limits, (AT,), "equal cost"), beside]
 
 
 def c2(
@@ -102,19 +107,13 @@ def c2(
     limits: list,
 ) -> list:  # of rows
     "At any cost along the way."
-    return _of_fixed("C2", rows, limits, BUDGETS, "any cost")
+    return [_of_fixed("C2", rows, limits, BUDGETS, "any cost")]
 
 
 def _of_fixed(claim, rows, limits, budgets, part):
-    data, (differences, least, margin) = rows["data"].iloc[0], against_fixed(rows, limits, budgets)
+    found = decides(*against_fixed(rows, limits, budgets))
     says = "Data-aware search is {apart} {against}, which decides"
-    found = [as_row(decides(differences, least, margin), claim, data, part, says)]
-    for name in differences.columns[least < 0] if budgets == (AT,) else ():
-        of = flipped(differences[name], least[name])
-        of["verdict"] = verdict(of, least[name], margin[name])
-        says = f"Of the second condition alone: data-aware search is {{apart}} {name}"
-        found.append(as_row(of, claim, data, "hindsight", says, wanted=""))
-    return found
+    return as_row(found, claim, rows["data"].iloc[0], part, says)
 
 
 def beyond_the_grid(
