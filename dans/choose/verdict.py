@@ -215,10 +215,8 @@ def in_order(
         of = rows[rows["claim"] == claim].copy()
         there = (of["data"] == PRIMARY) & (of["verdict"] != MISSING)
         if stopped:
-            of.loc[there, "sentence"] += (
-                f" The word is what it would be by itself: it is not tested, since {stopped} was not supported"
-            )
-            of.loc[there, "sentence"] += f" on {PRIMARY}."
+            why = f"it is not tested, since {stopped} was not supported on {PRIMARY}"
+            of.loc[there, "sentence"] += f" The word is what it would be by itself: {why}."
             of.loc[there, "verdict"] = NOT_TESTED
         elif word_of(of[of["data"] == PRIMARY]) != "supported":
             stopped = claim

@@ -346,11 +346,9 @@ def _try(study, items):
         values["data"] = f"wake_vision:{place(values['data'], study.root)[1][0]}"
         folder = study.work / "dry"
         print(f"{item.id}: first steps, into {study.show(folder)}", flush=True)
-        whole = Whole(values, WAKE_VISION)
-        rows, reading = whole.tried(folder)
-        work = whole.work()
-        print(whole.told(rows, reading, work, study.cache), flush=True)
-        found[item.id] = whole.record(rows, reading, work)
+        tried = Whole(values, WAKE_VISION).tried(folder)
+        print(tried.told(study.cache), flush=True)
+        found[item.id] = tried.record()
     return dict(tried=found)
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #dd066c23
