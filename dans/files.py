@@ -124,6 +124,7 @@ PIECES = {  # kind of piece: the step that it rests on, and what its key says be
     "way": ("standalone", {"asked": "alone"}),  # a system, trained in one of several ways
     "distance": ("standalone", {"asked": "distance"}),  # a system's accuracy at each distance
     "chosen": ("deploy", {"keeps": "keras", "says": "validation"}),  # what a search has chosen, trained and converted
+    "found": ("deploy", {"asked": "found"}),  # a search as `dans-search` does it
     "file": ("deploy", {"asked": "footprint"}),  # a system's file with random weights
     "int8": ("deploy", {"asked": "int8"}),  # a subnet, converted
 }
