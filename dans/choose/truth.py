@@ -120,18 +120,19 @@ def pooled(
     return Noise(math.sqrt(squares / freedom), freedom, low, high)
 
 # %% ../../nbs/4_choose/58_truth.ipynb #7ed05ca2
-def _trainings(benchmark, metric):
-    "Full trainings with their systems."
+def _trainings(benchmark, metric, fresh=False):
+    "Full trainings with their systems: those of the table, or the fresh ones."
     check_known([metric], [c for c in benchmark.table if c.endswith(("_accuracy", "_auc"))], "metric")
     rows = benchmark.table[benchmark.table["fidelity"] == "full"].dropna(subset=[metric])
-    return rows.assign(system=systems_of(rows))
+    return rows[rows["seed"].isin(SEARCHED) != fresh].pipe(lambda of: of.assign(system=systems_of(of)))
 
 
 def noise(
     benchmark: Benchmark,  # the table; with `reveal="test"` also for test columns
     metric: str = "test_accuracy",  # of a full training
 ) -> Noise:
-    "The noise of a full training. Raises `DansError` for a metric that is not there."
+    """The noise of a full training, by those of the table: fresh ones are of chosen systems alone. Raises `DansError`
+    for a metric that is not there."""
     rows = _trainings(benchmark, metric)
     return pooled(rows[metric], rows["system"])
 
@@ -187,8 +188,7 @@ def judges(
     "The judges of a table. Raises `DansError` where test columns are not revealed."
     if not benchmark.reveal:
         raise benchmark._hidden("a fresh training")
-    rows = _trainings(benchmark, "test_accuracy")
-    rows = rows[~rows["seed"].isin(SEARCHED)]
+    rows = _trainings(benchmark, "test_accuracy", fresh=True)
     of, right = rows.groupby("system", sort=False), benchmark.correct()
     answers = {system: right.loc[keys].to_numpy().mean(0) for system, keys in of["key"].apply(list).items()}
     means, trainings = of["test_accuracy"].mean().to_dict(), of.size().to_dict()
