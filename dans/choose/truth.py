@@ -124,7 +124,8 @@ def _trainings(benchmark, metric, fresh=False):
     "Full trainings with their systems: those of the table, or the fresh ones."
     check_known([metric], [c for c in benchmark.table if c.endswith(("_accuracy", "_auc"))], "metric")
     rows = benchmark.table[benchmark.table["fidelity"] == "full"].dropna(subset=[metric])
-    return rows[rows["seed"].isin(SEARCHED) != fresh].pipe(lambda of: of.assign(system=systems_of(of)))
+    rows = rows[rows["seed"].isin(SEARCHED) != fresh]
+    return rows.assign(system=systems_of(rows))
 
 
 def noise(
