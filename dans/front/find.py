@@ -354,11 +354,12 @@ def find(
         work = Finding(flight)
         with clock.stage("supernet", f"a supernet of {len(flight.space):,} systems"):
             work.supernets()
+        guided, trained = flight.trainings > 1, None
         with clock.stage("scores", "scores of the systems"):
-            choice, trained = work.choice(), None
+            choice = work.scores() if guided else work.choice()
         several = f"systems on their own, as for {flight.trainings} of mean cost"
-        with clock.stage("alone", several if flight.trainings > 1 else f"{work.named(choice)} on its own"):
-            if flight.trainings > 1:
+        with clock.stage("alone", several if guided else f"{work.named(choice)} on its own"):
+            if guided:
                 choice, trained = work.guided()
                 work.offered(trained)
             system = work.named(choice)
