@@ -352,6 +352,15 @@ def rows(
     self._read[name] = record
     return found
 
+# %% ../../nbs/6_paper/73_study.ipynb #7c1d93ae
+@patch
+def known(
+    self: Study,
+    name: str,  # STUDY/NAME
+) -> dict:  # key -> row; empty where none are written yet
+    "The rows that have a key, for `pieces`. Raises `DansError` as `rows` does."
+    return self.rows(name).set_index("key").to_dict("index") if self.results(name).is_file() else {}
+
 
 @patch
 def provenance(self: Study) -> dict:  # preset, what each file of rows says of itself, versions
