@@ -217,18 +217,32 @@ def claims_row(row):
     "A row of the table of claims: part, effect with its interval, smallest visible effect, verdict."
     if pd.isna(row.effect):
         return f"| {row.claim} | {row.data} | {row.part} | | | {row.verdict} |"
-    against = "" if pd.isna(row.against) else f" (against {row.against})"
+    against = "" if pd.isna(row.against) else f" (against {row.against}{times_spent(row.spent)})"
     form = ".1f" if row.unit == "times" else "+.2f"
     effect = "{:{f}} ({:{f}} to {:{f}}) {}".format(row.effect, row.low, row.high, row.unit, f=form)
     visible = "" if pd.isna(row.smallest_visible) else f"{row.smallest_visible:.2g}"
     return f"| {row.claim} | {row.data} | {row.part}{against} | {effect} | {visible} | {row.verdict} |"
 
 
+def times_spent(times):
+    "What a search has spent of an equal budget, where that is far from what its rival has."
+    return f", spending {times:.1f} times as much" if times > 1.1 or times < 0.9 else ""
+
+
+def in_words(table):
+    "The verdict on each claim as a whole, in sentences."
+    wholes = {data: dict(zip(of["claim"], of["whole"])) for data, of in table.groupby("data", sort=False)}
+    held = [f"{claim} on {data}" for data, of in wholes.items() for claim, word in of.items() if word == "supported"]
+    said = f"Supported as a whole: {', '.join(held)}." if held else "No claim is supported as a whole, on either table."
+    each = ("; ".join(f"{claim} {word}" for claim, word in of.items()) for of in wholes.values())
+    return " ".join([f"**{said}**", *(f"On {data}: {words}." for data, words in zip(wholes, each))])
+
+
 def claims_table(path):
     "The claims, and the committed table of their verdicts, as Markdown."
-    said = [*(f"- **{name}** {claim}" for name, claim in CLAIMS.items()), ""]
+    said, table = [f"- **{name}** {claim}" for name, claim in CLAIMS.items()], pd.read_csv(path)
     head = "| claim | data | what is compared | effect (90 % interval) | smallest visible | verdict |"
-    return "\n".join([*said, head, "|---" * 6 + "|", *map(claims_row, pd.read_csv(path).itertuples())])
+    return "\n".join([*said, "", in_words(table), "", head, "|---" * 6 + "|", *map(claims_row, table.itertuples())])
 
 
 def write_index():

@@ -196,8 +196,12 @@ def as_row(
     p = f"{found['p_below' if contrary else 'p']:.3f}"
     p = "p" + " of the contrary" * contrary + (" < 0.001" if p == "0.000" else f" = {p}")
     sentence += f"(90 % interval {low} to {high}; {p}{test}{seen})."
+    spent = found.get("spent", math.nan)
+    if abs(math.log(spent)) > math.log(1.1):  # of NaN: no
+        sentence += f" Of an equal budget it spent {spent:.1f} times as much."
     about = dict(claim=claim, data=data, part=part, against=against, test=test.strip(), unit=unit)
-    about |= dict(units=found["units"], p=found["p"], wanted=wanted, verdict=found["verdict"], sentence=sentence)
+    about |= dict(units=found["units"], p=found["p"], p_opposite=found["p_below"], spent=spent)
+    about |= dict(wanted=wanted, verdict=found["verdict"], sentence=sentence)
     return {name: (about | numbers)[name] for name in COLUMNS}
 
 

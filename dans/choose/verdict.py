@@ -58,7 +58,7 @@ SIZES = {440: "of its space", 37_520: "by count"}  # C4: systems that share the 
 WORDS = ("supported", "opposite", "equivalent", "not visible")
 NOT_TESTED = "not tested"  # a claim before it was not supported
 MISSING = "rows are missing"  # nothing has been computed yet
-CONDITION = "Each verdict holds for its own table of trainings, that is for one draw of images."
+CONDITION = "Each verdict holds for its own table: for one draw of images, and for the two trainings of a system in it."
 
 # %% ../../nbs/4_choose/59a_verdict.ipynb #65cc9a07
 def quantiles(
@@ -188,7 +188,7 @@ def decides(
 
 # %% ../../nbs/4_choose/59a_verdict.ipynb #b2573ac9
 COLUMNS = ["claim", "data", "part", "against", "test", "unit", "units", "effect", "low", "high", "smallest", "p"]
-COLUMNS += ["wanted", "verdict", "sentence"]
+COLUMNS += ["p_opposite", "spent", "wanted", "verdict", "sentence"]
 
 
 def word_of(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RELAXED', 'FRONT', 'WAYS', 'SIZES_DRAWN', 'arms_in', 'counted', 'regrets', 'above_rivals', 'plot_rivals', 'plot_arms',
-           'in_cells', 'plot_cells', 'plot_fixed', 'rates', 'plot_rates', 'front_of', 'chosen_by', 'plot_front']
+           'in_cells', 'plot_cells', 'band_of', 'plot_fixed', 'rates', 'plot_rates', 'front_of', 'chosen_by',
+           'plot_front']
 
 # %% ../../nbs/6_paper/77c_armed.ipynb #def4c796
 import math
@@ -147,7 +148,7 @@ def plot_arms(
         ax.plot(wide.index, wide[arm], color=".8", lw=0.7, marker="", ls="-", zorder=1, label=label_)
     for arm in [arm for arm in FRONT if arm in wide]:
         ax.plot(wide.index, wide[arm], ms=4, label=arm, **FRONT[arm])
-    ax.set(xscale="log", xlabel="total cost (mean trainings)", ylabel=label)
+    ax.set(xscale="log", xlabel="budget (mean trainings)", ylabel=label)
     ax.set_xticks(wide.index, [f"{n:g}" for n in wide.index])
     ax.minorticks_off()
     low, high = (wide[[arm for arm in FRONT if arm in wide]].stack().quantile(q) for q in (0, 0.85))
@@ -181,7 +182,7 @@ def _on_a_board(within):
         return within
     bounds = Limits.parse(within).bounds()
     of = holders(bounds.get("arena_bytes", 0), bounds.get("flash_bytes", 0))
-    return f"{within}\n{DEVICES[of[0]].board}" if of else within
+    return f"{within}\ne.g. {DEVICES[of[0]].board}" if of else within
 
 
 def plot_cells(
@@ -205,8 +206,22 @@ def plot_cells(
     return ax
 
 # %% ../../nbs/6_paper/77c_armed.ipynb #df6f54e8
+def band_of(
+    rows: pd.DataFrame,  # of one table, as `averaged` has them
+    best: pd.DataFrame,  # as for `regrets`
+    arm: str = AWARE,
+) -> pd.DataFrame:  # arm, budget, low, high: a 90 % interval of the mean accuracy, by its supernets
+    "How sure the level of a search is, over the limits that count."
+    level, found = levels_within(rows, counted(best)), []
+    for budget in sorted(rows[rows["arm"] == arm]["budget"].unique()):
+        of = flipped(level(arm, budget)[0].mean(axis=1))
+        found.append(dict(arm=arm, budget=budget, low=of["low"], high=of["high"]))
+    rows = pd.DataFrame(found)
+    return rows.where(rows[["low", "high"]].abs().max(axis=1) <= 1).dropna()  # one supernet tells nothing of it
+
+
 def plot_fixed(
-    df: pd.DataFrame,  # from `regrets`
+    df: pd.DataFrame,  # from `regrets`; with low and high, in which data-aware search lies
     ax,
 ):
     "Data-aware search in front, fixed data configurations in grey, the darker the larger, dashed where they are mono."
@@ -214,11 +229,14 @@ def plot_fixed(
     fixed, ends = [arm for arm in wide if re.fullmatch(FIXED, arm)], []
     sides = sorted({int(arm.split("px")[0]) for arm in fixed})
     for arm in fixed:
-        gray = str(0.75 - 0.6 * sides.index(int(arm.split("px")[0])) / max(1, len(sides) - 1))
+        gray = str(0.65 - 0.5 * sides.index(int(arm.split("px")[0])) / max(1, len(sides) - 1))
         ax.plot(wide.index, wide[arm], color=gray, lw=1, ls="--" if arm.endswith("mono") else "-", marker="", zorder=1)
         ends.append((arm, wide[arm].iloc[-1], gray))
     ax.plot(wide.index, wide[AWARE], **FRONT[AWARE])
-    ax.set(xscale="log", xlabel="total cost (mean trainings)", ylabel="test accuracy (%)")
+    if "low" in df:
+        band = 100 * df[df["arm"] == AWARE].set_index("budget")[["low", "high"]]
+        ax.fill_between(band.index, band["low"], band["high"], color="C0", alpha=0.2, lw=0, zorder=0)
+    ax.set(xscale="log", xlabel="budget (mean trainings)", ylabel="test accuracy (%)")
     ax.set_xticks(wide.index, [f"{n:g}" for n in wide.index])
     ax.minorticks_off()
     label_ends(ax, [*ends, (AWARE, wide[AWARE].iloc[-1], "C0")])

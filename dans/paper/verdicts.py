@@ -164,7 +164,8 @@ def plot_claim(
     for y, name in enumerate(names[:DRAWN]):
         of = drawn[drawn["comparison"] == name]
         found, (least, wanted) = flipped(of["difference"]), of[["least", "wanted"]].iloc[0]
-        ax.plot(of["difference"], [y] * len(of), ls="", marker="o", ms=2.5, color=".65")
+        same = of.groupby(of["difference"].round(6)).cumcount()  # dots in one place stand below each other
+        ax.plot(of["difference"], y + 0.09 * same, ls="", marker="o", ms=2.5, color=".65")
         ax.hlines(y, *(found[end] if abs(found[end]) < 1e9 else found["effect"] for end in ("low", "high")), color="k")
         ax.plot(found["effect"], y, marker="D", ms=4, color="k", ls="")
         ax.vlines(least, y - 0.4, y + 0.4, color="C3", ls="--", lw=1)
@@ -204,8 +205,11 @@ def apart(
 # %% ../../nbs/6_paper/77a_verdicts.ipynb #28417aad
 def table_for_readers(
     table: pd.DataFrame,  # of `claims_of`
-) -> pd.DataFrame:  # claim, data, part, test, against, effect, low, high, smallest_visible, unit, p, verdict
-    "The table of claims without its sentences."
-    columns = ["claim", "data", "part", "test", "against", "effect", "low", "high", "smallest", "unit", "p", "verdict"]
-    digits = dict(effect=2, low=2, high=2, smallest=2, p=3)
-    return table[columns].round(digits).rename(columns={"smallest": "smallest_visible"})
+) -> pd.DataFrame:  # claim, data, part, test, against, spent (times what the rival did), numbers, verdict, whole
+    "The table of claims without its sentences; `whole` is the verdict on the claim on that data set."
+    columns = ["claim", "data", "part", "test", "against", "spent", "effect", "low", "high", "smallest", "unit"]
+    columns += ["p", "p_opposite", "verdict", "whole"]
+    digits = dict(effect=2, low=2, high=2, smallest=2, p=3, p_opposite=3, spent=2)
+    whole = {of: word_of(rows) for of, rows in table.groupby(["claim", "data"])}
+    told = table.assign(whole=[whole[of] for of in zip(table["claim"], table["data"])])
+    return told[columns].round(digits).rename(columns={"smallest": "smallest_visible"})
