@@ -182,7 +182,7 @@ def _on_a_board(within):
         return within
     bounds = Limits.parse(within).bounds()
     of = holders(bounds.get("arena_bytes", 0), bounds.get("flash_bytes", 0))
-    return f"{within}\ne.g. {DEVICES[of[0]].board}" if of else within
+    return f"{within}, e.g.\n{DEVICES[of[0]].board}" if of else within
 
 
 def plot_cells(
