@@ -252,6 +252,29 @@ def test_a_sentence_says_above_or_below(effect, said):
     assert f"Data-aware search is {said} 48px-rgb, by {100 * effect:.1f} points (90 %" in row["sentence"]
 
 
+def test_a_claim_tells_how_much_of_an_equal_budget_was_spent(searches):
+    rows = searches.copy()
+    rows.loc[rows["arm"] == AWARE, "cost_macs"] *= 2.5
+    row = c1(rows, COUNTED)[0]
+    assert row["spent"] == pytest.approx(2.5) and row["sentence"].endswith("it spent 2.5 times as much.")
+    row = c1(searches, COUNTED)[0]
+    assert row["spent"] == 1 and "it spent" not in row["sentence"]
+    assert math.isnan(claimed.times_spent(searches.drop(columns="cost_macs"), COUNTED, AWARE, "48px-rgb"))
+    assert c4(rows, COUNTED)[-1]["spent"] == pytest.approx(2.5)
+
+
+def test_seconds_of_supernets_are_those_that_were_measured():
+    ways = dict(training=1.0, supernet=3.0, tree=2.0, list=5.0)
+    pace = pd.DataFrame([dict(repeat=i, way=way, seconds=s, macs=1e9) for way, s in ways.items() for i in range(3)])
+    small, measured = costs(), claimed.paced(costs(), pace)
+    assert (measured[measured["way"] == "training"]["each_seconds"] == 80).all()
+    tree = measured["way"] == "tree"
+    assert (measured[tree]["once_seconds"] == 4500).all() and measured[tree]["each_seconds"].tolist() == [0.4] * 8
+    assert small["once_seconds"].max() == 1500, "rows that were given stay as they are"
+    rate = claimed.candidates_an_hour(measured, 440).loc[0, "tree"]
+    assert rate == pytest.approx(440 * 3600 / (4500 + 440 * 0.4))
+
+
 def test_beside_c1_stands_its_second_condition(searches):
     claim, beside = c1(searches, COUNTED)
     assert (beside["part"], beside["wanted"], beside["verdict"]) == ("hindsight", "", "supported")
@@ -277,6 +300,9 @@ def test_the_table_has_every_claim_and_says_what_is_missing(searches):
     every = pd.concat([costs().assign(data=name) for name in of])
     table = table_of_claims(of, SYSTEMS, costs=every, trainings=trainings(True, 0.0))
     assert set(table["verdict"]) <= {*WORDS} and (table["sentence"].str.len() > 40).all()
+    told = table[table["effect"].notna()]
+    said = [f"{x:.2f}" if unit == "octaves" else f"{x:.1f}" for x, unit in zip(told["effect"].abs(), told["unit"])]
+    assert all(x in row or "level with" in row for x, row in zip(said, told["sentence"]))
     assert verdict.word_of(table[(table["claim"] == "C3") & (table["data"] == REPLICATION)]) == "supported"
     with pytest.raises(DansError, match="no column 'supernet'"):
         table_of_claims({PRIMARY: searches.drop(columns="supernet")}, SYSTEMS)
