@@ -229,12 +229,19 @@ def times_spent(times):
     return f", spending {times:.1f} times as much" if times > 1.1 or times < 0.9 else ""
 
 
+def joined(names):
+    "Neighbours in a row: C1, C1 and C2, C1 to C3."
+    return names[0] if len(names) == 1 else f"{names[0]} {'to' if len(names) > 2 else 'and'} {names[-1]}"
+
+
 def in_words(table):
     "The verdict on each claim as a whole, in sentences."
     wholes = {data: dict(zip(of["claim"], of["whole"])) for data, of in table.groupby("data", sort=False)}
     held = [f"{claim} on {data}" for data, of in wholes.items() for claim, word in of.items() if word == "supported"]
     said = f"Supported as a whole: {', '.join(held)}." if held else "No claim is supported as a whole, on either table."
-    each = ("; ".join(f"{claim} {word}" for claim, word in of.items()) for of in wholes.values())
+    each = (
+        "; ".join(f"{joined([*of_word])} {word}" for word, of_word in groupby(of, of.get)) for of in wholes.values()
+    )
     return " ".join([f"**{said}**", *(f"On {data}: {words}." for data, words in zip(wholes, each))])
 
 
