@@ -67,7 +67,7 @@ def times_spent(
     there = cost[(cost[ours] > 0) & (cost[arm] > 0)]
     return float((there[ours] / there[arm]).mean())
 
-
+# %% ../../nbs/4_choose/59c_claimed.ipynb #3fa8b610
 HINDSIGHT_ARM = "the best fixed one of each cell"
 
 

@@ -204,7 +204,7 @@ def as_row(
     about |= dict(wanted=wanted, verdict=found["verdict"], sentence=sentence)
     return {name: (about | numbers)[name] for name in COLUMNS}
 
-
+# %% ../../nbs/4_choose/59b_evidence.ipynb #9e41c7d2
 def missing(
     claim: str,
     data: str,
