@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import inspect
 import json
+import math
 import os
 import re
 import shutil
@@ -217,16 +218,16 @@ def claims_row(row):
     "A row of the table of claims: part, effect with its interval, smallest visible effect, verdict."
     if pd.isna(row.effect):
         return f"| {row.claim} | {row.data} | {row.part} | | | {row.verdict} |"
-    against = "" if pd.isna(row.against) else f" (against {row.against}{times_spent(row.spent)})"
+    against = "" if pd.isna(row.against) else f" (against {row.against}{for_its_cost(row.spent)})"
     form = ".1f" if row.unit == "times" else "+.2f"
     effect = "{:{f}} ({:{f}} to {:{f}}) {}".format(row.effect, row.low, row.high, row.unit, f=form)
     visible = "" if pd.isna(row.smallest_visible) else f"{row.smallest_visible:.2g}"
     return f"| {row.claim} | {row.data} | {row.part}{against} | {effect} | {visible} | {row.verdict} |"
 
 
-def times_spent(times):
+def for_its_cost(times):
     "What a search has spent of an equal budget, where that is far from what its rival has."
-    return f", spending {times:.1f} times as much" if times > 1.1 or times < 0.9 else ""
+    return f", for {times:.1f} times its cost" if abs(math.log(times)) > math.log(1.1) else ""  # of NaN: no
 
 
 def joined(names):
