@@ -235,3 +235,14 @@ def test_the_ten_lines_lead_from_images_to_firmware(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {"model.tflite", "model_data.h"} <= {p.name for p in (tmp_path / "firmware").iterdir()}, done.stderr
+
+
+def test_the_claims_are_told_in_words_whichever_way_they_fell():
+    words = dict(animals=["supported", "not tested", "not tested", "not tested"], wake_scenes=["opposite"] * 4)
+    rows = [(f"C{n}", data, word) for data, of in words.items() for n, word in enumerate(of, 1)]
+    table = docs.pd.DataFrame([*rows, rows[-1]], columns=["claim", "data", "whole"])
+    said = "**Supported as a whole: C1 on animals.** On animals: C1 supported; C2 to C4 not tested. "
+    assert docs.in_words(table) == said + "On wake_scenes: C1 to C4 opposite."
+    none = docs.in_words(table.assign(whole=["not visible", "opposite"] * 4 + ["opposite"]))
+    assert none.startswith("**No claim is supported as a whole, on either table.** On animals: C1 not visible; C2 opp")
+    assert [docs.for_its_cost(times) for times in (2.53, 1.0, float("nan"))] == [", for 2.5 times its cost", "", ""]
