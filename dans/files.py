@@ -125,6 +125,7 @@ PIECES = {  # kind of piece: the step that it rests on, and what its key says be
     "distance": ("standalone", {"asked": "distance"}),  # a system's accuracy at each distance
     "chosen": ("deploy", {"keeps": "keras", "says": "validation"}),  # what a search has chosen, trained and converted
     "found": ("deploy", {"asked": "found"}),  # a search as `dans-search` does it
+    "pace": ("score", {"asked": "pace"}),  # seconds of everything that a supernet and trainings do, side by side
     "file": ("deploy", {"asked": "footprint"}),  # a system's file with random weights
     "int8": ("deploy", {"asked": "int8"}),  # a subnet, converted
 }
