@@ -38,6 +38,10 @@ BENCHMARKS = {  # name -> module, and what is measured
         "seconds of the first training step and the first scoring, compilation included, and of later ones: TensorFlow "
         "and JAX",
     ),
+    "paper_steps": (
+        "paper_steps",
+        "seconds of a supernet's step, of one system's, and of a tree in the paper space, on what Keras runs on here",
+    ),
     "quick_space": ("scoring", "seconds to score every system of the quick space"),
     "footprints": ("footprints", "seconds for RAM, flash and MACs of every system of the paper space"),
     "model_files": (
@@ -66,6 +70,7 @@ BENCHMARKS = {  # name -> module, and what is measured
     ),
     "fuzz": ("fuzzing", "cases of broken input of each kind that end in a result or in one line of ours"),
 }
+ADDING = ("paper_steps", "scaling")  # which read the results that are there
 
 
 def arguments():
@@ -115,24 +120,26 @@ def arguments():
 def measure(args):
     "Run what `args` names. The file of results is written after each benchmark."
     from benchmarks.harness import QUICK, Sizes, machine, read
+    from dans.backend import backend
     from dans.files import write_json
 
     sizes = QUICK if args.quick else replace(Sizes(), every=1) if args.full else Sizes()
     sizes = replace(sizes, repeats=args.repeats or sizes.repeats)
     results = read(args.out)
     write_json(args.out, results)  # a place that cannot be written to shows now
-    import tensorflow as tf
+    if backend() == "tensorflow":
+        import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")
-    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(args.threads)
+        tf.get_logger().setLevel("ERROR")
+        tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(args.threads)
     here = machine(args.threads)
     for name in args.only:
         module, what = BENCHMARKS[name]
         print(f"{name}: {what}", flush=True)
         about, start = dict(what=what, sizes=asdict(sizes), machine=here), time.perf_counter()
         run = getattr(import_module(f"benchmarks.{module}"), name)
-        for record, said in run(sizes, results) if name == "scaling" else run(sizes):  # noqa: B007 (the last one is kept)
+        for record, said in run(sizes, results) if name in ADDING else run(sizes):  # noqa: B007 (the last one is kept)
             print(f"  {time.perf_counter() - start:5.0f} s  {said}", flush=True)
         results[name] = dict(**record, **about, took_seconds=time.perf_counter() - start)
         write_json(args.out, {n: results[n] for n in BENCHMARKS if n in results})
