@@ -8,7 +8,6 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.harness import Sizes, check_equal, contest, noise, one_in, seconds_of, subnets, work_of
-from benchmarks.traced_list import TracedList
 from dans.data.catalogue import wake_scenes
 from dans.data.prepared import prepare
 from dans.frontends import ImageConfig, scaled
@@ -75,6 +74,8 @@ def _contest_of_the_tree(sizes: Sizes, widths, every, within, opponent):
 
 
 def tree_against_list(sizes: Sizes):
+    from benchmarks.traced_list import TracedList  # TensorFlow's
+
     lists = []
 
     def opponent(net, calibration, images):
