@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'BACKENDS', 'NEEDS', 'DRIVERS', 'keras_json', 'backend', 'check_backend', 'settings', 'check_keras',
-           'Need', 'need', 'gpu']
+           'Need', 'need', 'gpu', 'device']
 
 # %% ../nbs/02_backend.ipynb #0863d0fe
 import json
@@ -163,3 +163,16 @@ def gpu(
         if (name or backend()) == "tensorflow" and version("tensorflow-cpu"):
             return False
     return any(os.path.exists(driver) for driver in DRIVERS)
+
+
+def device() -> str:  # such as "NVIDIA H100 80GB HBM3"; "" where it is the processor
+    "The GPU that Keras computes on in this process; loads what it runs on."
+    if backend() == "jax":
+        import jax
+
+        first = jax.devices()[0]
+        return "" if first.platform == "cpu" else first.device_kind
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(found[0]).get("device_name", "GPU") if found else ""

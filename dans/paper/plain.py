@@ -10,23 +10,26 @@ __all__ = ['MOBILENET_V1', 'MOBILENET_V2', 'HANDMADE', 'MOST_LAYERS', 'CHANNELS'
 # %% ../../nbs/6_paper/74d_plain.ipynb #f91cc22d
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
+from ..backend import backend, device
 from ..board import runtime
 from ..board.quantise import quantise
 from ..cost.footprint import CHANNEL_BYTES, FILE_BYTES, OPERATOR_BYTES, Footprint
 from ..cost.memory import Operator, buffers, plan, records_of, strided, whole_arena
 from ..cost.tflite import footprint_of
 from ..data.prepared import Prepared
-from ..files import keyed
+from ..files import atomic, keyed
 from ..frontends import ImageConfig, scaled
 from ..house import DansError, Diverged
 from ..net.elastic import keras
 from ..net.metrics import accuracy, auc
 from ..net.state import Average
 from ..net.train import Recipe, batch_at
+from .study import processor
 
 # %% ../../nbs/6_paper/74d_plain.ipynb #83b51223
 @dataclass(frozen=True)
@@ -275,13 +278,23 @@ def trained_by_hand(
     prepared: Prepared,  # images
     recipe: Recipe = Recipe(batch=32, average=0.3),  # how (what concerns several networks does not apply)
     calibration: int = 1024,  # training images for the statistics
-) -> keras.Model:  # float images in [-1, 1] -> logits
+    checkpoint: Path = None,  # file that keeps the trained weights, and gives them where it is there
+) -> tuple:  # keras.Model: float images in [-1, 1] -> logits; what computed it
     "A network trained by Keras' `fit`. Raises `Diverged` where the loss is no number."
     model, batches = keras_of(net, data, len(prepared.classes), recipe.seed), _Batches(prepared, data, recipe)
+    if checkpoint is not None and Path(checkpoint).exists():
+        with np.load(checkpoint) as kept:
+            model.set_weights([kept[f"arr_{i}"] for i in range(len(model.weights))])
+            return model, str(kept["where"])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(), loss)
     model.fit(batches, shuffle=False, verbose=0, callbacks=[_Course(recipe, len(batches))])
-    return _recalibrate(model, prepared.view("train", data, calibration).images, recipe.batch)
+    model = _recalibrate(model, prepared.view("train", data, calibration).images, recipe.batch)
+    where = f"{backend()} on {device() or processor()}"
+    if checkpoint is not None:
+        with atomic(checkpoint) as temp, open(temp, "wb") as file:
+            np.savez(file, *model.get_weights(), where=where)
+    return model, where
 
 # %% ../../nbs/6_paper/74d_plain.ipynb #a04c7196
 def as_file(
