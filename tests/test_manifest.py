@@ -257,3 +257,13 @@ def test_figures_and_tables_import_no_backend(item):
         "dans.board.export",
     ):
         assert f"import {word}" not in text and f"from {word}" not in text, f"{item.id} imports {word}"
+
+
+def test_a_run_may_name_what_keras_runs_on_at_a_preset(monkeypatch):
+    item = ITEMS["run_2023"]
+    assert item.backends == {"cpu": "jax"}
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    cpu, smoke = Reproduction("cpu"), Reproduction("smoke")
+    assert (cpu.backend_of(item), smoke.backend_of(item)) == ("jax", "tensorflow")
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert cpu.backend_of(item) == "tensorflow"

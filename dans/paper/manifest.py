@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from ..backend import NEEDS
+from ..backend import BACKENDS, NEEDS
 from ..files import RESULT_VERSIONS, canonical, sha256
 from ..house import DansError, check_known
 from .parameters import GIVEN, check_values, code_cells, described, parameters_of
@@ -37,6 +37,7 @@ class Item:
     versions: tuple = ()  # steps whose result versions its rows depend on; all, unless said
     programs: tuple = ()  # beside Keras, of `dans.backend.NEEDS`, that it runs
     presets: tuple = tuple(PRESETS)  # those that it is part of
+    backends: dict = field(default_factory=dict)  # preset -> what Keras runs on, where KERAS_BACKEND says nothing
     parameters: dict = field(default_factory=dict)  # preset -> what differs from the defaults
     seconds: dict = field(default_factory=dict)  # preset -> what it takes
 
@@ -68,7 +69,7 @@ def _item(id, entry, claims):
         if not isinstance(entry.get(name), str) or not entry[name].strip():
             raise DansError(f"{here} has no {name}", f"add a line '{name}: ...'")
     lists = {n: entry.get(n) or [] for n in ("claim", "needs", "writes", "versions", "programs", "presets")}
-    tables = {n: entry.get(n) or {} for n in ("parameters", "seconds")}
+    tables = {n: entry.get(n) or {} for n in ("backends", "parameters", "seconds")}
     for name, value in {**lists, **tables}.items():
         if not isinstance(value, list if name in lists else dict):
             raise DansError(
@@ -96,6 +97,7 @@ def _check_item(item, items):
             raise DansError(f"{here} cannot write {name!r}", "name rows as STUDY/NAME, in small letters")
         if any(name in other.writes for other in items.values() if other is not item):
             raise DansError(f"{here} writes {name}, and so does another run", "rename one of the two")
+    check_known(item.backends.values(), BACKENDS, f"{here} backends:")
     for preset, values in item.parameters.items():
         if not isinstance(values, dict) or {"preset", "out_dir"} & set(values):
             raise DansError(

@@ -24,7 +24,7 @@ from fastcore.basics import patch
 from ..backend import need
 from ..files import cannot_write, unfinished, write_json
 from ..house import EXITS, DansError, check_known, run_command
-from .environment import DrawingKernel, alone_in, kernel_backend, kernel_environment, own_kernel
+from .environment import DrawingKernel, alone_in, kernel_environment, own_kernel
 from .manifest import Item
 from .parameters import described, image_options
 from .proof import prove
@@ -63,9 +63,10 @@ def _take(executed, copy):
 _OURS = ("DansError", "BadImage", "BadImages", "Diverged")  # errors that are one line with a remedy
 
 
-def _variables(study, made):
-    "What the environment of a notebook's kernel holds besides: where data are kept, and what is known to be stale."
+def _variables(study, item, made):
+    "The environment of a notebook's kernel: also what Keras runs on, where data are kept, what is known to be stale."
     return kernel_environment(study.work / "kernel") | {
+        "KERAS_BACKEND": study.backend_of(item),
         "DANS_CACHE": str(study.cache.resolve()),
         "DANS_STALE": " ".join(made.get("stale", [])),
         RUNNER: "dans-reproduce",
@@ -93,7 +94,7 @@ def execute(
 
     made, start = self.made_of(item), time.perf_counter()
     copy = self.work / "notebooks" / f"{item.id}.ipynb"
-    variables = _variables(self, made)
+    variables = _variables(self, item, made)
     look = f"look into {self.show(copy)}"
     executed = unfinished(copy)  # another command may run the same item
     executed.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +163,7 @@ def check_needs(
     "Raises `DansError` where an item that will be run needs what is not here."
     for item, action, _ in self.plan(items, force, redraw):
         if action == "run":
-            need("notebooks", *item.versions, *item.programs, name=kernel_backend())
+            need("notebooks", *item.versions, *item.programs, name=self.backend_of(item))
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #5669269d
 @patch

@@ -7,6 +7,7 @@ __all__ = ['PLACES', 'DRAWING', 'OPTIONS', 'Reproduction']
 
 # %% ../../nbs/6_paper/80_reproduction.ipynb #b4aa4dcc
 import json
+import os
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,6 +82,15 @@ def _drawing():
 
 
 @patch
+def backend_of(
+    self: Reproduction,
+    item: Item,  # a run, figure or table
+) -> str:  # such as "tensorflow"
+    "What Keras runs on in its kernel: what `KERAS_BACKEND` says, else paper.yml, else the default."
+    return os.environ.get("KERAS_BACKEND") or item.backends.get(self.preset) or kernel_backend()
+
+
+@patch
 def made_of(
     self: Reproduction,
     item: Item,  # a run, figure or table
@@ -93,8 +103,8 @@ def made_of(
         "result_versions": {step: RESULT_VERSIONS[step] for step in item.versions},
         "rows": {name: sha256(path.read_bytes()) if path.is_file() else "" for name, path in self.inputs(item).items()},
     }
-    if any(NEEDS[step].backends for step in item.versions) and kernel_backend() != "tensorflow":
-        made["backend"] = kernel_backend()
+    if any(NEEDS[step].backends for step in item.versions) and self.backend_of(item) != "tensorflow":
+        made["backend"] = self.backend_of(item)
     if item.kind != "run":
         made |= {"drawing": _drawing(), "stale": [id for id in self.needs(item) if self.why_not(self.items[id])]}
     return json.loads(canonical(made))
