@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from dans.house import DansError
 from dans.paper.manifest import check_parameters, code_hash, load_manifest
 from dans.paper.parameters import GIVEN, parameters_of
+from dans.paper.reproduction import Reproduction
 from dans.paper.study import PRESETS
 
 ROOT = Path(__file__).parent.parent
@@ -260,10 +261,10 @@ def test_figures_and_tables_import_no_backend(item):
 
 
 def test_a_run_may_name_what_keras_runs_on_at_a_preset(monkeypatch):
-    item = ITEMS["run_2023"]
+    cpu, smoke = Reproduction("cpu"), Reproduction("smoke")
+    item = cpu.items["run_2023"]
     assert item.backends == {"cpu": "jax"}
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
-    cpu, smoke = Reproduction("cpu"), Reproduction("smoke")
     assert (cpu.backend_of(item), smoke.backend_of(item)) == ("jax", "tensorflow")
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     assert cpu.backend_of(item) == "tensorflow"
