@@ -226,7 +226,7 @@ def expected(self: Tried) -> pd.Series:  # part of the run -> hours here
     return pd.Series(parts, name="hours here") / 3600
 
 # %% ../../nbs/6_paper/81a_dry.ipynb #278fe3ff
-ASSUMED = (1e12, 1e13)  # operations a second that a GPU may sustain on small networks: assumptions, not measured
+ASSUMED = (1e12, 1e13)  # operations a second that a GPU may sustain on larger images: assumptions, not measured
 
 
 @patch
