@@ -34,7 +34,7 @@ def _supernet(sizes: Sizes, data: ImageConfig, recipe):
 
 
 def _alone(sizes: Sizes, data: ImageConfig, batch: int):
-    "The same of one system of some 20 million MACs."
+    "The same of one system, the nearest to 20 million MACs."
     system = min(sizes.paper.fix(data), key=lambda system: abs(macs(system, 2) - ALONE))
     net = Supernet(sizes.paper.fix(data), 2)
     train = trainer(Layout(net.largest.arch, 2))
