@@ -45,6 +45,17 @@ def test_the_longest_clock_counts(tmp_path, last_call, seconds, hours):
     assert f"took at least {hours:.1f} hours (a processor), in 1 runs of 2" in statement(found.reset_index())
 
 
+def test_rows_computed_elsewhere_are_told(tmp_path):
+    (tmp_path / "paper.yml").write_text(PAPER)
+    write(tmp_path, "a/rows", dict(made_of={}, seconds=36, processor="a processor"))
+    pd.DataFrame(dict(x=[1, 2, 3], computed_on=["jax on a GPU", None, "jax on a GPU"])).to_csv(
+        tmp_path / "results/a/rows.csv", index=False
+    )
+    found = computed(tmp_path)
+    assert found.set_index("run").loc["run_a", "elsewhere"] == "2 rows by jax on a GPU"
+    assert "Elsewhere were computed 2 rows by jax on a GPU of run_a." in statement(found)
+
+
 def test_seconds_of_searches_that_were_looked_up_are_not_counted(tmp_path):
     (tmp_path / "paper.yml").write_text(PAPER)
     write(tmp_path, "b/rows", dict(made_of={}, seconds=36))

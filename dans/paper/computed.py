@@ -28,10 +28,17 @@ def _of_rows(stem):
     return float(pd.read_csv(path, usecols=["seconds"])["seconds"].sum()) if took else 0.0
 
 
+def _elsewhere(stem):
+    "On what rows say that they were computed, where it is not the record's processor: name -> rows."
+    path = stem.with_suffix(".csv")
+    rows = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    return rows["computed_on"].dropna().value_counts().to_dict() if "computed_on" in rows else {}
+
+
 def computed(
     root: str | Path,  # of a checkout
     preset: str = "cpu",  # whose rows these are
-) -> pd.DataFrame:  # run, state, last_call, of_rows, measured (hours; 0: unknown), hours, processor, commit
+) -> pd.DataFrame:  # run, state, last_call, of_rows, measured (hours; 0: unknown), hours, processor, elsewhere, commit
     "What each run of `paper.yml` has cost, from the records of its rows."
     root, found = Path(root), []
     for item in load_manifest(root / "paper.yml").values():
@@ -50,6 +57,8 @@ def computed(
         about["processor"] = ", ".join(
             sorted({r["processor"].replace(" 1 cores", " 1 core") for r in records if "processor" in r})
         )
+        there = {name: n for stem in item.stems(root) for name, n in _elsewhere(stem).items()}
+        about["elsewhere"] = ", ".join(f"{n} rows by {name}" for name, n in there.items())
         found.append(about | dict(commit=next((r["commit"][:8] for r in records if r.get("commit")), "")))
     return pd.DataFrame(found)
 
@@ -65,4 +74,6 @@ def statement(
     begun, missing = (found.loc[found["state"] == state, "run"] for state in ("begun", "to come"))
     words += f"; {', '.join(begun)} {'is' if len(begun) == 1 else 'are'} begun and not finished" * bool(len(begun))
     words += f"; {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} still to come" * bool(len(missing))
+    parts = ", ".join(f"{rows} of {run}" for run, rows in zip(done["run"], done["elsewhere"]) if rows)
+    words += f". Elsewhere were computed {parts}" * bool(parts)
     return words + ". Runs that failed or were given up leave no record, so their hours are not known."

@@ -111,9 +111,11 @@ def _same_dans(variables, folder):
     return {**variables, "PYTHONPATH": str(link.parent)}
 
 # %% ../../nbs/6_paper/79_environment.ipynb #fb42bdf3
-def kernel_backend() -> str:  # such as "tensorflow"
+def kernel_backend(
+    default: str = "tensorflow",  # where `KERAS_BACKEND` says nothing
+) -> str:
     "What Keras runs on in a kernel: a `keras.json` has no say there."
-    return os.environ.get("KERAS_BACKEND") or "tensorflow"
+    return os.environ.get("KERAS_BACKEND") or default
 
 
 def kernel_environment(

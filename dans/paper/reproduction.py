@@ -7,7 +7,6 @@ __all__ = ['PLACES', 'DRAWING', 'OPTIONS', 'Reproduction']
 
 # %% ../../nbs/6_paper/80_reproduction.ipynb #b4aa4dcc
 import json
-import os
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -87,7 +86,7 @@ def backend_of(
     item: Item,  # a run, figure or table
 ) -> str:  # such as "tensorflow"
     "What Keras runs on in its kernel: what `KERAS_BACKEND` says, else paper.yml, else the default."
-    return os.environ.get("KERAS_BACKEND") or item.backends.get(self.preset) or kernel_backend()
+    return kernel_backend(item.backends.get(self.preset, "tensorflow"))
 
 
 @patch
