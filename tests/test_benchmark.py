@@ -180,6 +180,17 @@ def test_the_committed_files_load_where_trainings_are_there():
 # Questions
 
 
+def test_the_search_of_someone_else_that_the_card_shows_runs():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    card = (ROOT / "results/benchmark/README.md").read_text(encoding="utf-8")
+    code = card.split("## A search of someone else's")[1].split("## ")[0]
+    code = "\n".join(line[4:] for line in code.splitlines() if line.startswith("    "))
+    exec(code.replace("n_trials=100", "n_trials=20"), names := {})
+    assert len(names["study"].trials) == 20 and 0.5 < names["study"].best_value < 1
+    assert 0.5 < names["judge"]["test_accuracy"] < 1, "of the first training in full"
+
+
 def test_a_question_is_answered_by_a_row_of_the_file(table, folder):
     rows = pd.read_csv(folder / "animals.csv", dtype={"depths": str}).query("seed < 2")
     assert rows["key"].tolist() == table.table["key"].tolist()

@@ -29,10 +29,11 @@ def _of_rows(stem):
 
 
 def _elsewhere(stem):
-    "On what rows say that they were computed, where it is not the record's processor: name -> rows."
+    "On what rows say that they were computed, where it is not the record's machine: name -> rows."
     path = stem.with_suffix(".csv")
     rows = pd.read_csv(path) if path.is_file() else pd.DataFrame()
-    return rows["computed_on"].dropna().value_counts().to_dict() if "computed_on" in rows else {}
+    told = [rows[name].dropna().astype(str) for name in ("computed_on", "processor") if name in rows]
+    return {name: n for of in told for name, n in of[of.str.contains(" on ")].value_counts().items()}
 
 
 def computed(
