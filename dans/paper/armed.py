@@ -198,7 +198,7 @@ def plot_cells(
         ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fc=plt.get_cmap("Blues")(0.8 * shade), ec="w", lw=2))
         text = f"{row.resolution}px" + f" {row.color}" * (row.color != "rgb")
         text += f"\n{row.gain:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0") if np.isfinite(row.gain) else ""
-        ax.text(x, y, text, ha="center", va="center", fontsize=7, color="w" if shade > 0.6 else "k")
+        ax.text(x, y, text, ha="center", va="center", fontsize=7, color="w" if shade > 0.8 else "k")
     ax.set_xticks(range(len(within)), [_on_a_board(one) for one in within], fontsize=6)
     ax.set_yticks(range(len(bounds)), [f"{bound / 1e6:.2g}" for bound in bounds])
     ax.set(xlim=(-0.5, len(within) - 0.5), ylim=(-0.5, len(bounds) - 0.5), ylabel="limit on MACs (M)")
