@@ -53,6 +53,8 @@ def test_papermill_with_no_parameters_draws_the_committed_rows(clone, item, by_p
     for ending in WRITES[item.kind]:
         assert (clone / f"runs/cpu/figures/{item.id}.{ending}").is_file()
     assert json.loads((clone / f"runs/cpu/figures/{item.id}.json").read_text())["preset"] == "cpu"
+    drawn, kept = (clone / folder / f"{item.id}.csv" for folder in ("runs/cpu/figures", "figures"))
+    assert drawn.read_bytes() == kept.read_bytes()
     cells = json.loads((clone / f"{item.id}.ipynb").read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert any("image/png" in o.get("data", {}) or "text/html" in o.get("data", {}) for o in outputs)
