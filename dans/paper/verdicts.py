@@ -8,6 +8,8 @@ __all__ = ['ASKED', 'DRAWN', 'finished', 'cells_of', 'costs_in', 'evidence_of', 
 
 # %% ../../nbs/6_paper/77a_verdicts.ipynb #338f7490
 import json
+import pickle
+from functools import lru_cache
 
 import pandas as pd
 
@@ -93,7 +95,13 @@ def claims_of(
     evidence: dict,  # of `evidence_of`
 ) -> pd.DataFrame:  # as `COLUMNS` of room 59a
     "The table of claims. Raises `DansError` for rows of another form."
-    return table_of_claims(**evidence)
+    return _table(pickle.dumps(evidence)).copy()
+
+
+@lru_cache(maxsize=1)
+def _table(evidence):
+    "Figures of one process ask for it again and again, of the same rows."
+    return table_of_claims(**pickle.loads(evidence))
 
 # %% ../../nbs/6_paper/77a_verdicts.ipynb #5c0a406a
 _EACH = ", ".join(map(str, BUDGETS))
