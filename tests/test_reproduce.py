@@ -194,6 +194,27 @@ def test_redraw_never_computes_rows(checkout, capsys):
     assert Path("runs/quick/results/toy/log.csv").stat().st_mtime_ns == rows
 
 
+def test_figures_that_are_only_drawn_are_drawn_side_by_side(checkout, monkeypatch, capsys):
+    monkeypatch.setattr(room, "cores", lambda: 2)
+    reproduce()
+    rows, more = Path("runs/quick/results/toy/log.csv").stat().st_mtime_ns, ""
+    for name in ("fig_a", "fig_b"):
+        notebook(checkout, name, GIVEN, FIGURE.replace("fig_toy", name))
+        more += f"  {name}: {{notebook: nbs/{name}.ipynb, title: Another, needs: [run_toy]}}\n"
+    (checkout / "paper.yml").write_text(
+        LIST + more + "  fig_c: {notebook: nbs/fig_a.ipynb, title: C, needs: [run_c]}\n"
+        "  run_c: {notebook: nbs/run_toy.ipynb, title: Not there, writes: [c/log]}\n"
+    )
+    assert reproduce(redraw=True) == 0
+    said = capsys.readouterr().out
+    assert "[3/3]" in said and "fig_c: no rows yet" in said and "3 done, 1 without rows" in said
+    assert all(Path(f"runs/quick/figures/{name}.png").exists() for name in ("fig_toy", "fig_a", "fig_b"))
+    assert Path("runs/quick/results/toy/log.csv").stat().st_mtime_ns == rows and Path.cwd() == checkout
+    notebook(checkout, "fig_b", GIVEN, "1 / 0")
+    with pytest.raises(DansError, match="fig_b failed: ZeroDivisionError"):
+        reproduce(redraw=True)
+
+
 def test_figures_share_a_kernel_and_see_nothing_of_each_other(checkout):
     again = LIST + "  fig_too: {notebook: nbs/fig_too.ipynb, title: After it, needs: [run_toy]}\n"
     (checkout / "paper.yml").write_text(again)

@@ -9,9 +9,7 @@ __all__ = ['FREE_BYTES', 'HOW_TO_GET', 'reproduce', 'main']
 import argparse
 import json
 import os
-import re
 import shutil
-import sys
 import tempfile
 import textwrap
 import time
@@ -23,8 +21,8 @@ from fastcore.basics import patch
 
 from ..backend import need
 from ..files import cannot_write, unfinished, write_json
-from ..house import EXITS, DansError, check_known, run_command
-from .environment import DrawingKernel, alone_in, kernel_environment, own_kernel
+from ..house import EXITS, DansError, check_known, cores, run_command
+from .environment import DrawingKernel, Terminal, alone_in, drawn_at_once, kernel_environment, own_kernel
 from .manifest import Item
 from .parameters import described, image_options
 from .proof import prove
@@ -33,22 +31,6 @@ from .study import PRESETS, RUNNER
 from ..space import SPACES
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #023f6015
-class _Terminal:
-    "The terminal's stderr, without what TensorFlow logs before it can be told to be quiet."
-
-    noise = re.compile(
-        r"^(WARNING: All log messages before absl|[IWE]\d{4} [\d:.]+ "
-        r"|To enable the following instructions: ).*\n?",
-        re.M,
-    )
-
-    def write(self, text):
-        sys.stderr.write(self.noise.sub("", text))
-
-    def flush(self):
-        sys.stderr.flush()
-
-
 def _take(executed, copy):
     "Move what papermill has written to its place, without progress bars: they are for the terminal."
     with suppress(FileNotFoundError, ValueError):  # nothing was written, or half of it
@@ -110,7 +92,7 @@ def execute(
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
             shutdown_kernel="immediate",
             progress_bar=False,
-            stderr_file=_Terminal(),
+            stderr_file=Terminal(),
         )
     except papermill.PapermillExecutionError as err:
         what = err.evalue if err.ename in _OURS else f"{err.ename}: {err.evalue}"
@@ -166,6 +148,15 @@ def check_needs(
             need("notebooks", *item.versions, *item.programs, name=self.backend_of(item))
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #5669269d
+def _summary(done, start):
+    counts = zip(done.values(), ("done", "current", "stale", "without rows"))
+    print(
+        ", ".join(f"{len(ids)} {word}" for ids, word in counts if ids) or "nothing to do",
+        f"in {_human(time.perf_counter() - start)}",
+        flush=True,
+    )
+
+
 @patch
 def run_all(
     self: Reproduction,
@@ -200,12 +191,31 @@ def run_all(
         else:
             print(f"{head} {'current, skipped' if action == 'skip' else why}", flush=True)
         done[action].append(item.id)
-    counts = zip(done.values(), ("done", "current", "stale", "without rows"))
-    print(
-        ", ".join(f"{len(ids)} {word}" for ids, word in counts if ids) or "nothing to do",
-        f"in {_human(time.perf_counter() - start)}",
-        flush=True,
-    )
+    _summary(done, start)
+    return done
+
+# %% ../../nbs/6_paper/82_reproduce.ipynb #e5b6a7f8
+def _drawn(study, item, drawing):
+    study.execute(item, drawing)
+
+
+@patch
+def draw_all(
+    self: Reproduction,
+    items: list,  # figures and tables, from `chosen`
+) -> dict:  # action -> ids
+    "As `run_all` that only draws, in no order, by as many processes as there are cores, four at most."
+    start, steps = time.perf_counter(), self.plan(items, redraw=True)
+    todo, blocked = ([step for step in steps if (step[1] == "run") == able] for able in (True, False))
+    for item, _, why in blocked:
+        print(f"{item.id}: {why}", flush=True)
+    done = {"run": [], "skip": [], "stale": [], "blocked": [item.id for item, *_ in blocked]}
+
+    longest_first = sorted((item for item, *_ in todo), key=lambda item: -(item.seconds.get(self.preset) or 0))
+    for item in drawn_at_once(longest_first, partial(_drawn, self), min(cores(), 4)):
+        done["run"].append(item.id)
+        print(f"[{len(done['run'])}/{len(todo)}] {item.id}: {item.title}, done", flush=True)
+    _summary(done, start)
     return done
 
 # %% ../../nbs/6_paper/82_reproduce.ipynb #5858a366
@@ -220,7 +230,8 @@ def _compute(study, items, ids, forced, redraw, record):
             alone_in(study.work, study.show(study.work), shares, partial(print, flush=True)),
             closing(DrawingKernel()) as drawing,
         ):
-            done = study.run_all(items, forced, redraw, drawing)
+            many = redraw and len(items) > 1 and cores() > 1
+            done = study.draw_all(items) if many else study.run_all(items, forced, redraw, drawing)
     except KeyboardInterrupt:
         kept = [i.id for i in items if not study.why_not(i)]
         print(
