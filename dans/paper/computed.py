@@ -35,7 +35,7 @@ def _elsewhere(stem):
     told = [rows[name].dropna().astype(str) for name in ("computed_on", "processor") if name in rows]
     return {name: n for of in told for name, n in of[of.str.contains(" on ")].value_counts().items()}
 
-
+# %% ../../nbs/6_paper/78a_computed.ipynb #f1a2b3c4
 def computed(
     root: str | Path,  # of a checkout
     preset: str = "cpu",  # whose rows these are

@@ -147,7 +147,7 @@ def check_needs(
         if action == "run":
             need("notebooks", *item.versions, *item.programs, name=self.backend_of(item))
 
-# %% ../../nbs/6_paper/82_reproduce.ipynb #5669269d
+# %% ../../nbs/6_paper/82_reproduce.ipynb #a9b8c7d6
 def _summary(done, start):
     counts = zip(done.values(), ("done", "current", "stale", "without rows"))
     print(
@@ -156,7 +156,7 @@ def _summary(done, start):
         flush=True,
     )
 
-
+# %% ../../nbs/6_paper/82_reproduce.ipynb #5669269d
 @patch
 def run_all(
     self: Reproduction,
