@@ -8,6 +8,7 @@ __all__ = ['RESERVE', 'TFLM', 'DEVICES', 'Device', 'speed_of', 'holdings', 'boar
 
 # %% ../../nbs/2_cost/35_boards.ipynb #9e3bbbb6
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -317,21 +318,17 @@ def holdings(
     classes: int,  # outputs of the models
 ) -> list[dict]:  # board, resolution, systems, fitting (both counts), widest (width or None)
     "What each board holds at each resolution, one row for each pair."
-    rows = []
+    systems, rows = list(space), []
+    held = Counter(s.data.resolution for s in systems)
     for board, bounds in limits.items():
-        costs = [(s.data.resolution, s.arch.width, bounds.cost(s, classes)) for s in space]
-        for resolution in space.resolutions:
-            here = [(width, bounds.admits(cost)) for r, width, cost in costs if r == resolution]
-            widths = [width for width, ok in here if ok]
-            rows.append(
-                dict(
-                    board=board,
-                    resolution=resolution,
-                    systems=len(here),
-                    fitting=len(widths),
-                    widest=max(widths, default=None),
-                )
-            )
+        widths = {resolution: [] for resolution in space.resolutions}
+        for s in systems:
+            if bounds.admits(bounds.cost(s, classes)):
+                widths[s.data.resolution].append(s.arch.width)
+        rows += [
+            dict(board=board, resolution=r, systems=held[r], fitting=len(of), widest=max(of, default=None))
+            for r, of in widths.items()
+        ]
     return rows
 
 # %% ../../nbs/2_cost/35_boards.ipynb #9e65869c

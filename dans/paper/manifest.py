@@ -9,6 +9,7 @@ __all__ = ['WRITES', 'Item', 'load_manifest', 'meaning', 'code_hash', 'check_par
 import ast
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -133,6 +134,7 @@ def load_manifest(
         raise DansError(f"paper.yml: {' -> '.join(err.args[1])} need each other", "drop one of the needs") from None
 
 # %% ../../nbs/6_paper/78_manifest.ipynb #a7cb576d
+@lru_cache(maxsize=1024)
 def meaning(
     source: str,  # Python, or what IPython takes
 ) -> str:  # "" where it only imports
