@@ -118,7 +118,7 @@ def _same_dans(variables, folder):
 # %% ../../nbs/6_paper/79_environment.ipynb #fb42bdf3
 def kernel_backend(
     default: str = "tensorflow",  # where `KERAS_BACKEND` says nothing
-) -> str:
+) -> str:  # such as "jax"
     "What Keras runs on in a kernel: a `keras.json` has no say there."
     return os.environ.get("KERAS_BACKEND") or default
 
