@@ -8,8 +8,6 @@ __all__ = ['ASKED', 'DRAWN', 'finished', 'cells_of', 'costs_in', 'evidence_of', 
 
 # %% ../../nbs/6_paper/77a_verdicts.ipynb #338f7490
 import json
-import pickle
-from functools import lru_cache
 
 import pandas as pd
 
@@ -95,13 +93,21 @@ def claims_of(
     evidence: dict,  # of `evidence_of`
 ) -> pd.DataFrame:  # as `COLUMNS` of room 59a
     "The table of claims. Raises `DansError` for rows of another form."
-    return _table(pickle.dumps(evidence)).copy()
+    key = _same(evidence)
+    if key not in _made:  # figures of one process ask for it again and again, of the same rows
+        _made.clear()
+        _made[key] = table_of_claims(**evidence)
+    return _made[key].copy()
 
 
-@lru_cache(maxsize=1)
-def _table(evidence):
-    "Figures of one process ask for it again and again, of the same rows."
-    return table_of_claims(**pickle.loads(evidence))
+_made = {}  # the last of them
+
+
+def _same(of):
+    "What is equal for equal rows, in frames or dictionaries of them."
+    if isinstance(of, dict):
+        return tuple((name, _same(each)) for name, each in of.items())
+    return of if of is None else (*of.columns, pd.util.hash_pandas_object(of).to_numpy().tobytes())
 
 # %% ../../nbs/6_paper/77a_verdicts.ipynb #5c0a406a
 _EACH = ", ".join(map(str, BUDGETS))
