@@ -9,16 +9,17 @@ __all__ = ['TIMES', 'Finding', 'Alone']
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 from fastcore.basics import patch
 
 from ..board.runtime import float_outputs
 from ..choose.exhaustive import ExhaustiveSearch, front
 from ..choose.guided import guided_search
-from ..choose.search import winner
+from ..choose.search import ranked
 from ..choose.task import Budget, Lookup, Score, Spent, Task
 from ..cost.footprint import macs
-from .preflight import FOLDS, SEEN, Preflight
-from ..house import cores
+from .preflight import FOLDS, SEEN, Preflight, Stage
+from ..house import Diverged, cores
 from ..net.few import judges_of
 from ..net.metrics import METRICS, metric_named
 from ..net.supernet import shared_recipe
@@ -90,23 +91,44 @@ def scores(self: Finding) -> dict:  # system -> score
 
 
 @patch
-def choice(self: Finding) -> dict:  # a row: system, score, and how many systems were scored
-    "The best system within the limits, by scores alone."
-    stages, scores, limits = self.stages(), self.scores(), self.wish.limits
+def scored(self: Finding) -> ExhaustiveSearch:
+    "What is scored within the limits, with what it costs."
+    stages, scores = self.stages(), self.scores()
     spent, known = Spent(sum(each.cost_macs for each in stages.trained)), Lookup(scores, stages.score.cost)
-    search = ExhaustiveSearch(Task(self.flight.space, known, limits, len(self.images.classes), spent), [*scores])
+    task = Task(self.flight.space, known, self.wish.limits, len(self.images.classes), spent)
+    return ExhaustiveSearch(task, [*scores])
+
+
+@patch
+def finals(self: Finding) -> pd.DataFrame:  # a row for each: system, score, said (the first score), how many have one
+    "The best systems within the limits by scores alone, the chosen one first."
+    stages, search = self.stages(), self.scored()
+    about = dict(said=lambda rows: rows["score"], scored=len(search.log))
     if not stages.two:
-        return dict(winner(search.log), scored=len(search.log))
+        return ranked(search.log).assign(**about).drop(columns="seconds")
     again, left = stages.again
-    finals = search.select([limits], again, images=left, finalists=50)
-    best = finals[finals.is_winner].iloc[0]
-    return dict(best, score=best.rescore, scored=len(search.log))
+    rows = search.select([self.wish.limits], again, images=left, finalists=50).assign(**about)
+    rows = rows.assign(score=rows["rescore"]).drop(columns="seconds")
+    return rows.sort_values(["is_winner", "score"], ascending=False, kind="stable")
+
+
+@patch
+def choice(self: Finding) -> dict:  # a row of `finals`
+    "The best system within the limits, by scores alone."
+    return self.finals().iloc[0].to_dict()
+
+
+@patch
+def offers(self: Finding) -> pd.DataFrame:  # rows of the log, with `system` (its name)
+    "What no other system beats in score, RAM, flash and MACs, the best score first."
+    rows = front(self.scored().log)
+    return rows.assign(system=[str(self.named(row)) for row in rows.to_dict("records")])
 
 # %% ../../nbs/7_front/92c_finding.ipynb #4fff9da4
 @patch
-def _piece(self: Finding, system):
+def _piece(self: Finding, system, planned):
     "A training, and how it is done."
-    planned, wish = self.plan.alone, self.wish
+    wish = self.wish
     how_long = dict(epochs=planned.epochs, batch=planned.batch)
     recipe = Recipe(average=0.3, seed=wish.seed, engine=self.flight.engine, mirror=wish.mirror, **how_long)
     own = dict(largest=False) if system == self.flight.baseline else {}  # it is none of the space
@@ -131,54 +153,91 @@ def _to_board(self: Finding, system, model, state):
 def trained(
     self: Finding,
     systems: list,  # of `System`, several of the space, or one
+    planned: Stage,  # of the plan: for how long
 ) -> list:  # a row for each: as `Deployed.to_dict`, with `val_accuracy`, `validation` (the metric) and `history`
     "Systems trained from fresh weights, as int8 files; of one that diverges the row has `diverged` alone."
-    pieces = [self._piece(system) for system in systems]
-    each = max(1, round(self.plan.alone.epochs / TIMES))
+    pieces = [self._piece(system, planned) for system in systems]
+    each = max(1, round(planned.epochs / TIMES))
     found = self.experiment.alone("chosen", [piece for piece, _ in pieces], self._to_board, each=each, **pieces[0][1])
-    return [found[piece] for piece, _ in pieces]
+    return [dict(found[piece], passes=planned.epochs) for piece, _ in pieces]
 
 
 @patch
 def built(
     self: Finding,
-    system: System,  # what was chosen, or the network by hand
+    system: System,  # what was chosen or compared, or the network by hand
+    planned: Stage,  # of the plan: for how long
 ) -> tuple:  # its row, as of `trained`; the int8 file; the Keras file
     "The system trained from fresh weights, as an int8 file. Raises `Diverged` where its training ends in no number."
-    piece, how = self._piece(system)
-    [row] = whole(dict.fromkeys([piece], self.trained([system])[0]), "system").values()
+    piece, how = self._piece(system, planned)
+    [row] = whole(dict.fromkeys([piece], self.trained([system], planned)[0]), "system").values()
     files = [self.experiment.file("chosen", piece, f"model.{end}", **how).read_bytes() for end in ("tflite", "keras")]
     return row, *files
+
+
+@patch
+def longest(
+    self: Finding,
+    system: System,  # what was chosen
+) -> tuple:  # as of `built`
+    """The chosen system, trained for longer than those that it was compared with; as it was compared, where that is
+    better by validation. Raises `Diverged` where its only training ends in no number."""
+    if not self.plan.compared:
+        return self.built(system, self.plan.alone)
+    compared = self.built(system, self.plan.compared)
+    try:
+        last = self.built(system, self.plan.alone)
+    except Diverged:
+        return compared
+    return max(last, compared, key=lambda built: built[0]["validation"])
 
 # %% ../../nbs/7_front/92c_finding.ipynb #e0e20de7
 @dataclass(frozen=True)
 class Alone(Score):
-    "What systems are worth that a search trains on their own."
+    "What systems are worth that a search trains to compare them."
 
     work: Finding = field(repr=False)
     kind = "chosen"
 
     def cost(self, system):
         "MACs of the training, as `Stage.cost` counts them."
-        planned = self.work.plan.alone
+        planned = self.work.plan.compared
         return planned.cost / planned.times / planned.macs * macs(system, len(self.work.images.classes))
 
     def __call__(self, systems):
         "The metric on all validation images; NaN where a training diverged."
-        return np.array([row.get("validation", np.nan) for row in self.work.trained(systems)], float)
+        rows = self.work.trained(systems, self.work.plan.compared)
+        return np.array([row.get("validation", np.nan) for row in rows], float)
 
 
 @patch
-def guided(self: Finding) -> tuple:  # a row as of `choice`, with `validation`; the systems that were trained
-    """The system of which most is believed when the plan's trainings are spent. Trained systems have a row each, the
-    best first: what they cost, score (the metric), said (by the supernet), and whether they are on the front."""
-    scores, alone = self.scores(), self.plan.alone
+def _finalists(self: Finding):
+    "The best by score, trained; of them the best by validation."
+    rows = self.finals().head(self.flight.trainings)
+    reached = Alone(self)([self.named(row) for row in rows.to_dict("records")])
+    rows = rows.assign(score=reached, operator="finalist")
+    return ranked(rows).iloc[0].to_dict(), rows
+
+
+@patch
+def _guided(self: Finding):
+    "What guided search has trained; of it the system of which most is believed."
+    scores = self.scores()
     said = Lookup(scores, lambda system: 0.0)  # the plan has paid for them
     task = Task(self.flight.space, said, self.wish.limits, len(self.images.classes))
-    several = 1 if self.wish.executor == "local" else cores()
-    found = guided_search(task, said, Alone(self), Budget(cost_macs=alone.cost), self.wish.seed, batch=several)
+    several, budget = 1 if self.wish.executor == "local" else cores(), Budget(cost_macs=self.plan.compared.cost)
+    found = guided_search(task, said, Alone(self), budget, self.wish.seed, batch=several)
+    told = said([self.named(row) for row in found.log.to_dict("records")])
     best = found.winners.iloc[0].to_dict()
-    rows = found.log.sort_values("score", ascending=False, kind="stable")
-    told = said([self.named(row) for row in rows.to_dict("records")])
-    rows = rows.assign(said=told, on_front=rows.index.isin(front(rows).index))
-    return dict(best, validation=best["score"], score=scores[self.named(best)], scored=self.flight.systems), rows
+    return dict(best, said=scores[self.named(best)], scored=self.flight.systems), found.log.assign(said=told)
+
+
+@patch
+def compared(self: Finding) -> tuple:  # a row as of `choice`, with `validation`; the systems that were trained
+    """The best of the plan's trainings: of the best by score, or of those that guided search takes. Trained systems
+    have a row each, the best first: what they cost, score (the metric), said (by the supernet), and whether they are
+    on the front. Raises `DansError` where no training ends in a number."""
+    best, rows = self._guided() if self.flight.guided else self._finalists()
+    rows = rows.sort_values("score", ascending=False, kind="stable")
+    rows = rows.assign(on_front=rows.index.isin(front(rows).index))
+    return dict(best, validation=best["score"], score=best["said"]), rows

@@ -105,7 +105,7 @@ class Wish:
     seed: int = 0  # of cuts, first weights, batches and candidates
     name: str | None = None  # of the model in C
     baseline: bool | None = None  # whether a network by hand is trained, too; None: where there is no budget
-    trainings: int = 1  # what is trained on its own, in systems of mean cost; from 2 on guided search chooses them
+    trainings: int = 3  # systems that are compared by training; from 6 on as many as so many of mean cost take
     executor: str = "local"  # who computes pieces, as `dans.paper.executor.executor` has them
 
     def __post_init__(self):

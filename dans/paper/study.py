@@ -262,11 +262,11 @@ def whole(
     unit: str = "piece",  # for the message
     diverged: bool = False,  # let rows of trainings that diverged pass
 ) -> dict:  # `found`
-    "The same rows. Raises `DansError` where some are missing or have diverged."
+    "The same rows. Raises `Diverged` where some have diverged, `DansError` where some are missing."
     rows = list(found.values())
     lost = [row["diverged"] for row in rows if row and "diverged" in row]
     if lost and not diverged:
-        raise DansError(f"{len(lost)} of {len(rows)} {unit}s diverged; the first: {lost[0]}", "train with a lower rate")
+        raise Diverged(f"{len(lost)} of {len(rows)} {unit}s diverged; the first: {lost[0]}", "train with a lower rate")
     if None in rows:
         raise DansError(
             f"{rows.count(None)} of {len(rows)} {unit}s are missing",
