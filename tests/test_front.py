@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,11 @@ from dans.cost.limits import Limits
 from dans.families import Architecture
 from dans.front.command import main, wish_of
 from dans.front.mistakes import answered, mistakes, taken_for
-from dans.front.preflight import _batch, human, preflight, sizes_for
+from dans.front.preflight import LONGER, _batch, human, preflight, sizes_for
 from dans.front.simple import logistic, logits_of
 from dans.front.wish import kernels_for, limits_for, minutes_of
 from dans.frontends import ImageConfig
+from dans.house import Diverged
 from dans.net.metrics import confusion, report
 
 TINY = ["--widths", "0.1", "--depths", "10000", "--resolutions", "16", "--colors", "mono", "--budget", "42 s"]
@@ -173,12 +175,19 @@ def test_more_trainings_are_planned_where_validation_images_can_judge_them(photo
         options = [*drawn["options"], f"source.n_val={val}"]
         return preflight(wish_of(**drawn | dict(options=options), trainings=trainings, baseline=False))
 
-    one, many = flight(600, 1), flight(600, 10)
-    assert (one.plan.alone.times, many.plan.alone.times) == (1, 10) and many.plan.supernet == one.plan.supernet
-    assert many.plan.alone.cost == 10 * one.plan.alone.cost and many.plan.minutes > one.plan.minutes
-    assert "as for 10 of mean cost" in str(many) and many.to_dict()["trainings"] == 10
+    one, three, many = flight(600, 1), flight(600, 3), flight(600, 10)
+    assert one.plan.compared is None and many.plan.supernet == three.plan.supernet == one.plan.supernet
+    assert one.plan.alone == three.plan.alone == many.plan.alone and not three.guided and many.guided
+    assert (three.plan.compared.times, many.plan.compared.times) == (3, 10)
+    assert all(flight.plan.alone.epochs == LONGER * flight.plan.compared.epochs for flight in (three, many))
+    assert many.plan.compared.macs < three.plan.compared.macs == three.plan.alone.macs
+    assert one.plan.minutes < three.plan.minutes < many.plan.minutes
+    assert "the best 3 by score" in str(three) and "as many as 10 of mean cost" in str(many)
+    said = many.to_dict()
+    assert (said["trainings"], said["guided"]) == (10, True) and said["steps"].keys() == many.plan.stages.keys()
+    assert flight(600, None).trainings == 3 and flight(400, None).trainings == 1 and flight(400, 2).trainings == 2
     few = preflight(wish_of(str(photos), limits="RAM 64 KiB", trainings=10))
-    assert few.folded and few.plan.alone.times == 1 and "one system is trained on its own" in str(few)
+    assert few.folded and few.plan.compared is None and "one system is trained on its own" in str(few)
 
 
 def test_loops_train_where_there_is_no_gpu_and_are_expected_to_be_quicker(photos, monkeypatch):
@@ -216,29 +225,82 @@ def test_the_time_left_goes_by_the_pace_so_far(photos, monkeypatch):
 # Several trainings
 
 
-def test_guided_search_takes_what_trainings_say_and_offers_what_takes_less(tmp_path, monkeypatch):
+@pytest.fixture
+def compare(tmp_path):
+    "A search that compares so many systems, of some that are small; and what each of these takes."
+    from dans.front.finding import Finding
+
+    options = ["source.n_train=40", "source.n_val=500", "source.n_test=20", "source.native=32"]
+    words = dict(limits="MACs 1 M", resolutions="16,24", depths="11000", widths="0.1,0.2", baseline=False)
+
+    def work(n):
+        flight = preflight(wish_of("wake_scenes", out=str(tmp_path / "out"), options=options, trainings=n, **words))
+        found = Finding(flight)
+        assert not found.judges.folded
+        return found, {s: found.wish.limits.cost(s, 2).macs for s in flight.space}
+
+    return work
+
+
+def test_of_the_best_by_score_the_best_by_validation_is_chosen(compare, monkeypatch):
+    "A supernet says the more MACs the better; of the three that it names, trainings say the contrary, or diverge."
+    from dans.front.find import Found, _best_of, _smaller
+    from dans.front.finding import Finding
+
+    work, size = compare(3)
+    least, second, first = sorted(size, key=size.get)[-3:]
+    reached = {first: dict(diverged="no number"), second: dict(validation=0.6), least: dict(validation=0.7)}
+    stages = SimpleNamespace(two=False, trained=[], score=SimpleNamespace(cost=lambda system: 0.0))
+    monkeypatch.setattr(Finding, "scores", lambda self: {s: macs / 1e6 for s, macs in size.items()})
+    monkeypatch.setattr(Finding, "stages", lambda self: stages)
+    monkeypatch.setattr(Finding, "trained", lambda self, those, planned: [reached[s] for s in those])
+    best, rows = work.compared()
+    assert (work.named(work.choice()), work.named(best)) == (first, least)
+    assert (best["validation"], best["score"], best["scored"]) == (0.7, size[least] / 1e6, len(size))
+    assert [work.named(row) for row in rows.to_dict("records")] == [least, second, first] and list(rows["on_front"])[0]
+    found = Found(work.flight, least, best, {}, {}, {}, None, 0.0, trained=rows, offers=work.offers())
+    assert "the best by validation of 3 that were compared" in _best_of(found)
+    begin, *lines = [line for _, line in _smaller(found)]
+    half = max((s for s in size if size[s] <= size[least] / 2), key=size.get)
+    assert f"its own: {size[least] / 1e6:.3f}" in begin and lines[0].startswith(f"{half}: {size[half] / 1e6:.3f}, RAM ")
+
+
+def test_a_longer_training_is_taken_home_where_it_is_better(compare, monkeypatch):
+    from dans.front.finding import Finding
+
+    work, (system, *_) = compare(3)
+    said = {work.plan.compared: 0.7, work.plan.alone: 0.8}
+
+    def built(self, system, planned):
+        if said[planned] is None:
+            raise Diverged("no number", "nothing helps")
+        return dict(validation=said[planned], passes=planned.epochs), b"", b""
+
+    monkeypatch.setattr(Finding, "built", built)
+    for last, passes in ((0.8, work.plan.alone), (0.6, work.plan.compared), (None, work.plan.compared)):
+        said[work.plan.alone] = last
+        assert work.longest(system)[0]["passes"] == passes.epochs
+
+
+def test_guided_search_takes_what_trainings_say_and_offers_what_takes_less(compare, tmp_path, monkeypatch):
     "Trainings are looked up: the more MACs the better, in spite of a supernet that says the contrary."
     from dans.front.find import FRONT, TRAINED, Found, _best_of, _instead
     from dans.front.finding import Alone, Finding
 
-    options = ["source.n_train=40", "source.n_val=500", "source.n_test=20", "source.native=32"]
-    words = dict(limits="MACs 1 M", resolutions="16,24", depths="11000", widths="0.1,0.2", trainings=6, baseline=False)
-    work = Finding(preflight(wish_of("wake_scenes", out=str(tmp_path / "out"), options=options, **words)))
-    assert not work.judges.folded
-    systems = list(work.flight.space)
-    size = {s: work.wish.limits.cost(s, 2).macs for s in systems}
-    asked = []
+    work, size = compare(6)
+    systems, asked = list(size), []
 
-    def trained(self, those):
+    def trained(self, those, planned):
+        assert planned == self.plan.compared
         asked.extend(those)
         return [dict(diverged="no number") if s == systems[0] else dict(validation=0.5 + size[s] / 1e6) for s in those]
 
     monkeypatch.setattr(Finding, "scores", lambda self: {s: 0.8 - size[s] / 1e6 for s in systems})
     monkeypatch.setattr(Finding, "trained", trained)
-    monkeypatch.setattr(Finding, "built", lambda self, system: ({}, str(system).encode(), b""))
-    best, rows = work.guided()
+    monkeypatch.setattr(Finding, "built", lambda self, system, planned: ({}, str(system).encode(), b""))
+    best, rows = work.compared()
     assert len(asked) == len(rows) < len(systems) and work.named(best) == max(asked, key=size.get)
-    assert sum(map(Alone(work).cost, asked)) <= work.plan.alone.cost
+    assert sum(map(Alone(work).cost, asked)) <= work.plan.compared.cost
     assert best["validation"] == 0.5 + best["macs"] / 1e6 and best["score"] == 0.8 - best["macs"] / 1e6
     (tmp_path / "out" / FRONT).mkdir(parents=True)
     (tmp_path / "out" / FRONT / "of-an-earlier-search.tflite").touch()
@@ -250,7 +312,7 @@ def test_guided_search_takes_what_trainings_say_and_offers_what_takes_less(tmp_p
     files = {path.stem for path in (tmp_path / "out" / FRONT).iterdir()}
     assert files == set(table["system"][table["on_front"]]) and len(files) > 1
     found = Found(work.flight, work.named(best), best, {}, {}, {}, None, 0.0, trained=rows)
-    assert f"the best of {len(rows)} that were trained" in _best_of(found)
+    assert f"believed to be the best of {len(rows)} that were compared" in _best_of(found)
     first, *others = [line for _, line in _instead(found)]
     assert "takes less" in first and all("RAM" in line and "%" in line for line in others) and others
 
@@ -353,6 +415,8 @@ def test_a_search_that_is_stopped_goes_on_and_ends_in_a_folder(photos, tmp_path,
     assert kept["accuracy"] == found["accuracy"] == found["test"]["accuracy"]
     wrong = pd.read_csv(tmp_path / "out/mistakes.csv")
     assert len(wrong) == round((1 - found["accuracy"]) * found["test"]["images"]) and "mistakes" in err
+    front = pd.read_csv(tmp_path / "out/front.csv")
+    assert len(front) and front["score"].is_monotonic_decreasing
     assert wrong["image"][0] == found["mistakes"][0]["image"] and (photos / wrong["image"][0]).is_file()
     pictures = {path.name for path in (tmp_path / "out/pictures").iterdir()}
     assert pictures == {"seen.png", "supernet.png", "training.png", "confusion.png", "mistakes.png"}

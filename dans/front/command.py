@@ -54,7 +54,7 @@ def wish_of(
     seed: int = 0,  # of cuts, first weights and batches
     name: str | None = None,  # of the model in C and of its C files; default: firmware, and files model_data
     baseline: bool | None = None,  # train MobileNetV2 0.35 as well, for a comparison; default: if there is no --budget
-    trainings: int = 3,  # systems to train and compare: up to 5 the best by score; more: guided search, by mean cost
+    trainings: int | None = None,  # systems to compare; from 6 on guided search; default: 3, or 1 if few images judge
     executor: str = "local",  # who trains: local, or ray for several at once (ray:gpus=1 and others)
 ) -> Wish:
     "What these words ask for. Raises `DansError` for words that cannot be."
@@ -130,7 +130,7 @@ def _parser():
     add("--seed", metavar="N", type=int, default=0)
     add("--name", metavar="NAME")
     add("--baseline", action=argparse.BooleanOptionalAction)
-    add("--trainings", metavar="N", type=int, default=3)
+    add("--trainings", metavar="N", type=int)
     add("--executor", metavar="NAME", default="local")
     parser.add_argument("--dry-run", action="store_true", help="say what was found and what would be done, and end")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")

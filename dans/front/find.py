@@ -236,7 +236,7 @@ def _smaller(found, parts=(2, 4, 8)):
     begin = f"the best scores at a half, a quarter, an eighth of its MACs ({own}):"
     return [("" if i else "instead", line) for i, line in enumerate([begin, *dict.fromkeys(lines)])] if lines else []
 
-
+# %% ../../nbs/7_front/93_find.ipynb #bba5c087
 def _instead(found, most=4):
     "Lines on what else is on the front of those that were trained."
     rows = found.trained[found.trained["on_front"]]

@@ -89,7 +89,7 @@ def scores(self: Finding) -> dict:  # system -> score
     "What the supernets say of every system, in folds of some."
     return scores_of(self.stages(), self.flight.space, [self.wish.limits], self.wish.seed)
 
-
+# %% ../../nbs/7_front/92c_finding.ipynb #1ff80edd
 @patch
 def scored(self: Finding) -> ExhaustiveSearch:
     "What is scored within the limits, with what it costs."
@@ -209,7 +209,7 @@ class Alone(Score):
         rows = self.work.trained(systems, self.work.plan.compared)
         return np.array([row.get("validation", np.nan) for row in rows], float)
 
-
+# %% ../../nbs/7_front/92c_finding.ipynb #b73488cd
 @patch
 def _finalists(self: Finding):
     "The best by score, trained; of them the best by validation."

@@ -105,7 +105,7 @@ class Wish:
     seed: int = 0  # of cuts, first weights, batches and candidates
     name: str | None = None  # of the model in C
     baseline: bool | None = None  # whether a network by hand is trained, too; None: where there is no budget
-    trainings: int = 3  # systems that are compared by training; from 6 on as many as so many of mean cost take
+    trainings: int | None = None  # systems to compare by training; None: three, one where validation images are few
     executor: str = "local"  # who computes pieces, as `dans.paper.executor.executor` has them
 
     def __post_init__(self):
@@ -115,7 +115,7 @@ class Wish:
             raise DansError(f"class weights {self.class_weights!r} are unknown", "write balanced, or leave them out")
         check_known([self.engine or "loops"], ENGINES, "engine")
         executor(self.executor)
-        if self.trainings < 1:
+        if self.trainings is not None and self.trainings < 1:
             raise DansError(f"{self.trainings} trainings leave no winner", "ask for 1 or more: --trainings 1")
         self.reader()
         if Path(self.data).resolve() in (self.out.resolve(), *self.out.resolve().parents):
