@@ -85,6 +85,9 @@ _HELP = """examples:
   dans-search photos --board nrf52840 --trainings 20 --executor ray
   dans-search photos --board stm32f446 --latency 100 --json > found.json
 
+trainings: the best N by score are trained and compared; from 6 on guided search says which are, as many as
+N of mean cost take; the chosen one is trained once more, four times as long
+
 units: RAM and flash in B, KiB or MiB; MACs (multiply-accumulates for one image) in k or M; RAM is what
 firmware must reserve on a 32-bit board, the whole arena; a latency, in ms, is that at the board's clock,
 at the slow end of its range

@@ -100,7 +100,7 @@ def scored(self: Finding) -> ExhaustiveSearch:
 
 
 @patch
-def finals(self: Finding) -> pd.DataFrame:  # a row for each: system, score, said (the first score), how many have one
+def finals(self: Finding) -> pd.DataFrame:  # rows: system, score (the last one), said (the first), how many were scored
     "The best systems within the limits by scores alone, the chosen one first."
     stages, search = self.stages(), self.scored()
     about = dict(said=lambda rows: rows["score"], scored=len(search.log))
@@ -113,9 +113,10 @@ def finals(self: Finding) -> pd.DataFrame:  # a row for each: system, score, sai
 
 
 @patch
-def choice(self: Finding) -> dict:  # a row of `finals`
+def choice(self: Finding) -> dict:  # a row of `finals`; its score is the first, which all systems have
     "The best system within the limits, by scores alone."
-    return self.finals().iloc[0].to_dict()
+    best = self.finals().iloc[0].to_dict()
+    return dict(best, score=best["said"])
 
 
 @patch
@@ -154,8 +155,8 @@ def trained(
     self: Finding,
     systems: list,  # of `System`, several of the space, or one
     planned: Stage,  # of the plan: for how long
-) -> list:  # a row for each: as `Deployed.to_dict`, with `val_accuracy`, `validation` (the metric) and `history`
-    "Systems trained from fresh weights, as int8 files; of one that diverges the row has `diverged` alone."
+) -> list:  # rows as `Deployed.to_dict`, with `val_accuracy`, `validation` (the metric), `history` and `passes`
+    "Systems trained from fresh weights, as int8 files; of one that diverges the row has `diverged` and `passes` alone."
     pieces = [self._piece(system, planned) for system in systems]
     each = max(1, round(planned.epochs / TIMES))
     found = self.experiment.alone("chosen", [piece for piece, _ in pieces], self._to_board, each=each, **pieces[0][1])
@@ -215,6 +216,8 @@ def _finalists(self: Finding):
     "The best by score, trained; of them the best by validation."
     rows = self.finals().head(self.flight.trainings)
     reached = Alone(self)([self.named(row) for row in rows.to_dict("records")])
+    if not np.isfinite(reached).any():
+        raise Diverged(f"all {len(rows)} trainings that compare systems diverged", "try --seed 1, or --engine keras")
     rows = rows.assign(score=reached, operator="finalist")
     return ranked(rows).iloc[0].to_dict(), rows
 

@@ -196,9 +196,9 @@ class Preflight:
 # %% ../../nbs/7_front/91_preflight.ipynb #6d9c9c97
 @patch(as_prop=True)
 def trainings(self: Preflight) -> int:
-    "How many systems are compared, of which 1 is none; in folds no image is left to judge trainings by."
-    few = self.source.sizes["val"] < FEW
-    return 1 if self.folded else self.wish.trainings or (1 if few else FINALISTS)
+    "How many systems are compared, 1 being none; in folds no image is left to judge trainings by."
+    asked = self.wish.trainings or (FINALISTS if self.source.sizes["val"] >= FEW else 1)
+    return 1 if self.folded else min(asked, self.systems)
 
 
 @patch(as_prop=True)
@@ -266,8 +266,8 @@ def plan(self: Preflight) -> Plan:
     seen = min(SEEN, learnt) + (pool // folds if self.folded else min(JUDGES, sizes["val"]))
     scored = seen * drawn * (few * folds or len(self.space) / SHARED)
     looked = self.space.front.seconds * len(self.space.data_configs) * (pool if self.folded else seen)
-    other = AROUND + first.trace + 0.002 * sum(sizes.values()) + looked + scored * SCORING / 1e9
-    other += sum(s.times * (s.trace + sizes["test"] * s.macs * ANSWERS / 1e9) for s in after.values())
+    other = AROUND + first.times * first.trace + 0.002 * sum(sizes.values()) + looked + scored * SCORING / 1e9
+    other += sum(s.times * (s.trace + sizes["test"] * s.macs * ANSWERS / 1e9) for s in after.values())  # and its file
     return _within(Plan(first, other=other, few=few, **after), self.wish.budget)
 
 # %% ../../nbs/7_front/91_preflight.ipynb #080c4c74
@@ -325,8 +325,10 @@ def _baseline(flight):
 @patch(as_prop=True)
 def notes(self: Preflight) -> list:  # of str
     "What should be known before the search begins."
-    one = "one system is trained on its own: validation images are too few to choose among several"
-    fewer = one if self.trainings < (self.wish.trainings or 1) else ""
+    judges, asked = f"validation {self.wish.front.words.one}s", self.wish.trainings
+    judged = not self.folded and (asked or self.source.sizes["val"] >= FEW)
+    one = f"one system is trained on its own: {judges} are too few to choose among several"
+    fewer = "" if judged or asked == 1 else one
     return [text for text in (*self.source.notes, self.note, self.unsure, fewer) if text]
 
 

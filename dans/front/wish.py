@@ -105,7 +105,7 @@ class Wish:
     seed: int = 0  # of cuts, first weights, batches and candidates
     name: str | None = None  # of the model in C
     baseline: bool | None = None  # whether a network by hand is trained, too; None: where there is no budget
-    trainings: int | None = None  # systems to compare by training; None: three, one where validation images are few
+    trainings: int | None = None  # systems to compare, from 6 on by guided search; None: 3, or 1 where few images judge
     executor: str = "local"  # who computes pieces, as `dans.paper.executor.executor` has them
 
     def __post_init__(self):
