@@ -64,7 +64,7 @@ class Whole:
 
     @property
     def recipes(self) -> tuple:
-        "How the supernet is trained, and each chosen system on its own."
+        "How the supernet is trained, and each finalist on its own."
         n, seed = self.sizes["train"], self.values["seed"]
         batch = max(32, batch_for(n))
         counted = enough(4, n, batch_for(n), 2000), enough(16, n, batch, 1000)
@@ -254,7 +254,7 @@ def told(
         f"  besides, on the processor: {whole.answers():.1e} MACs of int8 files on the test images, not in these hours",
         f"disk: {whole.disk() / 1e9:.0f} GB of prepared images, beside the data set; {free / 1e9:.0f} GB are free",
         *(f"GPU-hours at {f:.0e} FLOP/s sustained, an assumption: {gpu_hours(work.sum(), f):.1f}" for f in ASSUMED),
-        "not checked: images beyond the first of each split, and whether the chosen systems learn",
+        "not checked: images beyond the first of each split, and whether the finalists learn",
     ]
     return "\n".join(lines)
 
