@@ -186,6 +186,12 @@ def test_more_trainings_are_planned_where_validation_images_can_judge_them(photo
     said = many.to_dict()
     assert (said["trainings"], said["guided"]) == (10, True) and said["steps"].keys() == many.plan.stages.keys()
     assert flight(600, None).trainings == 3 and flight(400, None).trainings == 1 and flight(400, 2).trainings == 2
+    assert "one system is trained on its own" in str(flight(400, None)) and "on its own" not in str(flight(600, None))
+    tiny = dict(
+        resolutions="16", widths="0.1", depths="10000", colors="rgb", options=[*drawn["options"], "source.n_val=600"]
+    )
+    small = preflight(wish_of(**drawn | tiny, trainings=20, baseline=False))
+    assert small.systems == small.trainings == small.plan.compared.times == 2, "no more than there are"
     few = preflight(wish_of(str(photos), limits="RAM 64 KiB", trainings=10))
     assert few.folded and few.plan.compared is None and "one system is trained on its own" in str(few)
 
@@ -207,6 +213,8 @@ def test_the_time_left_goes_by_the_pace_so_far(photos, monkeypatch):
 
     now, said = [0.0], []
     monkeypatch.setattr(find.time, "perf_counter", lambda: now[0])
+    plan = preflight(wish_of(str(photos), limits="RAM 64 KiB", engine="keras")).plan  # a trace for each fold
+    assert min(find.Clock(plan, said.append).left.values()) > 0
     plan = preflight(wish_of(str(photos), limits="RAM 64 KiB")).plan
     clock = find.Clock(plan, said.append)
     planned = dict(clock.left)
@@ -260,9 +268,46 @@ def test_of_the_best_by_score_the_best_by_validation_is_chosen(compare, monkeypa
     assert [work.named(row) for row in rows.to_dict("records")] == [least, second, first] and list(rows["on_front"])[0]
     found = Found(work.flight, least, best, {}, {}, {}, None, 0.0, trained=rows, offers=work.offers())
     assert "the best by validation of 3 that were compared" in _best_of(found)
-    begin, *lines = [line for _, line in _smaller(found)]
+    begin, *lines, compared = [line for _, line in _smaller(found)]
     half = max((s for s in size if size[s] <= size[least] / 2), key=size.get)
-    assert f"its own: {size[least] / 1e6:.3f}" in begin and lines[0].startswith(f"{half}: {size[half] / 1e6:.3f}, RAM ")
+    assert f"its own score: {size[least] / 1e6:.3f}" in begin and "trained.csv" in compared
+    assert lines[0].startswith(f"a half: {half}, {size[half] / 1e6:.3f}; RAM ")
+    reached |= {system: dict(diverged="no number") for system in reached}
+    refused(work.compared, "all 3 trainings that compare systems diverged")
+
+
+def test_scores_on_new_images_say_who_is_first_and_the_first_score_stays(compare, monkeypatch):
+    from dans.front.finding import Finding
+
+    work, size = compare(3)
+    log = pd.DataFrame([dict(s.to_dict(), macs=m, score=m / 1e6, seconds=1.0, over_limits=0) for s, m in size.items()])
+    again = log.assign(rescore=1 - log["score"], is_winner=log["macs"] == log["macs"].median())
+    again["is_winner"] &= ~again["is_winner"].duplicated()
+    if not again["is_winner"].any():
+        again.loc[0, "is_winner"] = True
+    scored = SimpleNamespace(log=log, select=lambda limits, rescore, images, finalists: again)
+    monkeypatch.setattr(Finding, "stages", lambda self: SimpleNamespace(two=True, again=(None, 100)))
+    monkeypatch.setattr(Finding, "scored", lambda self: scored)
+    rows = work.finals()
+    assert rows["is_winner"].iloc[0] and rows["score"].iloc[1:].is_monotonic_decreasing
+    assert (rows["score"] == 1 - rows["said"]).all() and (rows["scored"] == len(size)).all()
+    assert work.choice()["score"] == rows["said"].iloc[0] == again.loc[again["is_winner"], "score"].item()
+
+
+def test_what_an_earlier_search_has_offered_goes_and_a_network_by_hand_may_diverge(compare, monkeypatch):
+    from dans.front.find import FRONT, TRAINED
+    from dans.front.finding import Finding
+
+    work, (system, *_) = compare(3)
+    (work.wish.out / FRONT).mkdir(parents=True)
+    (work.wish.out / FRONT / "old.tflite").touch()
+    (work.wish.out / TRAINED).touch()
+    work.offered(None)
+    assert not (work.wish.out / FRONT).exists() and not (work.wish.out / TRAINED).exists()
+    monkeypatch.setattr(type(work.flight), "baseline", property(lambda self: system))
+    monkeypatch.setattr(Finding, "trained", lambda self, those, planned: [dict(diverged="no number")])
+    object.__setattr__(work, "plan", replace(work.plan, baseline=work.plan.alone))
+    assert work.by_hand() is None
 
 
 def test_a_longer_training_is_taken_home_where_it_is_better(compare, monkeypatch):

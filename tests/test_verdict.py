@@ -392,3 +392,21 @@ def test_pages_with_rows_are_filled(checkout, searches, capsys):
             assert "supported" in names["said"] and "Smallest visible effect" in names["asked"]
             assert (checkout.figures / f"fig_{page}.png").is_file()
     assert len(pd.read_csv(checkout.figures / "tab_claims.csv")) == len(names["table"])
+
+
+def test_the_table_of_claims_is_made_once_for_equal_rows(monkeypatch):
+    from dans.paper import verdicts
+
+    made = []
+    monkeypatch.setattr(verdicts, "table_of_claims", lambda **evidence: made.append(evidence) or SYSTEMS)
+    monkeypatch.setattr(verdicts, "_made", {})
+    searches = pd.DataFrame(dict(budget=[5, 10], value=[0.5, np.nan], name=["a", "b"]))
+    for rows in (
+        searches,
+        searches.copy(),
+        searches[::-1],
+        searches.assign(value=0.5),
+        searches[["value", "budget", "name"]],
+    ):
+        verdicts.claims_of(dict(searches=dict(animals=rows), costs=None))
+    assert len(made) == 4
