@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from make_data import refused, wake_vision_tfds
 
+from dans.front.preflight import FINALISTS
+from dans.paper.dry import COMPARED
 from dans.paper.reproduce import main, reproduce
 from dans.space import SPACES
 
@@ -68,6 +70,7 @@ def test_every_data_configuration_takes_its_first_steps(asked, built, capsys, mo
     # the whole is counted for the public data set: by hand, the finalists and the disk
     images = 1_248_230 + 18_582 + 55_763
     assert told["disk_bytes"] == images * (3 * 16**2 + 8)
+    assert COMPARED == FINALISTS == 3  # the latter is what the run takes
     assert told["macs"]["finalists, trained"] == 3 * 3 * 10 * (1_248_230 // 64) * 64 * 0.5e6
     assert set(told["macs"]) < set(told["hours_here"]) and told["peak_bytes"]["process"] > 1e8
     for words in ("checked at 2 data configurations", "EXTRAPOLATED", "an assumption", "peak memory", "not checked"):
